@@ -1,0 +1,452 @@
+//! The configuration as everything else uses it: typed, cross-checked, complete with defaults.
+//! What the user wrote is [`file`]; [`lower`] makes this of it, or a list of every error with its place.
+use crate::stick::KeyExpr;
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub mod diff;
+pub mod file;
+pub mod lower;
+
+/// A whole, valid configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// This instance.
+    pub instance: Instance,
+    /// Dashboard, REST API, metrics, CLI socket.
+    pub admin: Admin,
+    /// Replication; `None`: this instance stands alone.
+    pub peers: Option<Peers>,
+    /// What is logged, where.
+    pub log: Log,
+    /// Stick tables, in the order of the file.
+    pub tables: Vec<Arc<Table>>,
+    /// Frontends, in the order of the file.
+    pub frontends: Vec<Arc<Frontend>>,
+    /// Backends, in the order of the file.
+    pub backends: Vec<Arc<Backend>>,
+}
+
+/// `[instance]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// Name of this node in the cluster. Default: the host name (given by the caller of `lower`).
+    pub name: String,
+    /// Worker threads; `None`: one for each core.
+    pub workers: Option<usize>,
+    /// How long a stop waits for open requests and tunnels. Default 30s.
+    pub drain: Duration,
+    /// Connections this instance accepts at a time, over all frontends. Default 100,000.
+    pub maxconn: usize,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// HTTP address; `None`: no TCP admin.
+    pub listen: Option<SocketAddr>,
+    /// Unix socket of the local CLI; `None`: no socket.
+    pub socket: Option<PathBuf>,
+    /// Token asked of those who change something over TCP. Without one the TCP address is read-only.
+    pub token: Option<String>,
+}
+
+/// `[peers]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Peers {
+    /// Only instances with the same cluster name speak to each other.
+    pub cluster: String,
+    /// Where this instance listens for peers.
+    pub listen: SocketAddr,
+    /// Peers to dial; may hold this instance itself.
+    pub join: Vec<PeerAddr>,
+    /// Mutual TLS; `None` only on loopback or with `insecure = true`.
+    pub tls: Option<PeerTls>,
+    /// How long a starting instance waits for a peer to pull from before it serves alone. Default 10s.
+    pub join_timeout: Duration,
+    /// How long a miss asks a peer while the tables are not pulled yet. Default 20ms.
+    pub ask_timeout: Duration,
+    /// How often a silent link is probed. Default 1s; a peer counts as dead after three.
+    pub heartbeat: Duration,
+    /// Stamps further ahead than this are refused. Default 24h.
+    pub max_clock_ahead: Duration,
+}
+
+/// Where a peer is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PeerAddr {
+    /// `"10.0.0.2:8405"`
+    Socket(SocketAddr),
+    /// `"lb2.internal:8405"` or `"dns:lb-peers.internal:8405"`: every address the name has.
+    Name {
+        /// Host name.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+}
+
+/// `tls = { ca, cert, key }` of `[peers]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerTls {
+    /// PEM of the cluster's CA.
+    pub ca: PathBuf,
+    /// PEM of this node's certificate chain.
+    pub cert: PathBuf,
+    /// PEM of this node's private key.
+    pub key: PathBuf,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// `tracing` filter: `"info"`, `"lb_peers=debug,info"`.
+    pub level: String,
+    /// Readable, JSON, or readable on a terminal and JSON elsewhere.
+    pub format: LogFormat,
+    /// A line for each request and tunnel. Default off.
+    pub access: AccessLog,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// `text` on a terminal, `json` elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `log.access`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// None.
+    Off,
+    /// To standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// Timeouts of a frontend or backend, all resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Connecting to a server. Default 5s.
+    pub connect: Duration,
+    /// Silence of a client in the middle of a request body or while it reads an answer. Default 30s.
+    pub client: Duration,
+    /// Silence of a server that owes an answer. Default 30s.
+    pub server: Duration,
+    /// Silence of both sides of a tunnel. Default 1h.
+    pub tunnel: Duration,
+    /// From the first byte of a request's head to its last. Default 10s.
+    pub http_request: Duration,
+    /// A client connection between two requests. Default 60s.
+    pub http_keep_alive: Duration,
+    /// Waiting for a server with `maxconn` connections. Default: `connect`.
+    pub queue: Duration,
+    /// A health check. Default 2s.
+    pub check: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let s = Duration::from_secs;
+        Self {
+            connect: s(5),
+            client: s(30),
+            server: s(30),
+            tunnel: s(3600),
+            http_request: s(10),
+            http_keep_alive: s(60),
+            queue: s(5),
+            check: s(2),
+        }
+    }
+}
+
+/// `[table.NAME]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Name, unique.
+    pub name: String,
+    /// Type of the keys.
+    pub kind: KeyKind,
+    /// Greatest length of a string or binary key in bytes; longer ones are cut. Default 64.
+    pub len: usize,
+    /// Greatest number of entries. Default 100,000.
+    pub size: usize,
+    /// Life of an entry that nobody touches. Default 30m.
+    pub expire: Duration,
+    /// What a new key gets when the table is full.
+    pub when_full: WhenFull,
+    /// Whether peers get it. Default true.
+    pub replicate: bool,
+}
+
+/// Type of a table's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyKind {
+    /// IPv4 address (IPv4-mapped IPv6 included); an IPv6 address is no key here.
+    Ip,
+    /// IPv6 address; IPv4 as its mapped form.
+    Ipv6,
+    /// Signed 64-bit number.
+    Integer,
+    /// Text.
+    String,
+    /// Bytes, shown in hexadecimal.
+    Binary,
+}
+
+/// What a new key gets when its table is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenFull {
+    /// The entry nearest its deadline goes.
+    #[default]
+    Evict,
+    /// The new one is not stored.
+    Refuse,
+}
+
+/// `[frontend.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frontend {
+    /// Name, unique.
+    pub name: String,
+    /// Where clients arrive.
+    pub listen: Vec<Listen>,
+    /// Tried in order; the first that matches decides.
+    pub routes: Vec<Route>,
+    /// Backend where no route matches; `None`: 404.
+    pub backend: Option<String>,
+    /// Timeouts.
+    pub timeout: Timeouts,
+    /// Connections at a time. Default: the instance's.
+    pub maxconn: usize,
+    /// `X-Forwarded-For`, `X-Forwarded-Proto` to the servers. Default true.
+    pub forwarded: bool,
+    /// Networks whose `X-Forwarded-For` is believed (`src` is then the last address it names that is not trusted
+    /// itself). Default none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Greatest size of a request head in bytes. Default 16 KiB.
+    pub max_head: usize,
+    /// Greatest number of header fields. Default 100.
+    pub max_headers: usize,
+}
+
+/// One address of a frontend.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Listen {
+    /// Address; port 0 takes a free one.
+    pub addr: SocketAddr,
+}
+
+/// One route: all the conditions given must hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Host names, without port, lower case; `*.example.com` matches any label sequence before it. Empty: any.
+    pub host: Vec<String>,
+    /// Path prefixes, at segment borders: `/ws` matches `/ws`, `/ws/x`, `/ws?x`, not `/wsx`. Empty: any.
+    pub path_prefix: Vec<String>,
+    /// Headers that must be there, with a value or any.
+    pub header: Vec<(String, Option<String>)>,
+    /// Whether the request asks for a WebSocket.
+    pub websocket: Option<bool>,
+    /// Where it goes.
+    pub backend: String,
+}
+
+/// `[backend.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// Name, unique.
+    pub name: String,
+    /// The algorithm for clients that no pin binds.
+    pub balance: Balance,
+    /// Affinity, tried in order: cookie rules first, then tables.
+    pub sticky: Vec<Sticky>,
+    /// What a client gets whose pinned server is down.
+    pub on_down: OnDown,
+    /// Whether a draining server's pinned clients stay or are moved.
+    pub drain: DrainMode,
+    /// Health check; `None`: servers are up until connecting fails.
+    pub check: Option<Check>,
+    /// Connection attempts after the first, all servers together. Default 3.
+    pub retries: u32,
+    /// After a server is marked by failed connects without a check, how long until it is tried again. Default 5s.
+    pub retry_after: Duration,
+    /// Requests that may wait for one server with `maxconn`. Default 1,000.
+    pub max_queue: usize,
+    /// `X-Real-IP` to the servers. Default false.
+    pub real_ip: bool,
+    /// Idle connections a worker keeps for each server. Default 64.
+    pub max_idle: usize,
+    /// Timeouts.
+    pub timeout: Timeouts,
+    /// Servers, at least one.
+    pub servers: Vec<Arc<Server>>,
+}
+
+/// `backend.balance`
+#[derive(Clone, Debug, PartialEq)]
+pub enum Balance {
+    /// Smooth weighted round robin.
+    RoundRobin,
+    /// Fewest connections for its weight; ties by rendezvous of the key.
+    LeastConn,
+    /// Weighted rendezvous hash of the value; without one, of the source address.
+    Hash(KeyExpr),
+}
+
+/// One sticky rule.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sticky {
+    /// A cookie of ours that names the server.
+    Cookie(Cookie),
+    /// A table.
+    Table(TableRule),
+}
+
+/// An inserted cookie.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Cookie {
+    /// Its name.
+    pub name: String,
+    /// The server does not see it, and a client that has a right one is not sent it again.
+    pub indirect: bool,
+    /// `Cache-Control: private` where the cookie is set.
+    pub nocache: bool,
+    /// Attribute.
+    pub httponly: bool,
+    /// Attribute.
+    pub secure: bool,
+    /// Attribute.
+    pub samesite: Option<SameSite>,
+    /// Attribute; one `Domain` only.
+    pub domain: Option<String>,
+    /// Attribute. Default `/`.
+    pub path: String,
+    /// A cookie of that name that the server itself sets is left as it is.
+    pub preserve: bool,
+    /// Ignored when it was not used for this long.
+    pub max_idle: Option<Duration>,
+    /// Ignored this long after it was first set.
+    pub max_life: Option<Duration>,
+}
+
+/// `SameSite`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SameSite {
+    /// `Strict`
+    Strict,
+    /// `Lax`
+    Lax,
+    /// `None`
+    None,
+}
+
+/// A stick rule on a table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableRule {
+    /// What it does.
+    pub action: StickAction,
+    /// Where the key comes from.
+    pub key: KeyExpr,
+    /// Which table.
+    pub table: String,
+}
+
+/// What a stick rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StickAction {
+    /// `on`: look up, and store on the request.
+    On,
+    /// `match`: look up.
+    Match,
+    /// `store_request`: store under a key of the request.
+    StoreRequest,
+    /// `store_response`: store under a key of the answer.
+    StoreResponse,
+}
+
+/// `backend.on_down`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDown {
+    /// Another server takes the client, and the pin moves.
+    #[default]
+    Redispatch,
+    /// 503; the pin stays.
+    Fail,
+}
+
+/// `backend.drain`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DrainMode {
+    /// Pinned clients still come.
+    #[default]
+    Stay,
+    /// Pinned clients go elsewhere at their next request.
+    Move,
+}
+
+/// `backend.check`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// How a server is asked.
+    pub probe: Probe,
+    /// Time between two. Default 2s.
+    pub interval: Duration,
+    /// Failures in a row until it is down. Default 3.
+    pub fall: u32,
+    /// Successes in a row until it is up. Default 2.
+    pub rise: u32,
+}
+
+/// How a server is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Probe {
+    /// A connection opens.
+    Tcp,
+    /// A request is answered as expected.
+    Http {
+        /// Method.
+        method: String,
+        /// Target.
+        path: String,
+        /// Headers to send; `Host` defaults to the address.
+        headers: Vec<(String, String)>,
+        /// Statuses taken, as inclusive ranges. Default 200–399.
+        expect: Vec<(u16, u16)>,
+        /// Text the first 64 KiB of the body must hold.
+        expect_body: Option<String>,
+    },
+}
+
+/// One server of a backend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Name, unique in the backend: its identity in tables.
+    pub name: String,
+    /// Address.
+    pub addr: SocketAddr,
+    /// Share of new clients, 0 to 256. Default 1. 0: pinned clients only.
+    pub weight: u32,
+    /// Connections at a time; 0: no bound.
+    pub maxconn: usize,
+    /// Its value in the cookie. Default: its name.
+    pub cookie: String,
+    /// State it starts in when nobody has decided otherwise.
+    pub state: crate::server::AdminState,
+}

@@ -1,0 +1,34 @@
+//! The pure logic of `lb`: configuration, routing, balancing, stick tables, health.
+//!
+//! **What this crate refuses to do.** It opens no socket, reads no clock, no environment and no file, starts no
+//! thread and asks the system for no randomness. `now`, seeds and bytes come in as arguments, so that everything in
+//! here can be tested, simulated and fuzzed as plain functions.
+//!
+//! | module | for |
+//! | --- | --- |
+//! | [`config`] | what the user wrote ([`config::file`]), and the checked form everything else uses |
+//! | [`snapshot`] | one immutable compiled view of a configuration; a reload builds a whole new one |
+//! | [`route`], [`stick`], [`cookie`] | from a request to a backend, to stick keys, to a server named by a cookie |
+//! | [`balance`] | which server takes a client that no pin binds |
+//! | [`server`] | a server's live state, shared by workers, checks and admin |
+//! | [`health`] | the rise/fall machine |
+//! | [`table`] | stick tables: entries that merge, expiry, change log, digests |
+//! | [`hlc`], [`id`], [`time`], [`hash`] | clock stamps, identities, time values, the hashes that never change |
+//! | [`status`] | the views that admin API and command line share |
+#![forbid(unsafe_code)]
+
+pub mod balance;
+pub mod config;
+pub mod cookie;
+pub mod decisions;
+pub mod hash;
+pub mod health;
+pub mod hlc;
+pub mod id;
+pub mod route;
+pub mod server;
+pub mod snapshot;
+pub mod status;
+pub mod stick;
+pub mod table;
+pub mod time;

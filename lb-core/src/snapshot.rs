@@ -1,0 +1,293 @@
+//! One immutable compiled view of a configuration. A reload builds a whole new one, reusing live state by identity,
+//! or changes nothing.
+use crate::balance::Rotation;
+use crate::config::{self, Config};
+use crate::hlc::Clock;
+use crate::id::{NameId, Names};
+use crate::server::{Count, ServerState};
+use crate::table::StickTable;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What all snapshots of a process share.
+#[derive(Debug)]
+pub struct Base {
+    /// Names of servers, in tables and here.
+    pub names: Arc<Names>,
+    /// This node's clock.
+    pub clock: Arc<Clock>,
+    /// Seed of the tables' hashes.
+    pub seed: u64,
+    /// Worker threads.
+    pub workers: usize,
+    next_uid: AtomicU32,
+}
+
+impl Base {
+    /// A base.
+    pub fn new(names: Arc<Names>, clock: Arc<Clock>, seed: u64, workers: usize) -> Self {
+        Self { names, clock, seed, workers, next_uid: AtomicU32::new(0) }
+    }
+}
+
+/// A compiled configuration.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// What it was made of.
+    pub config: Arc<Config>,
+    /// 1 for the first, one more for each reload.
+    pub generation: u64,
+    /// As in the configuration.
+    pub frontends: Vec<Frontend>,
+    /// As in the configuration.
+    pub backends: Vec<Backend>,
+    /// By name.
+    pub tables: HashMap<String, Arc<StickTable>>,
+    /// Names of servers, in tables and here.
+    pub names: Arc<Names>,
+}
+
+/// A frontend with its routes resolved.
+#[derive(Debug)]
+pub struct Frontend {
+    /// Its configuration.
+    pub config: Arc<config::Frontend>,
+    /// For each route its backend's index.
+    pub routes: Vec<usize>,
+    /// Index of the backend where no route matches.
+    pub backend: Option<usize>,
+    /// Live counts; survive reloads.
+    pub state: Arc<FrontendState>,
+}
+
+/// Live counts of a frontend.
+#[derive(Debug)]
+pub struct FrontendState {
+    /// Name.
+    pub name: String,
+    /// One slot a worker.
+    pub counters: Box<[FrontendCounters]>,
+}
+
+/// What one worker counts for one frontend.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct FrontendCounters {
+    /// Connections accepted.
+    pub accepted: Count,
+    /// Connections open now.
+    pub open: Count,
+    /// Connections refused by a bound.
+    pub refused: Count,
+    /// Requests by class of their final answer: 1xx (101) … 5xx.
+    pub responses: [Count; 5],
+    /// Requests answered by us (errors) rather than by a server.
+    pub own_answers: Count,
+    /// Request durations; bucket `i` counts those up to [`DURATION_BUCKETS`]`[i]` and over the one before; the last is +Inf.
+    pub durations: [Count; DURATION_BUCKETS.len() + 1],
+    /// Sum of request durations in microseconds.
+    pub duration_us: Count,
+}
+
+/// Upper bounds of the duration buckets, in microseconds.
+pub const DURATION_BUCKETS: [u64; 14] = [
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000, 30_000_000,
+];
+
+/// A backend, compiled.
+#[derive(Debug)]
+pub struct Backend {
+    /// Its configuration.
+    pub config: Arc<config::Backend>,
+    /// As in the configuration.
+    pub servers: Vec<Server>,
+    /// The sticky rules on tables, in order, with their tables.
+    pub stick: Vec<(config::TableRule, Arc<StickTable>)>,
+    /// The cookie rule, if there is one.
+    pub cookie: Option<config::Cookie>,
+    /// Live state; survives reloads.
+    pub state: Arc<BackendState>,
+    /// Smooth weighted round robin, one a worker, so that workers do not share a lock; survives no reload.
+    pub rotation: Box<[Rotation]>,
+}
+
+/// Live counts of a backend.
+#[derive(Debug)]
+pub struct BackendState {
+    /// Name.
+    pub name: String,
+    /// One slot a worker.
+    pub counters: Box<[BackendCounters]>,
+}
+
+/// What one worker counts for one backend.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct BackendCounters {
+    /// Requests whose server was named by the cookie.
+    pub by_cookie: Count,
+    /// … by a table.
+    pub by_table: Count,
+    /// … by the algorithm, for a new client.
+    pub new: Count,
+    /// … by the algorithm, because the pinned server was out.
+    pub redispatched: Count,
+    /// Connection attempts after the first.
+    pub retries: Count,
+    /// Requests that found no server.
+    pub no_server: Count,
+    /// Requests that waited for a server with `maxconn`.
+    pub queued: Count,
+    /// Requests that waited too long, or found the queue full.
+    pub queue_dropped: Count,
+}
+
+/// A server, compiled.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Its configuration.
+    pub config: Arc<config::Server>,
+    /// Its name in tables.
+    pub id: NameId,
+    /// [`crate::hash::stable`] of its name: its identity under rendezvous.
+    pub hash: u64,
+    /// Live state; survives reloads.
+    pub state: Arc<ServerState>,
+}
+
+impl Server {
+    /// The weight that holds now: the operator's, else the configured one.
+    pub fn weight(&self) -> u32 {
+        self.state.weight().unwrap_or(self.config.weight)
+    }
+}
+
+impl Backend {
+    /// The server of that name.
+    pub fn by_id(&self, id: NameId) -> Option<usize> {
+        self.servers.iter().position(|s| s.id == id)
+    }
+}
+
+impl Snapshot {
+    /// Compiles a configuration, taking over from `previous` the live state of what has the same identity: servers by
+    /// backend, name and address; tables by name and type. Cannot fail: a [`Config`] is valid.
+    pub fn build(config: Arc<Config>, base: &Base, previous: Option<&Snapshot>) -> Self {
+        let tables: HashMap<String, Arc<StickTable>> =
+            config.tables.iter().map(|spec| (spec.name.clone(), table(spec, base, previous))).collect();
+        let backends: Vec<_> = config.backends.iter().map(|b| backend(b, base, previous, &tables)).collect();
+        let index = |name: &String| backends.iter().position(|b: &Backend| b.config.name == *name);
+        let frontends = config
+            .frontends
+            .iter()
+            .map(|f| Frontend {
+                config: f.clone(),
+                routes: f.routes.iter().filter_map(|r| index(&r.backend)).collect(),
+                backend: f.backend.as_ref().and_then(index),
+                state: previous
+                    .and_then(|p| p.frontends.iter().find(|old| old.config.name == f.name))
+                    .map_or_else(|| Arc::new(FrontendState::new(&f.name, base.workers)), |old| old.state.clone()),
+            })
+            .collect();
+        let generation = previous.map_or(1, |p| p.generation + 1);
+        Self { config, generation, frontends, backends, tables, names: base.names.clone() }
+    }
+
+    /// The server `backend/name`.
+    pub fn server(&self, backend: &str, name: &str) -> Option<&Server> {
+        self.backends.iter().find(|b| b.config.name == backend)?.servers.iter().find(|s| s.config.name == name)
+    }
+}
+
+impl FrontendState {
+    fn new(name: &str, workers: usize) -> Self {
+        Self { name: name.into(), counters: (0..workers).map(|_| FrontendCounters::default()).collect() }
+    }
+
+    /// Sum of one counter over the workers.
+    pub fn sum(&self, of: impl Fn(&FrontendCounters) -> &Count) -> u64 {
+        self.counters.iter().fold(0, |sum, c| sum.wrapping_add(of(c).get()))
+    }
+}
+
+impl BackendState {
+    /// Sum of one counter over the workers.
+    pub fn sum(&self, of: impl Fn(&BackendCounters) -> &Count) -> u64 {
+        self.counters.iter().fold(0, |sum, c| sum.wrapping_add(of(c).get()))
+    }
+}
+
+fn table(spec: &Arc<config::Table>, base: &Base, previous: Option<&Snapshot>) -> Arc<StickTable> {
+    let old = previous
+        .and_then(|p| p.tables.get(&spec.name))
+        .filter(|t| t.spec().kind == spec.kind && t.spec().len == spec.len && t.spec().replicate == spec.replicate);
+    match old {
+        Some(old) => {
+            old.reconfigure(spec.clone());
+            old.clone()
+        }
+        None => Arc::new(StickTable::new(spec.clone(), base.names.clone(), base.clock.clone(), base.seed)),
+    }
+}
+
+fn backend(
+    config: &Arc<config::Backend>,
+    base: &Base,
+    previous: Option<&Snapshot>,
+    tables: &HashMap<String, Arc<StickTable>>,
+) -> Backend {
+    let old = previous.and_then(|p| p.backends.iter().find(|b| b.config.name == config.name));
+    let servers: Vec<_> = config
+        .servers
+        .iter()
+        .map(|s| {
+            let state = old
+                .and_then(|b| b.servers.iter().find(|o| o.config.name == s.name && o.config.addr == s.addr))
+                .map(|o| o.state.clone());
+            server(config, s, base, state)
+        })
+        .collect();
+    let mut stick = Vec::new();
+    let mut cookie = None;
+    for rule in &config.sticky {
+        match rule {
+            config::Sticky::Cookie(c) => cookie = Some(c.clone()),
+            config::Sticky::Table(rule) => {
+                if let Some(table) = tables.get(&rule.table) {
+                    stick.push((rule.clone(), table.clone()));
+                }
+            }
+        }
+    }
+    Backend {
+        config: config.clone(),
+        rotation: (0..base.workers).map(|_| Rotation::new(servers.len())).collect(),
+        servers,
+        stick,
+        cookie,
+        state: old.map_or_else(
+            || {
+                Arc::new(BackendState {
+                    name: config.name.clone(),
+                    counters: (0..base.workers).map(|_| BackendCounters::default()).collect(),
+                })
+            },
+            |b| b.state.clone(),
+        ),
+    }
+}
+
+fn server(
+    backend: &config::Backend,
+    config: &Arc<config::Server>,
+    base: &Base,
+    state: Option<Arc<ServerState>>,
+) -> Server {
+    let id = base.names.intern(&config.name);
+    let state = state.unwrap_or_else(|| {
+        let uid = base.next_uid.fetch_add(1, Ordering::Relaxed);
+        Arc::new(ServerState::new(&backend.name, &config.name, id, uid, base.workers, config.state))
+    });
+    Server { config: config.clone(), id, hash: crate::hash::stable(config.name.as_bytes()), state }
+}

@@ -1,0 +1,6 @@
+//! The proxy and the running instance.
+//!
+//! Data plane (`worker`, `listener`, `http`, `tunnel`, `upstream`): one thread a core, no locks across an await, no
+//! messages on the request path, no knowledge of peers. Control (`instance`, `health`, `admin`, `reload`): one thread.
+pub mod shared;
+pub mod worker;

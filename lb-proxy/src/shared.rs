@@ -1,0 +1,75 @@
+//! What the workers and the control thread share: one snapshot pointer, a few atomics, the hook that asks peers.
+use arc_swap::{ArcSwap, ArcSwapOption};
+use lb_core::snapshot::{Base, Snapshot};
+use lb_core::time::Timestamp;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Shared by every thread of an instance.
+pub struct Shared {
+    /// What all snapshots share.
+    pub base: Base,
+    /// The configuration that holds.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// The instance is leaving: answers close their connections, nothing new is kept alive.
+    pub draining: AtomicBool,
+    /// Client connections open now, over all frontends.
+    pub connections: AtomicUsize,
+    /// Set while the tables are not pulled yet: a miss asks the peers first.
+    pub ask: ArcSwapOption<AskPeers>,
+    /// Where access log lines go; `None`: nowhere.
+    pub access: ArcSwapOption<AccessSink>,
+}
+
+/// Asks the peers for one key of a table; when it is done, their answer (if any) is in the table.
+pub struct AskPeers(pub Box<dyn Fn(&str, &[u8]) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync>);
+
+/// Takes finished access log lines; must not block.
+pub struct AccessSink(pub Box<dyn Fn(AccessLine) + Send + Sync>);
+
+/// One finished request or tunnel.
+#[derive(Debug, serde::Serialize)]
+pub struct AccessLine {
+    /// Unix milliseconds when the request's first byte came.
+    pub time: u64,
+    /// Client address.
+    pub client: std::net::SocketAddr,
+    /// Frontend.
+    pub frontend: String,
+    /// Backend, once known.
+    pub backend: Option<String>,
+    /// Server, once chosen.
+    pub server: Option<String>,
+    /// Method.
+    pub method: String,
+    /// Host.
+    pub host: String,
+    /// Target as sent.
+    pub target: String,
+    /// Status that the client got; 0: none.
+    pub status: u16,
+    /// Bytes from the client (bodies).
+    pub bytes_in: u64,
+    /// Bytes to the client (bodies).
+    pub bytes_out: u64,
+    /// From the first byte to the end, microseconds.
+    pub total_us: u64,
+    /// Until the server's answer began, microseconds.
+    pub wait_us: Option<u64>,
+    /// Why this server: `cookie`, `table:NAME`, `new`, `redispatched`, `-`.
+    pub why: String,
+    /// How it ended: `ok`, or a reason code as in the body of our own answers, or for tunnels the side that closed.
+    pub end: &'static str,
+    /// Connection attempts after the first.
+    pub retries: u32,
+    /// Whether it became a tunnel.
+    pub tunnel: bool,
+}
+
+/// Wall clock.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
