@@ -1,0 +1,129 @@
+//! Waiting on sockets: lazy deadlines, whole writes, buffers that are held only while they hold something.
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// What a read buffer holds.
+pub(crate) const BUFFER: usize = 16 * 1024;
+
+/// A connection's one timer. Setting a deadline costs nothing while the timer is armed for an earlier time: it then
+/// fires early, sees that the deadline moved, and sleeps on. So a busy connection touches the timer wheel a few times
+/// a minute, not several times a request.
+pub(crate) struct Timer {
+    sleep: Pin<Box<Sleep>>,
+}
+
+/// The time is over.
+#[derive(Debug)]
+pub(crate) struct Elapsed;
+
+impl Timer {
+    /// Armed far away.
+    pub(crate) fn new() -> Self {
+        Self { sleep: Box::pin(sleep_until(Instant::now() + Duration::from_secs(86_400))) }
+    }
+
+    /// Waits for `future`, at most for `limit`.
+    pub(crate) async fn within<F: Future>(&mut self, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+        self.wait(|| Instant::now() + limit, future).await
+    }
+
+    /// Waits for `future`, at most until `at`.
+    pub(crate) async fn until<F: Future>(&mut self, at: Instant, future: F) -> Result<F::Output, Elapsed> {
+        self.wait(|| at, future).await
+    }
+
+    /// `deadline` is asked only when there is something to wait for.
+    async fn wait<F: Future>(&mut self, deadline: impl Fn() -> Instant, future: F) -> Result<F::Output, Elapsed> {
+        let mut future = pin!(future);
+        let mut at = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            let at = *at.get_or_insert_with(&deadline);
+            if self.sleep.deadline() > at {
+                self.sleep.as_mut().reset(at);
+            }
+            while self.sleep.as_mut().poll(cx).is_ready() {
+                if Instant::now() >= at {
+                    return Poll::Ready(Err(Elapsed));
+                }
+                self.sleep.as_mut().reset(at);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Appends what the socket has to `buf`, at least one byte; 0: the other side has closed.
+pub(crate) async fn read(stream: &TcpStream, buf: &mut Vec<u8>) -> io::Result<usize> {
+    loop {
+        match stream.try_read_buf(buf) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => stream.readable().await?,
+            done => return done,
+        }
+    }
+}
+
+/// Writes all of it.
+pub(crate) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = &bytes[n..],
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Writes both, in one call where the socket takes it.
+pub(crate) async fn write_both(stream: &TcpStream, first: &[u8], second: &[u8]) -> io::Result<()> {
+    if second.is_empty() {
+        return write_all(stream, first).await;
+    }
+    let written = loop {
+        match stream.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
+            done => break done?,
+        }
+    };
+    if written < first.len() {
+        write_all(stream, &first[written..]).await?;
+        return write_all(stream, second).await;
+    }
+    write_all(stream, &second[written - first.len()..]).await
+}
+
+/// A worker's spare buffers. The last one given back is the next one taken: its memory is still in the cache.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    spare: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Buffers {
+    /// How many are kept.
+    const KEPT: usize = 64;
+
+    /// An empty buffer of [`BUFFER`] bytes.
+    pub(crate) fn take(&self) -> Vec<u8> {
+        self.spare.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER))
+    }
+
+    /// Gives one back.
+    pub(crate) fn give(&self, mut buf: Vec<u8>) {
+        let mut spare = self.spare.borrow_mut();
+        if buf.capacity() == BUFFER && spare.len() < Self::KEPT {
+            buf.clear();
+            spare.push(buf);
+        }
+    }
+}
