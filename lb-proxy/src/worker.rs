@@ -88,7 +88,6 @@ pub(crate) struct Client {
 
 /// A snapshot as the requests of one thread hold it: they count references on a pointer of their own, so that workers
 /// do not fight for one cache line.
-#[expect(clippy::redundant_allocation, reason = "the inner count is shared between threads, the outer is not")]
 pub(crate) type Pinned = Rc<Arc<Snapshot>>;
 
 /// What the tasks of one worker share.

@@ -254,3 +254,110 @@ pub(crate) fn own_answer(status: u16, code: &str, head_request: bool, keep_alive
     )
     .into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::head;
+    use super::*;
+    use lb_core::config::{Balance, DrainMode, OnDown, Timeouts};
+
+    fn frontend() -> config::Frontend {
+        config::Frontend {
+            name: "web".into(),
+            listen: Vec::new(),
+            routes: Vec::new(),
+            backend: None,
+            timeout: Timeouts::default(),
+            maxconn: 10,
+            forwarded: true,
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+            max_head: 16384,
+            max_headers: 100,
+        }
+    }
+
+    fn backend() -> config::Backend {
+        config::Backend {
+            name: "app".into(),
+            balance: Balance::RoundRobin,
+            sticky: Vec::new(),
+            on_down: OnDown::Redispatch,
+            drain: DrainMode::Stay,
+            check: None,
+            retries: 3,
+            retry_after: std::time::Duration::from_secs(5),
+            max_queue: 10,
+            real_ip: true,
+            max_idle: 10,
+            timeout: Timeouts::default(),
+            servers: Vec::new(),
+        }
+    }
+
+    fn rewritten(text: &str, client: &str) -> String {
+        let cookie = Cookie { name: "SERVERID".into(), indirect: true, path: "/".into(), ..Cookie::default() };
+        let request = head::request(text.as_bytes(), 100, Vec::new()).unwrap().unwrap();
+        let (frontend, backend) = (frontend(), backend());
+        let client = client.parse().unwrap();
+        let src = source(text.as_bytes(), &request, &frontend, client);
+        let rewrite = Rewrite { frontend: &frontend, backend: &backend, affinity: Some(&cookie), client, src };
+        let mut out = Vec::new();
+        super::request(text.as_bytes(), &request, &rewrite, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_belongs_to_one_hop_stays_there_and_connection_names_nothing_important_away() {
+        let text = "GET http://a/x HTTP/1.1\r\nHost: a\r\nX-One: 1\r\nConnection: X-One, cookie, content-length, close\r\n\
+                    Keep-Alive: 5\r\nTE: trailers\r\nCookie: a=b; SERVERID=n1\r\nX-Two: 2\r\n\r\n";
+        assert_eq!(
+            rewritten(text, "192.0.2.1"),
+            "GET /x HTTP/1.1\r\nHost: a\r\nX-Two: 2\r\nCookie: a=b\r\nX-Forwarded-For: 192.0.2.1\r\n\
+             X-Forwarded-Proto: http\r\nX-Real-IP: 192.0.2.1\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_is_believed_about_the_client() {
+        let text = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1, 198.51.100.7\r\nX-Forwarded-For: 10.9.9.9\r\n\
+                    X-Forwarded-Proto: https\r\nX-Real-IP: 6.6.6.6\r\n\r\n";
+        let trusted = rewritten(text, "10.0.0.1");
+        assert!(trusted.contains("X-Forwarded-For: 1.1.1.1, 198.51.100.7, 10.9.9.9, 10.0.0.1\r\n"), "{trusted}");
+        assert!(trusted.contains("X-Forwarded-Proto: https\r\nX-Real-IP: 198.51.100.7\r\n"), "{trusted}");
+        let stranger = rewritten(text, "192.0.2.1");
+        assert!(stranger.contains("X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Real-IP: 192.0.2.1\r\n"));
+        assert!(!stranger.contains("1.1.1.1") && !stranger.contains("6.6.6.6"));
+    }
+
+    #[test]
+    fn a_length_told_twice_is_passed_on_once() {
+        let text = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n";
+        assert_eq!(rewritten(text, "192.0.2.1").matches("Content-Length: 3").count(), 1);
+    }
+
+    #[test]
+    fn the_affinity_cookie_is_ours_alone() {
+        let text = b"HTTP/1.1 200 OK\r\nSet-Cookie: SERVERID=evil\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n";
+        let response = head::response(text, false, Vec::new()).unwrap().unwrap();
+        let write = |preserve| {
+            let cookie =
+                Cookie { name: "SERVERID".into(), preserve, nocache: true, path: "/".into(), ..Cookie::default() };
+            let onward = Onward {
+                affinity: Some(&cookie),
+                set_cookie: Some("SERVERID=n1; Path=/".into()),
+                chunked: false,
+                keep_alive: true,
+                http11: true,
+            };
+            let mut out = Vec::new();
+            super::response(text, &response, &onward, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            write(false),
+            "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\nSet-Cookie: SERVERID=n1; Path=/\r\n\
+             Cache-Control: private\r\n\r\n"
+        );
+        assert!(write(true).contains("SERVERID=evil") && !write(true).contains("SERVERID=n1"));
+    }
+}
