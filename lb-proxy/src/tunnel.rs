@@ -4,14 +4,17 @@
 //! An idle tunnel is its two sockets, one timer and no buffer: what is read goes through a scratch buffer of the
 //! thread straight to the other socket, and only what that did not take is kept.
 use crate::http::account::Request;
+use crate::listener::Admission;
 use crate::upstream::Slot;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until};
 
 thread_local! {
@@ -30,6 +33,14 @@ pub(crate) struct Tunnel {
     pub(crate) from_server: Vec<u8>,
     /// Silence of both sides that ends it.
     pub(crate) timeout: Duration,
+    /// Its place on the server.
+    pub(crate) slot: Slot,
+    /// What is counted and logged of it.
+    pub(crate) account: Request,
+    /// The pins it keeps alive.
+    pub(crate) touch: Option<Touch>,
+    /// Its place among the client connections.
+    pub(crate) admission: Admission,
 }
 
 /// One direction.
@@ -53,13 +64,13 @@ impl Way {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &TcpStream,
-        to: &TcpStream,
+        from: &mut ReadHalf<'_>,
+        to: &WriteHalf<'_>,
         moved: &mut bool,
     ) -> Poll<io::Result<()>> {
         loop {
             while !self.pending.is_empty() {
-                ready!(to.poll_write_ready(cx))?;
+                ready!(to.as_ref().poll_write_ready(cx))?;
                 match to.try_write(&self.pending) {
                     Ok(n) => {
                         *moved = true;
@@ -72,88 +83,95 @@ impl Way {
             if self.pending.capacity() > 0 {
                 self.pending = Vec::new();
             }
+            if self.ended && !self.told {
+                // The other side may be gone already; that shows when it is read.
+                let _ = socket2::SockRef::from(to.as_ref()).shutdown(std::net::Shutdown::Write);
+                self.told = true;
+            }
             if self.told {
                 return Poll::Ready(Ok(()));
             }
-            if self.ended {
-                self.told = true;
-                // The other side may be gone already; that shows when it is read.
-                let _ = socket2::SockRef::from(to).shutdown(std::net::Shutdown::Write);
-                return Poll::Ready(Ok(()));
-            }
-            ready!(from.poll_read_ready(cx))?;
-            match SCRATCH.with_borrow_mut(|scratch| self.pass(from, to, scratch)) {
-                Ok(()) => *moved = true,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Poll::Ready(Err(e)),
-            }
+            ready!(SCRATCH.with_borrow_mut(|scratch| self.pass(cx, from, to, scratch)))?;
+            *moved = true;
         }
     }
 
     /// One read and, as far as the other side takes it, one write.
-    fn pass(&mut self, from: &TcpStream, to: &TcpStream, scratch: &mut [u8]) -> io::Result<()> {
-        let n = from.try_read(scratch)?;
-        if n == 0 {
+    fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut ReadHalf<'_>,
+        to: &WriteHalf<'_>,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<()>> {
+        let mut buf = ReadBuf::new(scratch);
+        ready!(Pin::new(from).poll_read(cx, &mut buf))?;
+        let read = buf.filled();
+        if read.is_empty() {
             self.ended = true;
-            return Ok(());
+            return Poll::Ready(Ok(()));
         }
-        self.bytes += n as u64;
-        let written = match to.try_write(&scratch[..n]) {
+        self.bytes += read.len() as u64;
+        let written = match to.try_write(read) {
             Ok(written) => written,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(e) => return Err(e),
+            Err(e) => return Poll::Ready(Err(e)),
         };
-        self.pending.extend_from_slice(&scratch[written..n]);
-        Ok(())
+        self.pending.extend_from_slice(&read[written..]);
+        Poll::Ready(Ok(()))
     }
 }
 
-/// Runs a tunnel to its end. `slot` is its place on the server, `account` what is counted and logged of it.
-pub(crate) async fn run(tunnel: Tunnel, slot: Slot, mut account: Request, mut touch: Option<Touch>) {
-    let Tunnel { client, server, from_client, from_server, timeout } = tunnel;
-    let (mut up, mut down) = (Way::new(from_client), Way::new(from_server));
-    let mut last = Instant::now();
-    let pause = |touch: &Option<Touch>| touch.as_ref().map_or(timeout, |t| t.every.min(timeout));
-    let mut sleep = pin!(sleep_until(last + pause(&touch)));
-    let mut first_end = "";
-    let end = poll_fn(|cx| {
-        let mut moved = false;
-        let up_done = up.poll(cx, &client, &server, &mut moved);
-        let down_done = down.poll(cx, &server, &client, &mut moved);
-        if first_end.is_empty() {
-            first_end = match (&up_done, &down_done) {
-                (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => "reset",
-                (Poll::Ready(Ok(())), _) => "client-closed",
-                (_, Poll::Ready(Ok(()))) => "server-closed",
-                _ => "",
-            };
-        }
-        match (up_done, down_done) {
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) | (Poll::Ready(_), Poll::Ready(_)) => {
-                return Poll::Ready(first_end);
+/// Runs a tunnel to its end.
+pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
+    let timeout = tunnel.timeout;
+    let touch = tunnel.touch.take();
+    let pause = touch.as_ref().map_or(timeout, |t| t.every.min(timeout));
+    let mut up = Way::new(std::mem::take(&mut tunnel.from_client));
+    let mut down = Way::new(std::mem::take(&mut tunnel.from_server));
+    let end = {
+        let (mut from_client, to_client) = tunnel.client.split();
+        let (mut from_server, to_server) = tunnel.server.split();
+        let mut last = Instant::now();
+        let mut sleep = pin!(sleep_until(last + pause));
+        let mut first_end = "";
+        poll_fn(|cx| {
+            let mut moved = false;
+            let ways = (
+                up.poll(cx, &mut from_client, &to_server, &mut moved),
+                down.poll(cx, &mut from_server, &to_client, &mut moved),
+            );
+            match ways {
+                (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready("reset"),
+                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) if first_end.is_empty() => return Poll::Ready("closed"),
+                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(first_end),
+                (Poll::Ready(Ok(())), Poll::Pending) => first_end = "client-closed",
+                (Poll::Pending, Poll::Ready(Ok(()))) => first_end = "server-closed",
+                (Poll::Pending, Poll::Pending) => {}
             }
-            _ => {}
-        }
-        if moved {
-            last = Instant::now();
-        }
-        while sleep.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            if let Some(touch) = &mut touch {
-                touch.keep();
+            if moved {
+                last = Instant::now();
             }
-            if now >= last + timeout {
-                return Poll::Ready("tunnel-timeout");
+            while sleep.as_mut().poll(cx).is_ready() {
+                let now = Instant::now();
+                if now >= last + timeout {
+                    return Poll::Ready("tunnel-timeout");
+                }
+                if let Some(touch) = &touch {
+                    touch.keep();
+                }
+                sleep.as_mut().reset((last + timeout).min(now + pause));
             }
-            sleep.as_mut().reset((last + timeout).min(now + pause(&touch)));
-        }
-        Poll::Pending
-    })
-    .await;
+            Poll::Pending
+        })
+        .await
+    };
+    let Tunnel { slot, mut account, admission, .. } = *tunnel;
     account.bytes_in += up.bytes;
     account.bytes_out += down.bytes;
     drop(slot);
     account.finish_tunnel(end);
+    drop(admission);
 }
 
 /// Keeps the entries alive that led a tunnel to its server: an open socket is use.
