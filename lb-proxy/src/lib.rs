@@ -2,5 +2,10 @@
 //!
 //! Data plane (`worker`, `listener`, `http`, `tunnel`, `upstream`): one thread a core, no locks across an await, no
 //! messages on the request path, no knowledge of peers. Control (`instance`, `health`, `admin`, `reload`): one thread.
+pub mod bind;
+#[cfg(test)]
+mod fixture;
+pub mod health;
+pub mod logging;
 pub mod shared;
 pub mod worker;
