@@ -1,6 +1,7 @@
 //! Small valid configurations for unit tests.
 use lb_core::config::{
-    AccessLog, Admin, Backend, Balance, Config, DrainMode, Instance, Log, LogFormat, OnDown, Server, Timeouts,
+    AccessLog, Admin, Backend, Balance, Config, DrainMode, Frontend, Instance, Listen, Log, LogFormat, OnDown, Server,
+    Timeouts,
 };
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
@@ -52,4 +53,19 @@ pub(crate) fn base() -> Base {
 
 pub(crate) fn snapshot(config: Config) -> Snapshot {
     Snapshot::build(Arc::new(config), &base(), None)
+}
+
+pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
+    Frontend {
+        name: name.into(),
+        listen: listen.iter().map(|addr| Listen { addr: *addr }).collect(),
+        routes: Vec::new(),
+        backend: None,
+        timeout: Timeouts::default(),
+        maxconn: 1000,
+        forwarded: true,
+        trusted_proxies: Vec::new(),
+        max_head: 16 * 1024,
+        max_headers: 100,
+    }
 }

@@ -79,6 +79,11 @@ impl Checks {
         self.reasons.keep(snapshot);
     }
 
+    /// Ends all checks.
+    pub fn stop(&self) {
+        self.running.lock().clear();
+    }
+
     /// Checks a server at once, because something suggests that its health changed.
     pub fn nudge(&self, uid: u32) {
         if let Some(running) = self.running.lock().get(&uid) {
