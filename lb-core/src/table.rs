@@ -3,20 +3,85 @@
 //! A table is a set of shards, each a short critical section. It knows nothing of peers: replication reads the
 //! change log ([`StickTable::changes`]) and the slots ([`StickTable::scan`]), and writes through
 //! [`StickTable::merge`].
-use crate::config;
+//!
+//! # What holds
+//!
+//! - **Merging is a join.** The pin and the life of an entry merge each on its own: the later stamp, the later end.
+//!   Updates may be doubled, grouped and reordered as they like.
+//! - **A touch is told to the peers only when it matters**: once for each eighth of the table's expiry that a life
+//!   grows by. A peer may therefore believe that an entry has up to an eighth of the expiry less to live than it has
+//!   here, never more; and a key used a thousand times a second costs eight messages in the time of its expiry.
+//! - **An entry past its end is a miss for everybody**, swept or not. To the merge its version still counts as long as
+//!   it is there, so that an old update can't win over it.
+//! - **A tombstone** is kept an hour longer than a pin of its age; that is how long a peer may have been cut off and
+//!   still not bring the entry back.
+//! - **A full table** keeps updating the keys that it holds. A newcomer takes the place of the entry that is the
+//!   nearest to its end, of the whole table where there is one shard (up to 2047 entries), of its shard otherwise;
+//!   tombstones go before pins.
+use crate::config::{self, KeyKind, WhenFull};
 use crate::hlc::{Clock, Stamp};
 use crate::id::{NameId, Names};
-use crate::time::Timestamp;
-use std::sync::Arc;
+use crate::time::{Timestamp, millis};
+use foldhash::SharedSeed;
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use shard::{Env, Shard};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+mod changes;
+mod compact;
+mod digest;
+mod entry;
 mod key;
+mod shard;
+mod slab;
+mod stats;
+mod tentative;
+#[cfg(test)]
+mod tests;
+mod wheel;
+
 pub use key::{KeyError, StickKey};
+pub use stats::TableStats;
+pub use tentative::Tentative;
+
+/// Entries for which a table has one shard more, up to [`MAX_SHARDS`].
+const SHARD_SIZE: usize = 1024;
+const MAX_SHARDS: usize = 64;
+/// Slots that [`StickTable::clear_all`] looks at under one hold of a shard's lock.
+const CLEAR_STEP: u32 = 1024;
+/// The longest expiry, in milliseconds (9 million years): sums of times can't overflow.
+const MAX_EXPIRE: u64 = 1 << 58;
 
 /// A stick table.
-#[derive(Debug)]
 pub struct StickTable {
-    spec: Arc<config::Table>,
+    spec: RwLock<Arc<config::Table>>,
+    kind: KeyKind,
+    key_len: usize,
+    env: Env,
+    shards: Box<[Padded]>,
+    /// Updates refused before any shard was asked.
+    bad_updates: AtomicU64,
+    /// The shard that the next sweep begins with.
+    sweep_from: AtomicUsize,
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    armed: AtomicBool,
+}
+
+/// A shard on cache lines of its own.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Padded(Mutex<Shard>);
+
+impl fmt::Debug for StickTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StickTable")
+            .field("spec", &self.spec)
+            .field("shards", &self.shards.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// A live pin, as a reader sees it.
@@ -80,97 +145,161 @@ pub enum Stored {
     Refused,
 }
 
-/// Counts of one table since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct TableStats {
-    /// Live entries now, tombstones not counted.
-    pub entries: u64,
-    /// Tombstones now.
-    pub tombstones: u64,
-    /// Pins written here.
-    pub stores: u64,
-    /// Look-ups that found a pin.
-    pub hits: u64,
-    /// Look-ups that found none.
-    pub misses: u64,
-    /// Entries that went because the table was full.
-    pub evictions: u64,
-    /// New keys refused because the table was full.
-    pub refused: u64,
-    /// Entries that reached their deadline.
-    pub expired: u64,
-    /// Updates from peers that changed something.
-    pub merged: u64,
-    /// Updates from peers refused: absurd stamp, wrong key, no room.
-    pub merge_refused: u64,
-    /// Updates with a stamp known here under another value: somebody reuses stamps.
-    pub conflicts: u64,
-    /// Bytes of memory, as the table counts them.
-    pub memory: u64,
+/// What [`StickTable::assign`] found or made.
+#[derive(Debug)]
+pub enum Assigned {
+    /// The key is pinned.
+    Pinned(Pin),
+    /// The key is being tried on a server, perhaps by several requests at once.
+    Tentative(Tentative),
 }
 
-#[allow(unused_variables, clippy::todo)]
 impl StickTable {
+    /// Buckets of [`Self::digest`].
+    pub const BUCKETS: usize = digest::BUCKETS;
+
     /// An empty table. `seed` keys the hash that finds entries (so that clients cannot aim for collisions).
     pub fn new(spec: Arc<config::Table>, names: Arc<Names>, clock: Arc<Clock>, seed: u64) -> Self {
-        Self { spec }
+        let shards = (spec.size / SHARD_SIZE).next_power_of_two().clamp(1, MAX_SHARDS);
+        let expire = millis(spec.expire).min(MAX_EXPIRE);
+        let env = Env {
+            names,
+            clock,
+            digest: digest::Digest::default(),
+            size: AtomicUsize::new(spec.size),
+            expire: AtomicU64::new(expire),
+            refuse: AtomicBool::new(spec.when_full == WhenFull::Refuse),
+            held: AtomicUsize::new(0),
+            tries: AtomicUsize::new(0),
+            seed: seed.rotate_left(32),
+            shared_seed: SharedSeed::from_u64(seed),
+        };
+        Self {
+            kind: spec.kind,
+            key_len: spec.len,
+            spec: RwLock::new(spec),
+            env,
+            shards: (0..shards).map(|_| Padded(Mutex::new(Shard::new(expire)))).collect(),
+            bad_updates: AtomicU64::new(0),
+            sweep_from: AtomicUsize::new(0),
+            wake: OnceLock::new(),
+            armed: AtomicBool::new(true),
+        }
     }
 
-    /// Its configuration.
-    pub fn spec(&self) -> &Arc<config::Table> {
-        &self.spec
+    /// Its configuration. [`Self::kind`] and [`Self::key_len`] take no lock.
+    pub fn spec(&self) -> Arc<config::Table> {
+        self.spec.read().clone()
+    }
+
+    /// Type of its keys; a table keeps it for life.
+    pub fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    /// Greatest length of its keys; a table keeps it for life.
+    pub fn key_len(&self) -> usize {
+        self.key_len
     }
 
     /// Takes on a new configuration of the same type and length (a reload): size, expiry, `when_full`.
+    ///
+    /// Entries keep the life they have; the next touch gives them the new one if that ends later. A table made smaller
+    /// shrinks as [`Self::expire`] runs and as keys come, unless it refuses: then nobody has to leave.
     pub fn reconfigure(&self, spec: Arc<config::Table>) {
-        todo!()
+        let mut held = self.spec.write();
+        self.env.size.store(spec.size, Ordering::Relaxed);
+        self.env.expire.store(millis(spec.expire).min(MAX_EXPIRE), Ordering::Relaxed);
+        self.env.refuse.store(spec.when_full == WhenFull::Refuse, Ordering::Relaxed);
+        *held = spec;
+    }
+
+    /// The shard of a hash. The index of a shard places by the lowest bits and compares the highest seven, so that the
+    /// choice of the shard must leave those alone.
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        self.shards[(hash >> 40) as usize % self.shards.len()].0.lock()
+    }
+
+    fn lock(&self, key: &[u8]) -> (u64, MutexGuard<'_, Shard>) {
+        let hash = self.env.hash(key);
+        (hash, self.shard(hash))
     }
 
     /// The pin of a key, whose life slides to the full expiry.
     pub fn lookup(&self, key: &StickKey, now: Timestamp) -> Option<Pin> {
-        todo!()
+        let (hash, mut shard) = self.lock(key.bytes());
+        let found = shard.lookup(&self.env, hash, key.bytes(), now);
+        drop(shard);
+        let (pin, told) = found?;
+        self.wake_if(told);
+        Some(pin)
     }
 
     /// The pin of a key, untouched.
     pub fn peek(&self, key: &StickKey, now: Timestamp) -> Option<Pin> {
-        todo!()
-    }
-
-    /// As [`Self::lookup`]; on a miss the server that `choose` gives becomes the key's *tentative* pin, known to
-    /// this instance only: others that ask for the key meanwhile get the same one. `None`: `choose` gave none.
-    pub fn assign(
-        self: &Arc<Self>,
-        key: &StickKey,
-        now: Timestamp,
-        choose: impl FnOnce() -> Option<NameId>,
-    ) -> Option<Assigned> {
-        todo!()
+        let (hash, shard) = self.lock(key.bytes());
+        shard.peek(&self.env, hash, key.bytes(), now)
     }
 
     /// Pins a key to a server, or touches the pin it has there already. The pin is told to the peers.
     pub fn store(&self, key: &StickKey, server: NameId, now: Timestamp) -> Stored {
-        todo!()
+        let hash = self.env.hash(key.bytes());
+        let store = || self.shard(hash).store(&self.env, hash, key.bytes(), server, now);
+        let (mut stored, mut told) = store();
+        if stored == Stored::Refused && self.evict_elsewhere(hash, now) {
+            (stored, told) = store();
+        }
+        self.wake_if(told);
+        stored
     }
 
     /// Removes a pin by a tombstone, which the peers get. False: there was no pin.
     pub fn clear(&self, key: &StickKey, now: Timestamp) -> bool {
-        todo!()
+        let (hash, mut shard) = self.lock(key.bytes());
+        let cleared = shard.clear_key(&self.env, hash, key.bytes(), now);
+        drop(shard);
+        self.wake_if(cleared);
+        cleared
     }
 
-    /// Clears every entry (of `server`, if given); returns how many. Takes the locks shard by shard.
+    /// Clears every entry (of `server`, if given); returns how many. Takes the locks shard by shard, a piece at a time.
     pub fn clear_all(&self, server: Option<NameId>, now: Timestamp) -> usize {
-        todo!()
+        let mut cleared = 0;
+        for shard in &self.shards {
+            let mut from = 0;
+            loop {
+                let mut shard = shard.0.lock();
+                let to = shard.slab.slots().min(from + CLEAR_STEP);
+                cleared += (from..to).filter(|slot| shard.clear(&self.env, *slot, server, now)).count();
+                if to == shard.slab.slots() {
+                    break;
+                }
+                from = to;
+            }
+        }
+        self.wake_if(cleared > 0);
+        cleared
     }
 
     /// Merges what a peer says. Commutative, associative, idempotent. Not put into the change log: in a full mesh
     /// its author tells everybody.
     pub fn merge(&self, update: &Update, now: Timestamp) -> Merged {
-        todo!()
+        let early = if self.env.clock.observe(update.stamp, now).is_err() {
+            Some(Merged::TooFarAhead)
+        } else {
+            (!StickKey::is_canonical(self.kind, self.key_len, &update.key)).then_some(Merged::BadKey)
+        };
+        if let Some(refused) = early {
+            self.bad_updates.fetch_add(1, Ordering::Relaxed);
+            return refused;
+        }
+        let (hash, mut shard) = self.lock(&update.key);
+        shard.merge(&self.env, hash, update, now)
     }
 
     /// Number of shards; change logs and scans go by shard.
     pub fn shards(&self) -> usize {
-        todo!()
+        self.shards.len()
     }
 
     /// Appends to `out` up to `max` entries of a shard changed here after `cursor`, in order of change, and moves the
@@ -183,87 +312,115 @@ impl StickTable {
         now: Timestamp,
         out: &mut Vec<Update>,
     ) -> bool {
-        todo!()
+        let Some(shard) = self.shards.get(shard).map(|s| s.0.lock()) else { return false };
+        let mut slot = shard.log.after(&shard.slab, *cursor);
+        for _ in 0..max {
+            if slot == entry::NIL {
+                break;
+            }
+            let entry = &shard.slab[slot];
+            *cursor = Cursor { seq: entry.seq, slot };
+            out.extend(entry.update(now, self.env.expire()));
+            slot = entry.log_next;
+        }
+        if slot == entry::NIL {
+            // Past changes whose entries have gone, too: a reader at the end is at the newest.
+            cursor.seq = cursor.seq.max(shard.log.newest());
+        }
+        slot != entry::NIL
     }
 
     /// The sequence of the newest change in a shard: a cursor there has nothing left to read.
     pub fn newest(&self, shard: usize) -> u64 {
-        todo!()
+        self.shards.get(shard).map_or(0, |s| s.0.lock().log.newest())
     }
 
     /// How many changed entries lie behind a cursor, counted up to `limit`.
     pub fn backlog(&self, shard: usize, cursor: Cursor, limit: usize) -> usize {
-        todo!()
+        let Some(shard) = self.shards.get(shard).map(|s| s.0.lock()) else { return 0 };
+        shard.log.behind(&shard.slab, cursor, limit)
     }
 
     /// Appends to `out` up to `max` entries of a shard from slot `from` on, tombstones included; returns the slot to go
     /// on from, `None` at the end. Entries that come or go meanwhile may or may not be seen.
     pub fn scan(&self, shard: usize, from: u32, max: usize, now: Timestamp, out: &mut Vec<Update>) -> Option<u32> {
-        todo!()
+        let shard = self.shards.get(shard)?.0.lock();
+        let slots = shard.slab.slots();
+        // Free slots are passed over, but not any number of them under one hold of the lock.
+        let to = slots.min(from.saturating_add(u32::try_from(max.saturating_mul(4)).unwrap_or(u32::MAX)));
+        let full = out.len() + max;
+        let mut slot = from;
+        while slot < to && out.len() < full {
+            out.extend(Some(&shard.slab[slot]).filter(|e| !e.is_free()).and_then(|e| e.update(now, self.env.expire())));
+            slot += 1;
+        }
+        (slot < slots).then_some(slot)
     }
 
-    /// Drops entries past their deadline, at most `budget` looked at; returns how many went.
+    /// Drops entries past their deadline, at most `budget` looked at; returns how many went. A table that holds more
+    /// than its size (it was made smaller) also drops those that are the next to go, unless it refuses newcomers.
     pub fn expire(&self, now: Timestamp, budget: usize) -> usize {
-        todo!()
+        let (mut gone, mut budget) = (0, budget);
+        let from = self.sweep_from.load(Ordering::Relaxed);
+        for step in 0..self.shards.len() {
+            let at = (from + step) % self.shards.len();
+            let mut shard = self.shards[at].0.lock();
+            gone += shard.sweep(&self.env, now, &mut budget);
+            while budget > 0 && self.env.is_over_full() && !self.env.refuses() && shard.evict(&self.env, now) {
+                budget -= 1;
+                gone += 1;
+            }
+            if budget == 0 {
+                self.sweep_from.store(at, Ordering::Relaxed);
+                break;
+            }
+        }
+        gone
     }
 
     /// Digest over buckets: for each of [`Self::BUCKETS`] the XOR of a stable hash of (key, pin version) of its
     /// entries, tombstones included. Equal digests: equal pins.
     pub fn digest(&self) -> Vec<u64> {
-        todo!()
+        self.env.digest.read()
     }
-
-    /// Buckets of [`Self::digest`].
-    pub const BUCKETS: usize = 1024;
 
     /// Counts.
     pub fn stats(&self) -> TableStats {
-        todo!()
+        let mut sum = TableStats { merge_refused: self.bad_updates.load(Ordering::Relaxed), ..TableStats::default() };
+        let own = size_of::<Self>() + size_of::<[u64; Self::BUCKETS]>();
+        sum.memory = own as u64;
+        for shard in &self.shards {
+            let shard = shard.0.lock();
+            sum.add(&shard.stats, shard.memory());
+        }
+        sum
     }
 
-    /// Calls `wake` when the change log has something new since the last [`Self::rearm`]; set once.
+    /// Calls `wake` when the change log has something new since the last [`Self::rearm`]; set once. It is called by
+    /// whoever made the change, under no lock.
     pub fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
-        todo!()
+        // A second one is not meant to come; the first stays.
+        let _ = self.wake.set(wake);
     }
 
     /// Asks to be woken at the next change. Call it before reading the change log.
     pub fn rearm(&self) {
-        todo!()
-    }
-}
-
-/// What [`StickTable::assign`] found or made.
-#[derive(Debug)]
-pub enum Assigned {
-    /// The key is pinned.
-    Pinned(Pin),
-    /// The key is being tried on a server, perhaps by several requests at once.
-    Tentative(Tentative),
-}
-
-/// A hold on a tentative pin. [`Tentative::confirm`] it when the server has answered, [`Tentative::replace`] it when
-/// it has not; the last holder to drop it unconfirmed removes it.
-#[derive(Debug)]
-#[must_use]
-pub struct Tentative {
-    _private: (),
-}
-
-#[allow(unused_variables, clippy::todo)]
-impl Tentative {
-    /// The server to try.
-    pub fn server(&self) -> NameId {
-        todo!()
+        self.armed.store(true, Ordering::Release);
     }
 
-    /// `failed` did not take it: another holder's replacement if there is one by now, else the server that `choose`
-    /// gives, which the other holders follow from here on. `None`: `choose` gave none.
-    pub fn replace(&mut self, failed: NameId, choose: impl FnOnce() -> Option<NameId>) -> Option<NameId> {
-        todo!()
+    /// Wakes the reader of the change log if it asked for that. A change comes before this and a reading after
+    /// [`Self::rearm`], each under the shard's lock: either the reading sees the change, or this sees the arming.
+    fn wake_if(&self, changed: bool) {
+        let Some(wake) = self.wake.get().filter(|_| changed) else { return };
+        // Most find it unarmed, and a load is cheaper than a swap.
+        if self.armed.load(Ordering::Acquire) && self.armed.swap(false, Ordering::AcqRel) {
+            wake();
+        }
     }
 
-    /// The server answered: pins the key to it for everybody.
-    pub fn confirm(self, now: Timestamp) -> Stored {
-        todo!()
+    /// Makes room for a key whose own shard holds nobody who could go, as happens in a table made much smaller.
+    fn evict_elsewhere(&self, hash: u64, now: Timestamp) -> bool {
+        let none_here = self.shard(hash).is_empty();
+        none_here && !self.env.refuses() && self.shards.iter().any(|shard| shard.0.lock().evict(&self.env, now))
     }
 }

@@ -81,13 +81,17 @@ impl StickKey {
 
     /// From canonical bytes, as a peer sends them; `None` when they do not fit the type.
     pub fn from_canonical(kind: KeyKind, len: usize, bytes: &[u8]) -> Option<Self> {
-        let fits = match kind {
+        Self::is_canonical(kind, len, bytes).then(|| Self(SmallVec::from_slice(bytes)))
+    }
+
+    /// Whether bytes fit the type and length of a table.
+    pub(super) fn is_canonical(kind: KeyKind, len: usize, bytes: &[u8]) -> bool {
+        match kind {
             KeyKind::Ip => bytes.len() == 4,
             KeyKind::Ipv6 => bytes.len() == 16,
             KeyKind::Integer => bytes.len() == 8,
             KeyKind::String | KeyKind::Binary => !bytes.is_empty() && bytes.len() <= len,
-        };
-        fits.then(|| Self(SmallVec::from_slice(bytes)))
+        }
     }
 
     /// For people: the text that [`Self::parse`] reads.
@@ -138,7 +142,7 @@ mod tests {
         #[test]
         fn what_is_shown_reads_back_as_the_same_key(bytes in proptest::collection::vec(any::<u8>(), 1..64), n: i64, ip: [u8; 16]) {
             for (kind, value) in [
-                (KeyKind::Binary, bytes.clone()),
+                (KeyKind::Binary, bytes),
                 (KeyKind::Integer, n.to_be_bytes().to_vec()),
                 (KeyKind::Ipv6, ip.to_vec()),
                 (KeyKind::Ip, ip[..4].to_vec()),
