@@ -1,7 +1,7 @@
 //! Small valid configurations for unit tests.
 use lb_core::config::{
-    AccessLog, Admin, Backend, Balance, Config, DrainMode, Frontend, Instance, Listen, Log, LogFormat, OnDown, Server,
-    Timeouts,
+    AccessLog, Admin, Backend, Balance, Config, DrainMode, Frontend, Instance, KeyKind, Listen, Log, LogFormat, OnDown,
+    Server, Table, Timeouts, WhenFull,
 };
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
@@ -67,5 +67,17 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
         trusted_proxies: Vec::new(),
         max_head: 16 * 1024,
         max_headers: 100,
+    }
+}
+
+pub(crate) fn table(name: &str) -> Table {
+    Table {
+        name: name.into(),
+        kind: KeyKind::String,
+        len: 64,
+        size: 100_000,
+        expire: Duration::from_secs(1800),
+        when_full: WhenFull::Evict,
+        replicate: true,
     }
 }

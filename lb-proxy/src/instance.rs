@@ -175,6 +175,12 @@ impl Instance {
         Self { control, admin, tasks }
     }
 
+    /// An instance whose frontends nobody serves, for tests of the control side.
+    #[cfg(test)]
+    pub(crate) async fn without_workers(config: Config, source: ConfigSource) -> Result<Self, StartError> {
+        Self::start_with(config, source, |_, _| Ok(Vec::new())).await
+    }
+
     /// What admin, reload and signals work on.
     pub fn control(&self) -> &Arc<Control> {
         &self.control

@@ -69,7 +69,7 @@ fn find(control: &Control, name: &str, text: &str) -> Result<Option<EntryStatus>
     let key = key(&table, text)?;
     let Some(pin) = table.peek(&key, now()) else { return Ok(None) };
     let update = Update { key: key.bytes().into(), server: pin.server, stamp: pin.stamp, left: pin.left };
-    Ok(entry(table.spec(), &update, &snapshot, &Nodes::of(control)))
+    Ok(entry(&table.spec(), &update, &snapshot, &Nodes::of(control)))
 }
 
 /// `GET /api/tables/{table}/entries?key=&server=&limit=`
@@ -132,9 +132,9 @@ impl Scan {
         let mut updates = Vec::new();
         let next = self.table.scan(shard, slot, STEP, now(), &mut updates);
         self.at = Some(next.map_or((shard + 1, 0), |slot| (shard, slot)));
+        let spec = self.table.spec();
         let wanted = |u: &&Update| self.server.is_none_or(|server| u.server == server);
-        let entries =
-            updates.iter().filter(wanted).filter_map(|u| entry(self.table.spec(), u, &self.snapshot, &self.nodes));
+        let entries = updates.iter().filter(wanted).filter_map(|u| entry(&spec, u, &self.snapshot, &self.nodes));
         for entry in entries.take(self.left) {
             out.push(std::mem::replace(&mut self.separator, b','));
             self.left -= 1;
