@@ -31,6 +31,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 mod changes;
+mod compact;
 mod digest;
 mod entry;
 mod key;
