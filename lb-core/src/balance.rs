@@ -46,6 +46,11 @@ pub fn pick(backend: &Backend, worker: usize, key: Option<u64>, excluded: &[usiz
     }
 }
 
+/// Picks a server for a client whose own is out: by rendezvous of its key, whatever the algorithm.
+pub fn redispatch(backend: &Backend, key: u64, excluded: &[usize]) -> Option<usize> {
+    rendezvous(&backend.servers, key, |i| backend.servers[i].state.takes_new() && !excluded.contains(&i))
+}
+
 fn candidates(servers: &[Server], usable: impl Fn(usize) -> bool) -> impl Iterator<Item = (usize, &Server)> {
     servers.iter().enumerate().filter(move |(i, s)| usable(*i) && s.weight() > 0)
 }

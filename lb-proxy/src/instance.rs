@@ -250,6 +250,7 @@ fn shared(config: Arc<Config>, incarnation: u64, workers: usize) -> Arc<Shared> 
         snapshot: ArcSwap::from_pointee(snapshot),
         draining: AtomicBool::new(false),
         connections: AtomicUsize::new(0),
+        queues: Default::default(),
         ask: ArcSwapOption::empty(),
         access: ArcSwapOption::empty(),
     })

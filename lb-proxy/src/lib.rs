@@ -7,11 +7,16 @@ pub mod bind;
 #[cfg(test)]
 mod fixture;
 pub mod health;
+mod http;
 pub mod instance;
+mod io;
+mod listener;
 pub mod logging;
 pub mod metrics;
 pub mod reload;
 pub mod shared;
+mod tunnel;
+pub mod upstream;
 pub mod worker;
 
 pub use instance::{ConfigSource, Instance, StartError, run};

@@ -1,4 +1,5 @@
 //! What the workers and the control thread share: one snapshot pointer, a few atomics, the hook that asks peers.
+use crate::upstream::Queues;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use lb_core::snapshot::{Base, Snapshot};
 use lb_core::time::Timestamp;
@@ -17,6 +18,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// Client connections open now, over all frontends.
     pub connections: AtomicUsize,
+    /// Those who wait for servers with `maxconn`.
+    pub queues: Queues,
     /// Set while the tables are not pulled yet: a miss asks the peers first.
     pub ask: ArcSwapOption<AskPeers>,
     /// Where access log lines go; `None`: nowhere.
@@ -24,7 +27,10 @@ pub struct Shared {
 }
 
 /// Asks the peers for one key of a table; when it is done, their answer (if any) is in the table.
-pub struct AskPeers(pub Box<dyn Fn(&str, &[u8]) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync>);
+pub struct AskPeers(pub Box<AskFn>);
+
+/// Table and key in, an answer to wait for out.
+pub type AskFn = dyn Fn(&str, &[u8]) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync;
 
 /// Takes finished access log lines; must not block.
 pub struct AccessSink(pub Box<dyn Fn(AccessLine) + Send + Sync>);

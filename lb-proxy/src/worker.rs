@@ -1,7 +1,21 @@
-//! One data-plane thread: its runtime, its listeners, its connections.
+//! One data-plane thread: its runtime, its listeners, its connections. It shares nothing with the other workers but
+//! what [`Shared`] holds.
+use crate::http::head::Field;
+use crate::io::Buffers;
+use crate::listener::{self, Listening};
 use crate::shared::Shared;
+use crate::upstream::Pool;
+use lb_core::snapshot::Snapshot;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, LocalSet};
 
 /// What a worker can be told.
 #[derive(Debug)]
@@ -31,26 +45,200 @@ pub enum Command {
 /// A running worker.
 #[derive(Debug)]
 pub struct Worker {
-    _private: (),
+    commands: mpsc::UnboundedSender<Command>,
+    thread: JoinHandle<()>,
 }
 
-#[allow(unused_variables, clippy::todo)]
 impl Worker {
     /// Starts worker number `id` (its slot in all counters) on a thread of its own.
     ///
     /// # Errors
     /// The thread or its runtime cannot be made.
     pub fn start(id: usize, shared: Arc<Shared>) -> std::io::Result<Self> {
-        todo!()
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Few and small: starts, reloads, the end. Never on a request's path.
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let thread = std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || {
+            let local = Rc::new(Local::new(id, shared));
+            LocalSet::new().block_on(&runtime, run(local, inbox));
+        })?;
+        Ok(Self { commands, thread })
     }
 
     /// Tells it something. Commands are carried out in order.
     pub fn tell(&self, command: Command) {
-        todo!()
+        // A worker that has ended needs to be told nothing.
+        let _ = self.commands.send(command);
     }
 
     /// Whether the thread has ended.
     pub fn ended(&self) -> bool {
-        todo!()
+        self.thread.is_finished()
+    }
+}
+
+/// A client's connection, as far as others than its own task need it: how to wake it between two requests.
+pub(crate) struct Client {
+    pub(crate) id: u64,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Client {
+    /// The task that is to be woken when the worker drains.
+    pub(crate) fn wake_on_drain(&self, waker: &Waker) {
+        let mut mine = self.waker.borrow_mut();
+        if !mine.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            *mine = Some(waker.clone());
+        }
+    }
+}
+
+/// A snapshot as the requests of one thread hold it: they count references on a pointer of their own, so that workers
+/// do not fight for one cache line.
+pub(crate) type Pinned = Rc<Arc<Snapshot>>;
+
+/// What the tasks of one worker share.
+pub(crate) struct Local {
+    /// The worker's number.
+    pub(crate) id: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) buffers: Buffers,
+    pub(crate) fields: SpareFields,
+    pub(crate) pool: Pool,
+    snapshot: RefCell<Pinned>,
+    clients: RefCell<HashMap<u64, Rc<Client>>>,
+    next_id: Cell<u64>,
+    open: Cell<usize>,
+    draining: Cell<bool>,
+    empty: Notify,
+}
+
+/// Spare lists of header fields.
+#[derive(Default)]
+pub(crate) struct SpareFields(RefCell<Vec<Vec<Field>>>);
+
+impl SpareFields {
+    pub(crate) fn take(&self) -> Vec<Field> {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give(&self, fields: Vec<Field>) {
+        let mut spare = self.0.borrow_mut();
+        if spare.len() < 64 {
+            spare.push(fields);
+        }
+    }
+}
+
+impl Local {
+    fn new(id: usize, shared: Arc<Shared>) -> Self {
+        let snapshot = RefCell::new(Rc::new(shared.snapshot.load_full()));
+        Self {
+            id,
+            shared,
+            buffers: Buffers::default(),
+            fields: SpareFields::default(),
+            pool: Pool::default(),
+            snapshot,
+            clients: RefCell::default(),
+            next_id: Cell::new(0),
+            open: Cell::new(0),
+            draining: Cell::new(false),
+            empty: Notify::new(),
+        }
+    }
+
+    /// The configuration that holds now.
+    pub(crate) fn snapshot(&self) -> Pinned {
+        let newest = self.shared.snapshot.load();
+        let mut mine = self.snapshot.borrow_mut();
+        if !Arc::ptr_eq(&newest, &mine) {
+            *mine = Rc::new(newest.clone());
+        }
+        mine.clone()
+    }
+
+    /// Whether the instance is leaving.
+    pub(crate) fn draining(&self) -> bool {
+        self.draining.get() || self.shared.draining.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Enters a new connection among those that a drain wakes.
+    pub(crate) fn remember(&self) -> Rc<Client> {
+        self.next_id.set(self.next_id.get() + 1);
+        let client = Rc::new(Client { id: self.next_id.get(), waker: RefCell::new(None) });
+        self.clients.borrow_mut().insert(client.id, client.clone());
+        client
+    }
+
+    pub(crate) fn forget(&self, client: &Client) {
+        self.clients.borrow_mut().remove(&client.id);
+    }
+
+    pub(crate) fn opened(&self) {
+        self.open.set(self.open.get() + 1);
+    }
+
+    pub(crate) fn closed(&self) {
+        self.open.set(self.open.get() - 1);
+        if self.open.get() == 0 {
+            self.empty.notify_one();
+        }
+    }
+
+    /// Wakes the connections, so that those between two requests see that they are to end.
+    fn wake_clients(&self) {
+        for client in self.clients.borrow().values() {
+            if let Some(waker) = client.waker.borrow().as_ref() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+}
+
+type Listeners = HashMap<(String, SocketAddr), AbortHandle>;
+
+async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
+    let mut listeners = Listeners::new();
+    let mut sweep = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            command = inbox.recv() => match command {
+                Some(Command::Listen { frontend, addr, listener }) => listen(&local, &mut listeners, frontend, addr, listener),
+                Some(Command::Unlisten { frontend, addr }) => {
+                    if let Some(task) = listeners.remove(&(frontend, addr)) {
+                        task.abort();
+                    }
+                }
+                Some(Command::Drain) => {
+                    listeners.drain().for_each(|(_, task)| task.abort());
+                    local.draining.set(true);
+                    local.pool.clear();
+                    local.wake_clients();
+                    if local.open.get() == 0 {
+                        return;
+                    }
+                }
+                Some(Command::Abort) | None => return,
+            },
+            _ = sweep.tick() => local.pool.sweep(&local.snapshot().backends),
+            () = local.empty.notified() => {
+                if local.draining.get() && local.open.get() == 0 {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn listen(local: &Rc<Local>, listeners: &mut Listeners, frontend: String, addr: SocketAddr, listener: TcpListener) {
+    let listening = Listening::new(&local.snapshot(), &frontend);
+    match (tokio::net::TcpListener::from_std(listener), listening) {
+        (Ok(listener), Some(listening)) => {
+            let task = tokio::task::spawn_local(listener::run(local.clone(), Rc::new(listening), listener));
+            listeners.insert((frontend, addr), task.abort_handle());
+        }
+        (Err(error), _) => tracing::error!(frontend, %addr, %error, "cannot listen"),
+        (_, None) => tracing::error!(frontend, %addr, "no such frontend"),
     }
 }

@@ -1,0 +1,195 @@
+//! What is counted and logged of one request: once, when it ends, however it ends.
+use super::affinity::Why;
+use super::head;
+use crate::shared::AccessLine;
+use crate::worker::Local;
+use lb_core::server::{Count, ServerState};
+use lb_core::snapshot::{Backend, DURATION_BUCKETS, FrontendState};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One request's account.
+pub(crate) struct Request {
+    local: Rc<Local>,
+    frontend: Arc<FrontendState>,
+    server: Option<Arc<ServerState>>,
+    started: Instant,
+    /// Status that the client got; 0: none yet.
+    pub(crate) status: u16,
+    /// Body bytes from the client.
+    pub(crate) bytes_in: u64,
+    /// Body bytes to the client.
+    pub(crate) bytes_out: u64,
+    /// Only when an access log is kept.
+    log: Option<Box<AccessLine>>,
+}
+
+impl Request {
+    pub(crate) fn new(
+        local: &Rc<Local>,
+        frontend: &Arc<FrontendState>,
+        client: SocketAddr,
+        request: &head::Request,
+        buf: &[u8],
+    ) -> Self {
+        let text = |piece: head::Piece| String::from_utf8_lossy(piece.get(buf)).into_owned();
+        let log = local.shared.access.load().is_some().then(|| {
+            Box::new(AccessLine {
+                time: crate::shared::now().0,
+                client,
+                frontend: frontend.name.clone(),
+                backend: None,
+                server: None,
+                method: text(request.method),
+                host: text(request.authority),
+                target: text(request.target),
+                status: 0,
+                bytes_in: 0,
+                bytes_out: 0,
+                total_us: 0,
+                wait_us: None,
+                why: "-".into(),
+                end: "-",
+                retries: 0,
+                tunnel: false,
+            })
+        });
+        Self {
+            local: local.clone(),
+            frontend: frontend.clone(),
+            server: None,
+            started: Instant::now(),
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            log,
+        }
+    }
+
+    /// A malformed request, of which nothing is known but the client.
+    pub(crate) fn unread(local: &Rc<Local>, frontend: &Arc<FrontendState>, client: SocketAddr) -> Self {
+        let empty = b"- -";
+        let request = head::Request {
+            len: 0,
+            method: head::Piece::default(),
+            target: head::Piece::default(),
+            path: head::Piece::default(),
+            query: head::Piece::default(),
+            authority: head::Piece::default(),
+            host: head::Piece::default(),
+            http11: true,
+            framing: head::Framing::Empty,
+            keep_alive: false,
+            upgrade: None,
+            fields: Vec::new(),
+        };
+        Self::new(local, frontend, client, &request, empty)
+    }
+
+    /// The server has answered.
+    pub(crate) fn answered(&mut self, backend: &Backend, server: usize, why: Why, retries: u32) {
+        let counters = &backend.state.counters[self.local.id];
+        match why {
+            Why::Cookie => counters.by_cookie.bump(),
+            Why::Table(_) => counters.by_table.bump(),
+            Why::New => counters.new.bump(),
+            Why::Redispatched => counters.redispatched.bump(),
+        }
+        self.at_server(backend, server, why, retries);
+        if let Some(log) = &mut self.log {
+            log.wait_us = Some(micros(self.started));
+        }
+    }
+
+    /// A server was chosen.
+    pub(crate) fn at_server(&mut self, backend: &Backend, server: usize, why: Why, retries: u32) {
+        let chosen = &backend.servers[server];
+        self.server = Some(chosen.state.clone());
+        if let Some(log) = &mut self.log {
+            log.server = Some(chosen.config.name.clone());
+            log.retries = retries;
+            log.why = match why {
+                Why::Cookie => "cookie".into(),
+                Why::Table(rule) => format!("table:{}", backend.stick[rule].0.table),
+                Why::New => "new".into(),
+                Why::Redispatched => "redispatched".into(),
+            };
+        }
+    }
+
+    /// A backend was found.
+    pub(crate) fn at_backend(&mut self, backend: &Backend) {
+        if let Some(log) = &mut self.log {
+            log.backend = Some(backend.config.name.clone());
+        }
+    }
+
+    /// The answer was ours.
+    pub(crate) fn own_answer(&self) {
+        self.frontend.counters[self.local.id].own_answers.bump();
+    }
+
+    /// The request has ended: `end` is `ok` or a reason's code.
+    pub(crate) fn finish(mut self, end: &'static str) {
+        let total = micros(self.started);
+        let counters = &self.frontend.counters[self.local.id];
+        let bucket = DURATION_BUCKETS.iter().position(|b| total <= *b).unwrap_or(DURATION_BUCKETS.len());
+        counters.durations[bucket].bump();
+        counters.duration_us.add(total);
+        class(&counters.responses, self.status);
+        if let Some(server) = &self.server {
+            let counters = &server.counters[self.local.id];
+            class(&counters.responses, self.status);
+            counters.bytes_in.add(self.bytes_in);
+            counters.bytes_out.add(self.bytes_out);
+        }
+        self.log(end, total, false);
+    }
+
+    /// A tunnel begins: the 101 is counted, the server's tunnels are one more.
+    pub(crate) fn start_tunnel(&self) {
+        class(&self.frontend.counters[self.local.id].responses, self.status);
+        if let Some(server) = &self.server {
+            let counters = &server.counters[self.local.id];
+            class(&counters.responses, self.status);
+            counters.tunnels.bump();
+        }
+    }
+
+    /// A tunnel has ended.
+    pub(crate) fn finish_tunnel(mut self, end: &'static str) {
+        if let Some(server) = &self.server {
+            let counters = &server.counters[self.local.id];
+            counters.tunnels.drop_one();
+            counters.bytes_in.add(self.bytes_in);
+            counters.bytes_out.add(self.bytes_out);
+        }
+        let total = micros(self.started);
+        self.log(end, total, true);
+    }
+
+    fn log(&mut self, end: &'static str, total_us: u64, tunnel: bool) {
+        let Some(mut line) = self.log.take() else { return };
+        line.status = self.status;
+        line.bytes_in = self.bytes_in;
+        line.bytes_out = self.bytes_out;
+        line.total_us = total_us;
+        line.end = end;
+        line.tunnel = tunnel;
+        if let Some(sink) = self.local.shared.access.load().as_ref() {
+            (sink.0)(*line);
+        }
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn class(responses: &[Count; 5], status: u16) {
+    if let Some(count) = usize::from(status / 100).checked_sub(1).and_then(|i| responses.get(i)) {
+        count.bump();
+    }
+}

@@ -1,0 +1,429 @@
+//! ONE REQUEST, top to bottom: backend, keys, server, connection, the request out, the answer back, what is remembered
+//! and counted. All branching is here; what it calls is small.
+use super::account;
+use super::affinity::Plan;
+use super::answer::{self, Answered, Answering, Fault};
+use super::body::Transfer;
+use super::h1::Conn;
+use super::head::{Request, first_value};
+use super::headers::{self, Rewrite};
+use super::reason::Reason;
+use super::upload::{self, Uploading};
+use crate::io::{self, Elapsed, Timer};
+use crate::listener::Admission;
+use crate::shared::now;
+use crate::tunnel::{Touch, Tunnel};
+use crate::upstream::{self, NoSlot, Slot};
+use crate::worker::Local;
+use lb_core::route::{Asked, route};
+use lb_core::snapshot::{Backend, Frontend, Snapshot};
+use smallvec::SmallVec;
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// What becomes of the connection after a request.
+pub(crate) enum After {
+    /// It takes another.
+    Next,
+    /// It is closed.
+    Close,
+    /// Our answer is final, but the client may still be sending.
+    Linger,
+    /// It is a tunnel now.
+    Switch(Box<Switch>),
+}
+
+/// A connection that becomes a tunnel, but for the client's socket.
+pub(crate) struct Switch {
+    server: TcpStream,
+    from_client: Vec<u8>,
+    from_server: Vec<u8>,
+    timeout: Duration,
+    slot: Slot,
+    account: account::Request,
+    touch: Option<Touch>,
+}
+
+impl Switch {
+    /// Puts the client's socket to it.
+    pub(crate) fn into_tunnel(self, client: TcpStream, admission: Admission) -> Box<Tunnel> {
+        let Self { server, from_client, from_server, timeout, slot, account, touch } = self;
+        Box::new(Tunnel { client, server, from_client, from_server, timeout, slot, account, touch, admission })
+    }
+}
+
+/// What the rest of the exchange must know of a request whose bytes are gone.
+pub(crate) struct Facts {
+    pub(crate) head: bool,
+    pub(crate) http11: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) idempotent: bool,
+    /// The protocol it asked to upgrade to.
+    pub(crate) upgrade: Option<Box<[u8]>>,
+}
+
+/// The request failed.
+enum Failure {
+    /// Before the client got a byte of an answer: it gets ours.
+    Unanswered(Reason),
+    /// In the middle of an answer: only the connection's end tells.
+    Cut(&'static str),
+}
+
+struct Looked<'a> {
+    request: &'a Request,
+    buf: &'a [u8],
+}
+
+impl Asked for Looked<'_> {
+    fn host(&self) -> &[u8] {
+        self.request.host.get(self.buf)
+    }
+    fn path(&self) -> &[u8] {
+        self.request.path.get(self.buf)
+    }
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        first_value(&self.request.fields, self.buf, name)
+    }
+    fn websocket(&self) -> bool {
+        self.request.websocket(self.buf)
+    }
+}
+
+/// Takes one request, whose head lies at the start of `conn.input`, to its end.
+pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
+    let snap = conn.local.snapshot();
+    let Some(frontend) = conn.listening.frontend(&snap) else { return After::Close };
+    let mut account = account::Request::new(&conn.local, &frontend.state, conn.addr, &request, &conn.input);
+    let facts = Facts {
+        head: request.method.get(&conn.input) == b"HEAD",
+        http11: request.http11,
+        keep_alive: request.keep_alive,
+        idempotent: request.idempotent(&conn.input),
+        upgrade: request.upgrade.map(|u| u.get(&conn.input).into()),
+    };
+    let body_done = Cell::new(false);
+    match forward(conn, &snap, frontend, request, &facts, &mut account, &body_done).await {
+        Ok(Forwarded::Done { keep }) => {
+            account.finish("ok");
+            match (keep, body_done.get()) {
+                (true, true) => After::Next,
+                (_, true) => After::Close,
+                (_, false) => After::Linger,
+            }
+        }
+        Ok(Forwarded::Switched { server, from_server, slot, timeout, touch }) => {
+            account.start_tunnel();
+            let from_client = std::mem::take(&mut conn.input);
+            let from_client = if from_client.is_empty() { Vec::new() } else { from_client };
+            After::Switch(Box::new(Switch { server, from_client, from_server, timeout, slot, account, touch }))
+        }
+        Err(Failure::Cut(code)) => {
+            account.finish(code);
+            // A reset, so that a body that ends with the connection is not taken for whole.
+            let _ = socket2::SockRef::from(&conn.stream).set_linger(Some(Duration::ZERO));
+            After::Close
+        }
+        Err(Failure::Unanswered(reason)) => refuse(conn, reason, &facts, body_done.get(), account).await,
+    }
+}
+
+/// Our own answer instead of a server's.
+async fn refuse(
+    conn: &mut Conn,
+    reason: Reason,
+    facts: &Facts,
+    body_done: bool,
+    mut account: account::Request,
+) -> After {
+    account.status = reason.status;
+    if reason.status == 0 {
+        account.finish(reason.code);
+        return After::Close;
+    }
+    account.own_answer();
+    let keep = facts.keep_alive && body_done && !conn.local.draining() && !matches!(reason.status, 400 | 408);
+    let answer = headers::own_answer(reason.status, reason.code, facts.head, keep);
+    let sent = conn.timer.within(Duration::from_secs(5), io::write_all(&conn.stream, &answer)).await;
+    account.finish(reason.code);
+    match sent {
+        Ok(Ok(())) if keep => After::Next,
+        Ok(Ok(())) => After::Linger,
+        _ => After::Close,
+    }
+}
+
+enum Forwarded {
+    Done { keep: bool },
+    Switched { server: TcpStream, from_server: Vec<u8>, slot: Slot, timeout: Duration, touch: Option<Touch> },
+}
+
+async fn forward(
+    conn: &mut Conn,
+    snap: &Snapshot,
+    frontend: &Frontend,
+    request: Request,
+    facts: &Facts,
+    account: &mut account::Request,
+    body_done: &Cell<bool>,
+) -> Result<Forwarded, Failure> {
+    let local = conn.local.clone();
+    let buf = &conn.input;
+    // 1. Where to.
+    let refused = |reason| {
+        body_done.set(request.framing == super::head::Framing::Empty);
+        Failure::Unanswered(reason)
+    };
+    let Some(index) = route(frontend, &Looked { request: &request, buf }) else {
+        let failure = refused(Reason::NO_ROUTE);
+        conn.consume(request.len);
+        return Err(failure);
+    };
+    let backend = &snap.backends[index];
+    account.at_backend(backend);
+    let client = conn.addr.ip();
+    let src = headers::source(buf, &request, &frontend.config, client);
+    // 2. Keys, and the request as the server will see it; after this its bytes are no longer needed.
+    let mut plan = Plan::read(backend, &request, buf, src, now());
+    let mut out = local.buffers.take();
+    let rewrite = Rewrite {
+        frontend: &frontend.config,
+        backend: &backend.config,
+        affinity: backend.cookie.as_ref(),
+        client,
+        src,
+    };
+    headers::request(buf, &request, &rewrite, &mut out);
+    let mut transfer = Transfer::new(request.framing, true);
+    let taken = transfer.push(&buf[request.len..], &mut out).map_err(Failure::Unanswered)?;
+    account.bytes_in += taken as u64;
+    body_done.set(transfer.done());
+    conn.consume(request.len + taken);
+    local.fields.give(request.fields);
+    // 3. + 4. A server, a place on it, a connection.
+    ask_peers(&local, backend, &plan).await;
+    let reached = reach(&local, backend, &mut plan, &mut conn.timer, account).await;
+    let Reached { server, slot, mut stream, mut reused, retries } = match reached {
+        Ok(reached) => reached,
+        Err(reason) => {
+            local.buffers.give(out);
+            return Err(Failure::Unanswered(reason));
+        }
+    };
+    backend.servers[server].state.counters[local.id].requests.bump();
+    let whole = transfer.done();
+    // 5. to 8. The request out, the answer back.
+    let mut talk = Talk { conn, backend, server, retries, plan: &mut plan, account, facts, body_done };
+    let answered = loop {
+        let answered = talk.run(frontend, &mut stream, &out, &mut transfer).await;
+        // An idle connection that the server closed as we wrote on it: nothing is lost that may not be said twice.
+        if matches!(answered, Err(Fault::Nothing(_))) && reused && whole && facts.idempotent {
+            reused = false;
+            let limit = backend.config.timeout.connect;
+            match upstream::connect(&backend.servers[server], limit, &mut talk.conn.timer).await {
+                Ok(fresh) => {
+                    stream = fresh;
+                    continue;
+                }
+                Err(_) => break Err(Fault::Before(Reason::CONNECT_FAILED)),
+            }
+        }
+        break answered;
+    };
+    local.buffers.give(out);
+    let state = &backend.servers[server].state;
+    match answered {
+        Ok(Answered::Done { keep_client, keep_server }) => {
+            if keep_server && body_done.get() {
+                local.pool.give(state.uid, stream, backend.config.max_idle);
+            }
+            drop(slot);
+            Ok(Forwarded::Done { keep: keep_client })
+        }
+        Ok(Answered::Switched { from_server }) => {
+            let pins = plan.held(backend);
+            let every = pins.iter().map(|(table, _)| table.spec().expire / 4).min();
+            let touch = every.map(|every| Touch { every: every.max(Duration::from_millis(100)), pins });
+            let timeout = backend.config.timeout.tunnel;
+            Ok(Forwarded::Switched { server: stream, from_server, slot, timeout, touch })
+        }
+        Err(Fault::Nothing(reason) | Fault::Before(reason)) => {
+            if reason.is_servers() {
+                state.counters[local.id].response_errors.bump();
+            }
+            Err(Failure::Unanswered(reason))
+        }
+        Err(Fault::Cut(code)) => {
+            state.counters[local.id].response_errors.bump();
+            Err(Failure::Cut(code))
+        }
+    }
+}
+
+/// While this instance has not pulled the tables, a miss asks the peers before it assigns anew.
+async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
+    let Some(ask) = local.shared.ask.load_full() else { return };
+    for (table, key) in plan.lookups(backend) {
+        if table.peek(key, now()).is_none() {
+            (ask.0)(&table.spec().name, key.bytes()).await;
+        }
+    }
+}
+
+/// A connection to the chosen server.
+struct Reached {
+    server: usize,
+    slot: Slot,
+    stream: TcpStream,
+    reused: bool,
+    retries: u32,
+}
+
+/// Chooses and connects, again and again while servers fail and retries last. Nothing of the request is sent yet.
+async fn reach(
+    local: &Local,
+    backend: &Backend,
+    plan: &mut Plan,
+    timer: &mut Timer,
+    account: &mut account::Request,
+) -> Result<Reached, Reason> {
+    let counters = &backend.state.counters[local.id];
+    let chosen = plan.choose(backend, local.id, now());
+    let mut server = chosen.inspect_err(|_| counters.no_server.bump())?;
+    let mut failed: SmallVec<[usize; 4]> = SmallVec::new();
+    let mut retries = 0;
+    let mut same = 0;
+    loop {
+        let target = &backend.servers[server];
+        account.at_server(backend, server, plan.why, retries);
+        let slot = upstream::slot(&local.shared, backend, target, timer, || counters.queued.bump()).await;
+        let slot = slot.map_err(|no| {
+            counters.queue_dropped.bump();
+            if no == NoSlot::Full { Reason::QUEUE_FULL } else { Reason::QUEUE_TIMEOUT }
+        })?;
+        if let Some(stream) = local.pool.take(target.state.uid) {
+            return Ok(Reached { server, slot, stream, reused: true, retries });
+        }
+        let error = match upstream::connect(target, backend.config.timeout.connect, timer).await {
+            Ok(stream) => {
+                target.state.connected();
+                target.state.counters[local.id].connects.bump();
+                return Ok(Reached { server, slot, stream, reused: false, retries });
+            }
+            Err(error) => error,
+        };
+        drop(slot);
+        target.state.connect_failed();
+        target.state.counters[local.id].connect_errors.bump();
+        tracing::debug!(backend = backend.config.name, server = target.config.name, %error, "connect failed");
+        if retries >= backend.config.retries {
+            return Err(Reason::CONNECT_FAILED);
+        }
+        retries += 1;
+        counters.retries.bump();
+        // A pinned client's state is there and nowhere else: a short second and third try, the last elsewhere.
+        let refused = error.kind() != std::io::ErrorKind::TimedOut;
+        if plan.pinned() && refused && same < 2 && retries < backend.config.retries && target.state.takes_pinned() {
+            same += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        }
+        failed.push(server);
+        server = plan.again(backend, local.id, server, &failed).map_err(|reason| match reason {
+            Reason::NO_SERVER => Reason::CONNECT_FAILED,
+            other => other,
+        })?;
+    }
+}
+
+/// A request and its answer over one connection.
+struct Talk<'a> {
+    conn: &'a mut Conn,
+    backend: &'a Backend,
+    server: usize,
+    retries: u32,
+    plan: &'a mut Plan,
+    account: &'a mut account::Request,
+    facts: &'a Facts,
+    body_done: &'a Cell<bool>,
+}
+
+impl Talk<'_> {
+    async fn run(
+        &mut self,
+        frontend: &Frontend,
+        stream: &mut TcpStream,
+        out: &[u8],
+        transfer: &mut Transfer,
+    ) -> Result<Answered, Fault> {
+        let limit = self.backend.config.timeout.server;
+        match self.conn.timer.within(limit, io::write_all(stream, out)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(Fault::Nothing(Reason::SERVER_CLOSED)),
+            Err(Elapsed) => return Err(Fault::Before(Reason::SERVER_TIMEOUT)),
+        }
+        let Conn { local, stream: client, timer, input, .. } = &mut *self.conn;
+        let (mut from_client, to_client) = client.split();
+        let (mut from_server, to_server) = stream.split();
+        let sent = Cell::new(0);
+        let answer = answer::run(Answering {
+            local,
+            client: to_client.as_ref(),
+            server: &mut from_server,
+            timer,
+            backend: self.backend,
+            chosen: self.server,
+            retries: self.retries,
+            plan: self.plan,
+            account: self.account,
+            facts: self.facts,
+            body_done: self.body_done,
+            sent: &sent,
+            client_timeout: frontend.config.timeout.client,
+        });
+        if transfer.done() {
+            return answer.await;
+        }
+        let upload = upload::run(Uploading {
+            local,
+            client: &mut from_client,
+            server: to_server.as_ref(),
+            transfer,
+            input,
+            client_timeout: frontend.config.timeout.client,
+            server_timeout: limit,
+            sent: &sent,
+        });
+        let answered = both(upload, answer, self.body_done).await;
+        self.account.bytes_in += sent.get();
+        answered
+    }
+}
+
+/// Runs the upload beside the answer. The answer decides; an upload that the server stopped reading is given up, one
+/// that the client broke off ends both.
+async fn both(
+    upload: impl Future<Output = Result<(), upload::Fault>>,
+    answer: impl Future<Output = Result<Answered, Fault>>,
+    done: &Cell<bool>,
+) -> Result<Answered, Fault> {
+    let (mut upload, mut answer) = (pin!(upload), pin!(answer));
+    let mut uploading = true;
+    poll_fn(|cx| {
+        if uploading && let Poll::Ready(end) = upload.as_mut().poll(cx) {
+            uploading = false;
+            match end {
+                Ok(()) => done.set(true),
+                Err(upload::Fault::Client(reason)) => return Poll::Ready(Err(Fault::Before(reason))),
+                // Perhaps it has answered already: that is read next.
+                Err(upload::Fault::Server) => {}
+            }
+        }
+        answer.as_mut().poll(cx)
+    })
+    .await
+}

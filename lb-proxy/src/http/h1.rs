@@ -1,0 +1,180 @@
+//! One client connection: heads read one after the other, each request forwarded, the connection closed in order.
+use super::forward::{self, After};
+use super::head::{self, Request};
+use super::reason::Reason;
+use super::{account, headers};
+use crate::io::{self, Elapsed, Timer};
+use crate::listener::{Admission, Listening};
+use crate::tunnel;
+use crate::worker::{Client, Local};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// How long, and for how many bytes, a connection is read after our last answer, so that the client can read that
+/// before a reset reaches it.
+const LINGER: (Duration, usize) = (Duration::from_secs(2), 256 * 1024);
+
+/// A connection's state between requests.
+pub(crate) struct Conn {
+    pub(crate) local: Rc<Local>,
+    pub(crate) stream: TcpStream,
+    /// The client's address.
+    pub(crate) addr: SocketAddr,
+    client: Rc<Client>,
+    pub(crate) listening: Rc<Listening>,
+    pub(crate) timer: Timer,
+    /// What came and was not used yet. No memory while there is nothing.
+    pub(crate) input: Vec<u8>,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(
+    local: Rc<Local>,
+    stream: TcpStream,
+    addr: SocketAddr,
+    listening: Rc<Listening>,
+    admission: Admission,
+) {
+    let client = local.remember();
+    let mut conn = Conn { local, stream, addr, client, listening, timer: Timer::new(), input: Vec::new() };
+    let mut first = true;
+    loop {
+        let after = match conn.head(first).await {
+            Ok(request) => forward::exchange(&mut conn, request).await,
+            Err(None) => break,
+            Err(Some(reason)) => conn.refuse(reason).await,
+        };
+        first = false;
+        match after {
+            After::Next => {}
+            After::Close => break,
+            After::Linger => {
+                conn.linger().await;
+                break;
+            }
+            After::Switch(switch) => {
+                conn.local.forget(&conn.client);
+                // A task of its own, because this one's memory is that of a whole request.
+                tokio::task::spawn_local(tunnel::run(switch.into_tunnel(conn.stream, admission)));
+                return;
+            }
+        }
+    }
+    conn.local.forget(&conn.client);
+}
+
+impl Conn {
+    /// The next request's head, at the start of `input`. `Err(None)`: the connection ends without another word.
+    async fn head(&mut self, first: bool) -> Result<Request, Option<Reason>> {
+        let snap = self.local.snapshot();
+        let Some(frontend) = self.listening.frontend(&snap).map(|f| f.config.clone()) else { return Err(None) };
+        drop(snap);
+        if self.input.is_empty() {
+            self.idle(if first { frontend.timeout.http_request } else { frontend.timeout.http_keep_alive }, first)
+                .await?;
+        }
+        let mut deadline = None;
+        let mut looked = 0;
+        loop {
+            if self.input.len() > looked {
+                if looked == 0 || worth_a_look(&self.input, looked) {
+                    let spare = self.local.fields.take();
+                    if let Some(request) = head::request(&self.input, frontend.max_headers, spare).map_err(Some)? {
+                        if request.len > frontend.max_head {
+                            return Err(Some(Reason::HEAD_TOO_LARGE));
+                        }
+                        return Ok(request);
+                    }
+                }
+                looked = self.input.len();
+                if looked >= frontend.max_head {
+                    return Err(Some(Reason::HEAD_TOO_LARGE));
+                }
+            }
+            let limit = frontend.timeout.http_request;
+            let at = if looked == 0 {
+                Instant::now() + limit
+            } else {
+                *deadline.get_or_insert_with(|| Instant::now() + limit)
+            };
+            match self.timer.until(at, io::read(&mut self.stream, &mut self.input)).await {
+                Err(Elapsed) => return Err(Some(Reason::HEAD_TIMEOUT)),
+                Ok(Ok(0) | Err(_)) if looked == 0 => return Err(None),
+                Ok(Ok(0)) => return Err(Some(Reason::BAD_REQUEST)),
+                Ok(Err(_)) => return Err(None),
+                Ok(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// Waits for a first byte, without a buffer.
+    async fn idle(&mut self, limit: Duration, first: bool) -> Result<(), Option<Reason>> {
+        let (local, client, mut readable) = (&self.local, &self.client, pin!(self.stream.readable()));
+        let byte = poll_fn(|cx| {
+            client.wake_on_drain(cx.waker());
+            match readable.as_mut().poll(cx) {
+                Poll::Pending if local.draining() && !first => Poll::Ready(Err(std::io::ErrorKind::Other.into())),
+                polled => polled,
+            }
+        });
+        match self.timer.within(limit, byte).await {
+            Ok(Ok(())) => {
+                self.input = self.local.buffers.take();
+                Ok(())
+            }
+            Err(Elapsed) if first => Err(Some(Reason::HEAD_TIMEOUT)),
+            _ => Err(None),
+        }
+    }
+
+    /// Drops what was used of `input`; gives the buffer back when nothing is left.
+    pub(crate) fn consume(&mut self, n: usize) {
+        if n >= self.input.len() {
+            self.local.buffers.give(std::mem::take(&mut self.input));
+        } else {
+            self.input.drain(..n);
+        }
+    }
+
+    /// Answers a request that could not be read.
+    async fn refuse(&mut self, reason: Reason) -> After {
+        let frontend = self.listening.state.clone();
+        let mut account = account::Request::unread(&self.local, &frontend, self.addr);
+        account.status = reason.status;
+        account.own_answer();
+        let answer = headers::own_answer(reason.status, reason.code, false, false);
+        let sent = self.timer.within(LINGER.0, io::write_all(&self.stream, &answer)).await;
+        account.finish(reason.code);
+        if matches!(sent, Ok(Ok(()))) { After::Linger } else { After::Close }
+    }
+
+    /// Says that nothing more comes, and reads on for a bounded while.
+    async fn linger(&mut self) {
+        let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write);
+        let until = Instant::now() + LINGER.0;
+        let mut buf = self.local.buffers.take();
+        let mut total = 0;
+        while total < LINGER.1 {
+            buf.clear();
+            match self.timer.until(until, io::read(&mut self.stream, &mut buf)).await {
+                Ok(Ok(n)) if n > 0 => total += n,
+                _ => break,
+            }
+        }
+        self.local.buffers.give(buf);
+    }
+}
+
+/// Whether the bytes from `from` on can have completed or spoilt a head: a blank line, or a line that ends wrongly.
+fn worth_a_look(input: &[u8], from: usize) -> bool {
+    memchr::memchr_iter(b'\n', &input[from..]).any(|i| {
+        let at = from + i;
+        at < 3 || input[at - 1] != b'\r' || input[at - 2] == b'\n'
+    })
+}

@@ -1,0 +1,363 @@
+//! Heads written for the other side: hop-by-hop fields out, our own in, everything else as it came.
+//!
+//! Runs of untouched fields are copied whole. `Connection` cannot name a field away that framing, routing or affinity
+//! depend on (RFC 9110, 7.6.1, and what went wrong elsewhere).
+use super::head::{Field, Framing, Known, Request, Response, options};
+use lb_core::config::{self, Cookie};
+use lb_core::cookie;
+use std::io::Write as _;
+use std::net::IpAddr;
+
+/// Whether a `Connection` option takes this field out.
+fn named_away(field: &Field, buf: &[u8], named: &[&[u8]]) -> bool {
+    field.known == Known::Other && named.iter().any(|n| n.eq_ignore_ascii_case(field.name.get(buf)))
+}
+
+/// The options of `Connection` that name fields.
+fn named<'a>(buf: &'a [u8], fields: &'a [Field]) -> Vec<&'a [u8]> {
+    let plain = [&b"close"[..], b"keep-alive", b"upgrade"];
+    options(buf, fields).filter(|o| !plain.iter().any(|p| p.eq_ignore_ascii_case(o))).collect()
+}
+
+fn hop_by_hop(known: Known) -> bool {
+    matches!(
+        known,
+        Known::Connection
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::Te
+            | Known::Trailer
+            | Known::TransferEncoding
+            | Known::Upgrade
+    )
+}
+
+/// Copies fields that `keep` keeps, whole runs at a time. All of them end with CRLF in `buf`.
+fn copy_fields(buf: &[u8], fields: &[Field], end: usize, out: &mut Vec<u8>, keep: impl Fn(&Field) -> bool) {
+    let mut run: Option<usize> = None;
+    for field in fields {
+        match (keep(field), run) {
+            (true, None) => run = Some(field.name.start()),
+            (false, Some(start)) => {
+                out.extend_from_slice(&buf[start..field.name.start()]);
+                run = None;
+            }
+            _ => {}
+        }
+    }
+    if let Some(start) = run {
+        // Up to the blank line.
+        out.extend_from_slice(&buf[start..end - 2]);
+    }
+}
+
+/// What a request's head is written by.
+pub(crate) struct Rewrite<'a> {
+    pub(crate) frontend: &'a config::Frontend,
+    pub(crate) backend: &'a config::Backend,
+    /// The affinity rule of the backend.
+    pub(crate) affinity: Option<&'a Cookie>,
+    /// The connection's other end.
+    pub(crate) client: IpAddr,
+    /// The client behind trusted proxies.
+    pub(crate) src: IpAddr,
+}
+
+/// Writes a request's head for a server.
+pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out: &mut Vec<u8>) {
+    let Rewrite { frontend, backend, affinity, client, src } = *rewrite;
+    out.extend_from_slice(request.method.get(buf));
+    out.push(b' ');
+    out.extend_from_slice(request.target.get(buf));
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let named = named(buf, &request.fields);
+    let hidden = affinity.filter(|c| c.indirect);
+    let cookie_here = |f: &Field| {
+        f.known == Known::Cookie && hidden.is_some_and(|c| cookie::find(f.value.get(buf), &c.name).is_some())
+    };
+    let mut lengths = 0;
+    let keep = |f: &Field| match f.known {
+        known if hop_by_hop(known) => false,
+        Known::XForwardedFor | Known::XForwardedProto => !frontend.forwarded,
+        Known::XRealIp => !backend.real_ip,
+        // Written anew: an absolute target, or the same length told twice.
+        Known::Host | Known::ContentLength => false,
+        Known::Cookie => !cookie_here(f),
+        _ => !named_away(f, buf, &named),
+    };
+    out.extend_from_slice(b"Host: ");
+    out.extend_from_slice(request.authority.get(buf));
+    out.extend_from_slice(b"\r\n");
+    copy_fields(buf, &request.fields, request.len, out, keep);
+    for field in request.fields.iter().filter(|f| cookie_here(f)) {
+        let before = out.len();
+        out.extend_from_slice(b"Cookie: ");
+        let start = out.len();
+        cookie::without(field.value.get(buf), hidden.map_or("", |c| &c.name), out);
+        if out.len() == start {
+            out.truncate(before);
+        } else {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    for field in request.fields.iter().filter(|f| f.known == Known::ContentLength) {
+        if lengths == 0 {
+            lengths = 1;
+            out.extend_from_slice(b"Content-Length: ");
+            out.extend_from_slice(field.value.get(buf));
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    if request.framing == Framing::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if frontend.forwarded {
+        forwarded(buf, request, frontend, client, out);
+    }
+    if backend.real_ip {
+        // Writing to a Vec cannot fail, here and below.
+        let _ = write!(out, "X-Real-IP: {}\r\n", src.to_canonical());
+    }
+    if let Some(upgrade) = request.upgrade {
+        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+        out.extend_from_slice(upgrade.get(buf));
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `X-Forwarded-For` goes on from what a trusted proxy said, and starts anew for everybody else.
+fn forwarded(buf: &[u8], request: &Request, frontend: &config::Frontend, client: IpAddr, out: &mut Vec<u8>) {
+    let client = client.to_canonical();
+    let trusted = frontend.trusted_proxies.iter().any(|net| net.contains(&client));
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    if trusted {
+        for field in request.fields.iter().filter(|f| f.known == Known::XForwardedFor) {
+            out.extend_from_slice(field.value.get(buf));
+            out.extend_from_slice(b", ");
+        }
+    }
+    let _ = write!(out, "{client}\r\nX-Forwarded-Proto: ");
+    let said = request.fields.iter().find(|f| f.known == Known::XForwardedProto).filter(|_| trusted);
+    out.extend_from_slice(said.map_or(&b"http"[..], |f| f.value.get(buf)));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The address that affinity and logs take for the client: behind trusted proxies the last one that is not trusted
+/// itself, else the connection's.
+pub(crate) fn source(buf: &[u8], request: &Request, frontend: &config::Frontend, client: IpAddr) -> IpAddr {
+    let trusted = |ip: &IpAddr| frontend.trusted_proxies.iter().any(|net| net.contains(ip));
+    let mut source = client.to_canonical();
+    if frontend.trusted_proxies.is_empty() || !trusted(&source) {
+        return source;
+    }
+    let fields: Vec<_> = request.fields.iter().filter(|f| f.known == Known::XForwardedFor).collect();
+    for field in fields.iter().rev() {
+        for part in field.value.get(buf).rsplit(|b| *b == b',').map(<[u8]>::trim_ascii) {
+            let Some(ip) = std::str::from_utf8(part).ok().and_then(|t| t.parse::<IpAddr>().ok()) else {
+                return source;
+            };
+            source = ip.to_canonical();
+            if !trusted(&source) {
+                return source;
+            }
+        }
+    }
+    source
+}
+
+/// How an answer goes to the client.
+pub(crate) struct Onward<'a> {
+    /// The affinity rule of the backend.
+    pub(crate) affinity: Option<&'a Cookie>,
+    /// `Set-Cookie` to add.
+    pub(crate) set_cookie: Option<String>,
+    /// The body is sent in chunks.
+    pub(crate) chunked: bool,
+    /// The connection stays open.
+    pub(crate) keep_alive: bool,
+    /// The client speaks HTTP/1.1.
+    pub(crate) http11: bool,
+}
+
+/// Writes an answer's head for the client (also a 101, and 1xx).
+pub(crate) fn response(buf: &[u8], response: &Response, onward: &Onward<'_>, out: &mut Vec<u8>) {
+    status_line(response.status, response.phrase.get(buf), out);
+    let named = named(buf, &response.fields);
+    // A cookie of our name that the server sets would say something we do not mean, unless it may.
+    let replaced = onward.affinity.filter(|c| !c.preserve);
+    let ours = |f: &Field, rule: &Cookie| {
+        cookie::set_pair(f.value.get(buf)).is_some_and(|(name, _)| name == rule.name.as_bytes())
+    };
+    let mut length_seen = false;
+    let preserved = onward.affinity.is_some_and(|rule| {
+        rule.preserve && response.fields.iter().any(|f| f.known == Known::SetCookie && ours(f, rule))
+    });
+    let duplicate_length = response.fields.iter().filter(|f| f.known == Known::ContentLength).count() > 1;
+    copy_fields(buf, &response.fields, response.len, out, |f| match f.known {
+        known if hop_by_hop(known) => false,
+        Known::ContentLength => !duplicate_length,
+        Known::SetCookie => !replaced.is_some_and(|rule| ours(f, rule)),
+        _ => !named_away(f, buf, &named),
+    });
+    for field in response.fields.iter().filter(|f| f.known == Known::ContentLength && duplicate_length) {
+        if !length_seen {
+            length_seen = true;
+            out.extend_from_slice(b"Content-Length: ");
+            out.extend_from_slice(field.value.get(buf));
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    if let Some(cookie) = onward.set_cookie.as_ref().filter(|_| !preserved) {
+        out.extend_from_slice(b"Set-Cookie: ");
+        out.extend_from_slice(cookie.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        if onward.affinity.is_some_and(|c| c.nocache) {
+            out.extend_from_slice(b"Cache-Control: private\r\n");
+        }
+    }
+    if onward.chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if response.status == 101 {
+        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+        out.extend_from_slice(response.upgrade.map_or(&b""[..], |u| u.get(buf)));
+        out.extend_from_slice(b"\r\n");
+    } else if response.status >= 200 {
+        match (onward.keep_alive, onward.http11) {
+            (false, true) => out.extend_from_slice(b"Connection: close\r\n"),
+            (true, false) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            _ => {}
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn status_line(status: u16, phrase: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend([b'0' + (status / 100) as u8, b'0' + (status / 10 % 10) as u8, b'0' + (status % 10) as u8, b' ']);
+    out.extend_from_slice(phrase);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Our own answer: a short plain body that names the reason.
+pub(crate) fn own_answer(status: u16, code: &str, head_request: bool, keep_alive: bool) -> Vec<u8> {
+    let phrase = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
+    let close = if keep_alive { "" } else { "Connection: close\r\n" };
+    let retry = if status == 503 { "Retry-After: 1\r\n" } else { "" };
+    let body = format!("{status} {phrase}: {code}\n");
+    let shown = if head_request { "" } else { &body };
+    format!(
+        "HTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n\
+         Content-Length: {}\r\n{retry}{close}\r\n{shown}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::head;
+    use super::*;
+    use lb_core::config::{Balance, DrainMode, OnDown, Timeouts};
+
+    fn frontend() -> config::Frontend {
+        config::Frontend {
+            name: "web".into(),
+            listen: Vec::new(),
+            routes: Vec::new(),
+            backend: None,
+            timeout: Timeouts::default(),
+            maxconn: 10,
+            forwarded: true,
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+            max_head: 16384,
+            max_headers: 100,
+        }
+    }
+
+    fn backend() -> config::Backend {
+        config::Backend {
+            name: "app".into(),
+            balance: Balance::RoundRobin,
+            sticky: Vec::new(),
+            on_down: OnDown::Redispatch,
+            drain: DrainMode::Stay,
+            check: None,
+            retries: 3,
+            retry_after: std::time::Duration::from_secs(5),
+            max_queue: 10,
+            real_ip: true,
+            max_idle: 10,
+            timeout: Timeouts::default(),
+            servers: Vec::new(),
+        }
+    }
+
+    fn rewritten(text: &str, client: &str) -> String {
+        let cookie = Cookie { name: "SERVERID".into(), indirect: true, path: "/".into(), ..Cookie::default() };
+        let request = head::request(text.as_bytes(), 100, Vec::new()).unwrap().unwrap();
+        let (frontend, backend) = (frontend(), backend());
+        let client = client.parse().unwrap();
+        let src = source(text.as_bytes(), &request, &frontend, client);
+        let rewrite = Rewrite { frontend: &frontend, backend: &backend, affinity: Some(&cookie), client, src };
+        let mut out = Vec::new();
+        super::request(text.as_bytes(), &request, &rewrite, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_belongs_to_one_hop_stays_there_and_connection_names_nothing_important_away() {
+        let text = "GET http://a/x HTTP/1.1\r\nHost: a\r\nX-One: 1\r\nConnection: X-One, cookie, content-length, close\r\n\
+                    Keep-Alive: 5\r\nTE: trailers\r\nCookie: a=b; SERVERID=n1\r\nX-Two: 2\r\n\r\n";
+        assert_eq!(
+            rewritten(text, "192.0.2.1"),
+            "GET /x HTTP/1.1\r\nHost: a\r\nX-Two: 2\r\nCookie: a=b\r\nX-Forwarded-For: 192.0.2.1\r\n\
+             X-Forwarded-Proto: http\r\nX-Real-IP: 192.0.2.1\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_is_believed_about_the_client() {
+        let text = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1, 198.51.100.7\r\nX-Forwarded-For: 10.9.9.9\r\n\
+                    X-Forwarded-Proto: https\r\nX-Real-IP: 6.6.6.6\r\n\r\n";
+        let trusted = rewritten(text, "10.0.0.1");
+        assert!(trusted.contains("X-Forwarded-For: 1.1.1.1, 198.51.100.7, 10.9.9.9, 10.0.0.1\r\n"), "{trusted}");
+        assert!(trusted.contains("X-Forwarded-Proto: https\r\nX-Real-IP: 198.51.100.7\r\n"), "{trusted}");
+        let stranger = rewritten(text, "192.0.2.1");
+        assert!(stranger.contains("X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Real-IP: 192.0.2.1\r\n"));
+        assert!(!stranger.contains("1.1.1.1") && !stranger.contains("6.6.6.6"));
+    }
+
+    #[test]
+    fn a_length_told_twice_is_passed_on_once() {
+        let text = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n";
+        assert_eq!(rewritten(text, "192.0.2.1").matches("Content-Length: 3").count(), 1);
+    }
+
+    #[test]
+    fn the_affinity_cookie_is_ours_alone() {
+        let text = b"HTTP/1.1 200 OK\r\nSet-Cookie: SERVERID=evil\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n";
+        let response = head::response(text, false, Vec::new()).unwrap().unwrap();
+        let write = |preserve| {
+            let cookie =
+                Cookie { name: "SERVERID".into(), preserve, nocache: true, path: "/".into(), ..Cookie::default() };
+            let onward = Onward {
+                affinity: Some(&cookie),
+                set_cookie: Some("SERVERID=n1; Path=/".into()),
+                chunked: false,
+                keep_alive: true,
+                http11: true,
+            };
+            let mut out = Vec::new();
+            super::response(text, &response, &onward, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            write(false),
+            "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\nSet-Cookie: SERVERID=n1; Path=/\r\n\
+             Cache-Control: private\r\n\r\n"
+        );
+        assert!(write(true).contains("SERVERID=evil") && !write(true).contains("SERVERID=n1"));
+    }
+}

@@ -1,0 +1,46 @@
+//! Why a request did not get a server's answer: one code, in the body of our answer, in the access log, in metrics.
+
+/// A reason, with the status that the client gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reason {
+    /// Status of our answer; 0: none is sent.
+    pub(crate) status: u16,
+    /// The code.
+    pub(crate) code: &'static str,
+}
+
+const fn reason(status: u16, code: &'static str) -> Reason {
+    Reason { status, code }
+}
+
+impl Reason {
+    // The client's fault.
+    pub(crate) const BAD_REQUEST: Self = reason(400, "bad-request");
+    pub(crate) const BAD_FRAMING: Self = reason(400, "bad-framing");
+    pub(crate) const BAD_HOST: Self = reason(400, "bad-host");
+    pub(crate) const BAD_BODY: Self = reason(400, "bad-body");
+    pub(crate) const CLIENT_GONE: Self = reason(0, "client-gone");
+    pub(crate) const HEAD_TIMEOUT: Self = reason(408, "head-timeout");
+    pub(crate) const BODY_TIMEOUT: Self = reason(408, "body-timeout");
+    pub(crate) const HEAD_TOO_LARGE: Self = reason(431, "head-too-large");
+    pub(crate) const UNKNOWN_CODING: Self = reason(501, "transfer-coding-unknown");
+    pub(crate) const CONNECT_METHOD: Self = reason(501, "connect-not-supported");
+    pub(crate) const VERSION: Self = reason(505, "http-version");
+    // Ours, or the configuration's.
+    pub(crate) const NO_ROUTE: Self = reason(404, "no-route");
+    pub(crate) const NO_SERVER: Self = reason(503, "no-server");
+    pub(crate) const PINNED_DOWN: Self = reason(503, "pinned-server-down");
+    pub(crate) const CONNECT_FAILED: Self = reason(503, "connect-failed");
+    pub(crate) const QUEUE_FULL: Self = reason(503, "queue-full");
+    pub(crate) const QUEUE_TIMEOUT: Self = reason(503, "queue-timeout");
+    pub(crate) const TOO_MANY: Self = reason(503, "too-many-connections");
+    // The server's fault.
+    pub(crate) const BAD_ANSWER: Self = reason(502, "bad-answer");
+    pub(crate) const SERVER_CLOSED: Self = reason(502, "server-closed");
+    pub(crate) const SERVER_TIMEOUT: Self = reason(504, "server-timeout");
+
+    /// Whether the server is to blame.
+    pub(crate) fn is_servers(self) -> bool {
+        matches!(self.status, 502 | 504)
+    }
+}

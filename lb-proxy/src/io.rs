@@ -1,0 +1,139 @@
+//! Waiting on sockets: lazy deadlines, whole writes, buffers that are held only while they hold something.
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::io::AsyncRead;
+use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::io::poll_read_buf;
+
+/// What a read buffer holds.
+pub(crate) const BUFFER: usize = 16 * 1024;
+
+/// A connection's one timer. Setting a deadline costs nothing while the timer is armed for an earlier time: it then
+/// fires early, sees that the deadline moved, and sleeps on. So a busy connection touches the timer wheel a few times
+/// a minute, not several times a request.
+pub(crate) struct Timer {
+    sleep: Pin<Box<Sleep>>,
+}
+
+/// The time is over.
+#[derive(Debug)]
+pub(crate) struct Elapsed;
+
+impl Timer {
+    /// Armed far away.
+    pub(crate) fn new() -> Self {
+        Self { sleep: Box::pin(sleep_until(Instant::now() + Duration::from_secs(86_400))) }
+    }
+
+    /// Waits for `future`, at most for `limit`.
+    pub(crate) async fn within<F: Future>(&mut self, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+        self.wait(|| Instant::now() + limit, future).await
+    }
+
+    /// Waits for `future`, at most until `at`.
+    pub(crate) async fn until<F: Future>(&mut self, at: Instant, future: F) -> Result<F::Output, Elapsed> {
+        self.wait(|| at, future).await
+    }
+
+    /// `deadline` is asked only when there is something to wait for.
+    async fn wait<F: Future>(&mut self, deadline: impl Fn() -> Instant, future: F) -> Result<F::Output, Elapsed> {
+        let mut future = pin!(future);
+        let mut at = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            let at = *at.get_or_insert_with(&deadline);
+            if self.sleep.deadline() > at {
+                self.sleep.as_mut().reset(at);
+            }
+            while self.sleep.as_mut().poll(cx).is_ready() {
+                if Instant::now() >= at {
+                    return Poll::Ready(Err(Elapsed));
+                }
+                self.sleep.as_mut().reset(at);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Appends what the socket has to `buf`, at least one byte; 0: the other side has closed.
+///
+/// Goes through `AsyncRead` rather than `try_read`: only there does tokio take a read that did not fill its buffer as the
+/// end of what there is, and saves the next wait a read that finds nothing.
+pub(crate) async fn read(from: &mut (impl AsyncRead + Unpin), buf: &mut Vec<u8>) -> io::Result<usize> {
+    poll_fn(|cx| poll_read_buf(Pin::new(&mut *from), cx, buf)).await
+}
+
+/// As [`read`], but an empty `buf` gets its memory only when there is something to read.
+pub(crate) async fn fill(from: &mut ReadHalf<'_>, buffers: &Buffers, buf: &mut Vec<u8>) -> io::Result<usize> {
+    from.readable().await?;
+    if buf.capacity() == 0 {
+        *buf = buffers.take();
+    }
+    read(from, buf).await
+}
+
+/// Writes all of it.
+pub(crate) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = &bytes[n..],
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Writes both, in one call where the socket takes it.
+pub(crate) async fn write_both(stream: &TcpStream, first: &[u8], second: &[u8]) -> io::Result<()> {
+    if second.is_empty() {
+        return write_all(stream, first).await;
+    }
+    let written = loop {
+        match stream.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
+            done => break done?,
+        }
+    };
+    if written < first.len() {
+        write_all(stream, &first[written..]).await?;
+        return write_all(stream, second).await;
+    }
+    write_all(stream, &second[written - first.len()..]).await
+}
+
+/// A worker's spare buffers. The last one given back is the next one taken: its memory is still in the cache.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    spare: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Buffers {
+    /// How many are kept.
+    const KEPT: usize = 64;
+
+    /// An empty buffer of [`BUFFER`] bytes.
+    pub(crate) fn take(&self) -> Vec<u8> {
+        self.spare.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER))
+    }
+
+    /// Gives one back.
+    pub(crate) fn give(&self, mut buf: Vec<u8>) {
+        let mut spare = self.spare.borrow_mut();
+        if buf.capacity() == BUFFER && spare.len() < Self::KEPT {
+            buf.clear();
+            spare.push(buf);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! A connection to a server: an idle one of this worker, or a new one; and a place in the server's queue.
+use crate::io::{Elapsed, Timer};
+use crate::shared::Shared;
+use lb_core::server::{InFlight, ServerState};
+use lb_core::snapshot::{Backend, Server};
+use parking_lot::Mutex;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+/// Idle connections that a server did not close by itself are closed after this long.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
+
+/// A worker's idle connections, by server.
+#[derive(Default)]
+pub(crate) struct Pool {
+    idle: RefCell<HashMap<u32, VecDeque<Idle>>>,
+}
+
+struct Idle {
+    stream: TcpStream,
+    since: Instant,
+}
+
+impl Pool {
+    /// An idle connection that was still open at the last look of the event loop.
+    ///
+    /// Race window: the server may have closed since. The caller sees it as an end before the first byte of an answer.
+    pub(crate) fn take(&self, server: u32) -> Option<TcpStream> {
+        let mut all = self.idle.borrow_mut();
+        let idle = all.get_mut(&server)?;
+        while let Some(Idle { stream, .. }) = idle.pop_back() {
+            if quiet(&stream) {
+                return Some(stream);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next request; the one idle for longest makes room.
+    pub(crate) fn give(&self, server: u32, stream: TcpStream, max: usize) {
+        let mut all = self.idle.borrow_mut();
+        let idle = all.entry(server).or_default();
+        if max == 0 {
+            return;
+        }
+        if idle.len() >= max {
+            idle.pop_front();
+        }
+        idle.push_back(Idle { stream, since: Instant::now() });
+    }
+
+    /// Closes what was idle for too long, was closed by its server, or belongs to a server that is gone.
+    pub(crate) fn sweep(&self, backends: &[Backend]) {
+        let known: HashSet<u32> = backends.iter().flat_map(|b| &b.servers).map(|s| s.state.uid).collect();
+        let mut all = self.idle.borrow_mut();
+        all.retain(|uid, idle| {
+            idle.retain(|i| i.since.elapsed() < MAX_IDLE_TIME && quiet(&i.stream));
+            known.contains(uid) && !idle.is_empty()
+        });
+    }
+
+    /// Closes all.
+    pub(crate) fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+}
+
+/// Whether nothing has come, no end either, as far as the event loop has seen; costs no system call.
+fn quiet(stream: &TcpStream) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    match stream.poll_read_ready(&mut cx) {
+        Poll::Pending => true,
+        // Readiness may be left over from before: then a read says "would block".
+        Poll::Ready(Ok(())) => {
+            matches!(stream.try_read(&mut [0; 1]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+        }
+        Poll::Ready(Err(_)) => false,
+    }
+}
+
+/// Opens a connection.
+pub(crate) async fn connect(server: &Server, limit: Duration, timer: &mut Timer) -> io::Result<TcpStream> {
+    match timer.within(limit, TcpStream::connect(server.config.addr)).await {
+        Ok(stream) => {
+            let stream = stream?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        }
+        Err(Elapsed) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// A request's or tunnel's place on a server; given to the next in the queue when dropped.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    in_flight: Option<InFlight>,
+    queue: Option<Arc<Queue>>,
+}
+
+impl Slot {
+    fn free(in_flight: InFlight) -> Self {
+        Self { in_flight: Some(in_flight), queue: None }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let (Some(queue), Some(mut held)) = (self.queue.take(), self.in_flight.take()) else { return };
+        loop {
+            let mut waiting = queue.waiting.lock();
+            let Some(next) = waiting.pop_front() else {
+                // Under the lock, so that whoever finds the server full and queues is seen by the next to leave.
+                drop(held);
+                return;
+            };
+            drop(waiting);
+            let Err(mut back) = next.send(Self { in_flight: Some(held), queue: Some(queue.clone()) }) else { return };
+            // That one has gone meanwhile. The slot is taken apart, so that its own drop does nothing.
+            back.queue = None;
+            match back.in_flight.take() {
+                Some(in_flight) => held = in_flight,
+                None => return,
+            }
+        }
+    }
+}
+
+/// Those who wait for one server with `maxconn`.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<VecDeque<oneshot::Sender<Slot>>>,
+}
+
+/// The queues of all servers with `maxconn`, shared by the workers.
+#[derive(Debug, Default)]
+pub struct Queues {
+    by_server: Mutex<HashMap<u32, Arc<Queue>>>,
+}
+
+impl Queues {
+    fn of(&self, server: &ServerState) -> Arc<Queue> {
+        self.by_server.lock().entry(server.uid).or_default().clone()
+    }
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoSlot {
+    /// As many wait as may wait.
+    Full,
+    /// Waited too long.
+    Timeout,
+}
+
+/// A place on a server, at once or after a wait in its queue. `queued` is called when it must wait.
+pub(crate) async fn slot(
+    shared: &Shared,
+    backend: &Backend,
+    server: &Server,
+    timer: &mut Timer,
+    queued: impl FnOnce(),
+) -> Result<Slot, NoSlot> {
+    let max = server.config.maxconn;
+    if max == 0 {
+        return Ok(Slot::free(server.state.enter()));
+    }
+    let queue = shared.queues.of(&server.state);
+    let waiter = {
+        let mut waiting = queue.waiting.lock();
+        if waiting.is_empty()
+            && let Some(in_flight) = server.state.try_enter(max)
+        {
+            drop(waiting);
+            return Ok(Slot { in_flight: Some(in_flight), queue: Some(queue) });
+        }
+        if waiting.len() >= backend.config.max_queue {
+            waiting.retain(|w| !w.is_closed());
+        }
+        if waiting.len() >= backend.config.max_queue {
+            return Err(NoSlot::Full);
+        }
+        let (give, waiter) = oneshot::channel();
+        waiting.push_back(give);
+        waiter
+    };
+    queued();
+    match timer.within(backend.config.timeout.queue, waiter).await {
+        Ok(Ok(slot)) => Ok(slot),
+        _ => Err(NoSlot::Timeout),
+    }
+}
