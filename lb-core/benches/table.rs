@@ -7,6 +7,7 @@ use lb_core::hlc::{Clock, Stamp};
 use lb_core::id::{NameId, Names, NodeId};
 use lb_core::table::{Cursor, StickKey, StickTable, Update};
 use lb_core::time::Timestamp;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -95,6 +96,13 @@ fn lookup(bencher: Bencher<'_, '_>) {
     LazyLock::force(&FULL);
     let next = keys();
     bencher.with_inputs(next).bench_local_values(|key| FULL.lookup(black_box(key), NOW));
+}
+
+/// The same keys in a plain map: what this machine's memory makes of any look-up.
+#[divan::bench(sample_count = 50, sample_size = 10_000)]
+fn lookup_in_a_plain_map(bencher: Bencher<'_, '_>) {
+    let map: HashMap<Box<[u8]>, u64> = (0..ENTRIES).map(|i| (key(i).bytes().into(), i)).collect();
+    bencher.with_inputs(keys()).bench_local_values(|key| map.get(black_box(key.bytes())));
 }
 
 #[divan::bench(sample_count = 50, sample_size = 10_000, threads = [1, 2])]

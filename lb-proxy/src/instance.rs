@@ -171,7 +171,8 @@ impl Instance {
         let mut tasks = JoinSet::new();
         upkeep::spawn(&control, &mut tasks);
         control.set_phase(if control.peers.read().is_some() { Phase::Pulling } else { Phase::Ready });
-        tracing::info!("started\n{}", layout::layout(&control.status()));
+        let socket = control.snapshot().config.admin.socket.clone();
+        tracing::info!("started\n{}", layout::layout(&control.status(), socket.as_deref()));
         Self { control, admin, tasks }
     }
 
@@ -251,6 +252,7 @@ fn shared(config: Arc<Config>, incarnation: u64, workers: usize) -> Arc<Shared> 
         draining: AtomicBool::new(false),
         queues: Default::default(),
         connections: AtomicUsize::new(0),
+        queues: Default::default(),
         ask: ArcSwapOption::empty(),
         access: ArcSwapOption::empty(),
     })

@@ -2,8 +2,8 @@
 use super::entry::{Entry, NIL, Register};
 use std::ops::{Index, IndexMut};
 
-/// Entries in one chunk.
-const CHUNK: usize = 128;
+/// Entries in one chunk: a little under 8 KiB, so that what allocators add to align it stays within the size class.
+const CHUNK: usize = (8192 - 64) / size_of::<Entry>();
 
 /// Slots, numbered from 0; a slot keeps its number for as long as its entry lives.
 #[derive(Debug)]

@@ -265,7 +265,7 @@ impl Control {
         self.set_phase(Phase::Draining);
         self.workers.iter().for_each(|w| w.tell(Command::Abort));
         self.checks.stop();
-        drop(self.peers.write().take());
+        self.peers.write().take();
         self.shared.ask.store(None);
     }
 }

@@ -1,10 +1,11 @@
 //! The one block that an instance logs when it has started: what listens where, what goes where, in which state.
 use lb_core::status::{BackendStatus, PeersStatus, ServerStatus, Status, TableStatus};
 use lb_core::time::format_duration;
+use std::path::Path;
 use std::time::Duration;
 
 /// The block, as aligned columns.
-pub(super) fn layout(status: &Status) -> String {
+pub(super) fn layout(status: &Status, socket: Option<&Path>) -> String {
     let mut rows: Vec<[String; 4]> = Vec::new();
     let mut row =
         |kind: &str, name: &str, what: String, more: String| rows.push([kind.into(), name.into(), what, more]);
@@ -12,6 +13,9 @@ pub(super) fn layout(status: &Status) -> String {
     row("instance", &status.name, format!("lb {}", status.version), process);
     if let Some(admin) = &status.admin {
         row("admin", "", format!("http://{admin}"), "/metrics /healthz /readyz".into());
+    }
+    if let Some(socket) = socket {
+        row("admin", "", socket.display().to_string(), "for the command line".into());
     }
     for f in &status.frontends {
         f.listen.iter().for_each(|addr| row("listen", &f.name, addr.clone(), String::new()));

@@ -120,6 +120,45 @@ fn memory_and_slots_are_used_again() {
     check(&t);
 }
 
+#[test]
+fn a_server_without_a_name_is_not_stored_and_clears_nothing() {
+    let t = table(spec(10));
+    t.store(&key("k"), s(1), NOW);
+    assert_eq!(t.store(&key("k"), NameId::NONE, NOW), Stored::Refused);
+    assert_eq!(t.store(&key("l"), NameId::NONE, NOW), Stored::Refused);
+    assert_eq!(server(&t, "k", NOW), Some(s(1)));
+    check(&t);
+}
+
+#[test]
+fn workers_that_use_a_full_table_at_once_never_overfill_it() {
+    let t = table(spec(4_096));
+    std::thread::scope(|scope| {
+        for worker in 0..4u64 {
+            let t = &t;
+            scope.spawn(move || {
+                for i in 0..10_000u64 {
+                    let now = later(i * 10);
+                    let n = crate::hash::stable_seeded(&i.to_le_bytes(), worker) % 10_000;
+                    let k = key(n.to_be_bytes());
+                    match i % 7 {
+                        0 => _ = t.merge(&update(k.bytes(), s(n as u32 % 9), i * 4 + worker, EXPIRE), now),
+                        1 => _ = t.lookup(&k, now),
+                        2 => _ = t.clear(&k, now),
+                        3 => _ = t.assign(&k, now, || Some(s(1))),
+                        4 if i % 100 == 4 => _ = t.expire(now, 100),
+                        _ => assert_ne!(t.store(&k, s(n as u32 % 9 + 1), now), Stored::Refused),
+                    }
+                    assert!(t.env.held.load(Ordering::Relaxed) <= 4_096);
+                }
+            });
+        }
+    });
+    check(&t);
+    assert_eq!(t.env.tries.load(Ordering::Relaxed), 0);
+    assert!(t.stats().evictions > 0);
+}
+
 proptest! {
     #[test]
     fn the_entry_nearest_its_end_goes_first(ops in proptest::collection::vec((0u8..60, 0u64..5_000, 0u8..3), 1..400)) {
