@@ -250,7 +250,6 @@ fn shared(config: Arc<Config>, incarnation: u64, workers: usize) -> Arc<Shared> 
         base,
         snapshot: ArcSwap::from_pointee(snapshot),
         draining: AtomicBool::new(false),
-        queues: Default::default(),
         connections: AtomicUsize::new(0),
         queues: Default::default(),
         ask: ArcSwapOption::empty(),
