@@ -1,6 +1,7 @@
 use super::*;
 use crate::fixture;
 use crate::instance::{Change, ConfigSource, Instance};
+use lb_core::config::AccessLog;
 use lb_core::server::{AdminState, Health};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -136,4 +137,19 @@ async fn an_instance_that_leaves_takes_on_nothing() {
     let instance = start(config(&[any()])).await;
     instance.control().stop(None);
     assert!(matches!(take_on(instance.control(), config(&[any()])), Err(ReloadError::Stopping)));
+}
+
+#[tokio::test]
+async fn a_rotated_access_log_is_opened_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.log");
+    let with_log = || {
+        let mut config = config(&[any()]);
+        config.log.access = AccessLog::File(path.clone());
+        config
+    };
+    let instance = start(with_log()).await;
+    std::fs::rename(&path, dir.path().join("access.log.1")).unwrap();
+    take_on(instance.control(), with_log()).unwrap();
+    assert!(path.exists());
 }
