@@ -178,3 +178,6 @@ fn warn_of_new_tables(before: &Snapshot, after: &Snapshot) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
