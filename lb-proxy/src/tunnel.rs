@@ -21,11 +21,28 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 * 1024].into_boxed_slice());
 }
 
-/// What a tunnel is made of.
+/// A tunnel. On the heap as one piece, so that its task is small.
 pub(crate) struct Tunnel {
-    /// The client's side.
+    client: TcpStream,
+    server: TcpStream,
+    up: Way,
+    down: Way,
+    /// Silence of both sides that ends it.
+    timeout: Duration,
+    /// When something moved last.
+    last: Instant,
+    /// Which side closed first; empty: none yet.
+    closed: &'static str,
+    touch: Option<Touch>,
+    account: Request,
+    /// Given back in this order at the end.
+    _slot: Slot,
+    _admission: Admission,
+}
+
+/// What a tunnel begins with.
+pub(crate) struct Start {
     pub(crate) client: TcpStream,
-    /// The server's side.
     pub(crate) server: TcpStream,
     /// Came from the client behind its request.
     pub(crate) from_client: Vec<u8>,
@@ -33,12 +50,12 @@ pub(crate) struct Tunnel {
     pub(crate) from_server: Vec<u8>,
     /// Silence of both sides that ends it.
     pub(crate) timeout: Duration,
-    /// Its place on the server.
-    pub(crate) slot: Slot,
-    /// What is counted and logged of it.
-    pub(crate) account: Request,
     /// The pins it keeps alive.
     pub(crate) touch: Option<Touch>,
+    /// What is counted and logged of it.
+    pub(crate) account: Request,
+    /// Its place on the server.
+    pub(crate) slot: Slot,
     /// Its place among the client connections.
     pub(crate) admission: Admission,
 }
@@ -122,56 +139,85 @@ impl Way {
     }
 }
 
+impl Tunnel {
+    /// A tunnel of these.
+    pub(crate) fn new(start: Start) -> Box<Self> {
+        Box::new(Self {
+            client: start.client,
+            server: start.server,
+            up: Way::new(start.from_client),
+            down: Way::new(start.from_server),
+            timeout: start.timeout,
+            last: Instant::now(),
+            closed: "",
+            touch: start.touch,
+            account: start.account,
+            _slot: start.slot,
+            _admission: start.admission,
+        })
+    }
+
+    /// Until the timer must look again.
+    fn pause(&self) -> Duration {
+        self.touch.as_ref().map_or(self.timeout, |t| t.every.min(self.timeout))
+    }
+
+    /// Moves what there is both ways; ready with the word for how it ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
+        let mut moved = false;
+        let (mut from_client, to_client) = self.client.split();
+        let (mut from_server, to_server) = self.server.split();
+        let ways = (
+            self.up.poll(cx, &mut from_client, &to_server, &mut moved),
+            self.down.poll(cx, &mut from_server, &to_client, &mut moved),
+        );
+        if moved {
+            self.last = Instant::now();
+        }
+        match ways {
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready("reset"),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) if self.closed.is_empty() => return Poll::Ready("closed"),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(self.closed),
+            (Poll::Ready(Ok(())), Poll::Pending) => self.closed = "client-closed",
+            (Poll::Pending, Poll::Ready(Ok(()))) => self.closed = "server-closed",
+            (Poll::Pending, Poll::Pending) => {}
+        }
+        Poll::Pending
+    }
+
+    /// The timer fired: when it must fire again; `None`: both sides were silent too long.
+    fn tick(&self) -> Option<Instant> {
+        let now = Instant::now();
+        if now >= self.last + self.timeout {
+            return None;
+        }
+        if let Some(touch) = &self.touch {
+            touch.keep();
+        }
+        Some((self.last + self.timeout).min(now + self.pause()))
+    }
+}
+
 /// Runs a tunnel to its end.
 pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
-    let timeout = tunnel.timeout;
-    let touch = tunnel.touch.take();
-    let pause = touch.as_ref().map_or(timeout, |t| t.every.min(timeout));
-    let mut up = Way::new(std::mem::take(&mut tunnel.from_client));
-    let mut down = Way::new(std::mem::take(&mut tunnel.from_server));
-    let end = {
-        let (mut from_client, to_client) = tunnel.client.split();
-        let (mut from_server, to_server) = tunnel.server.split();
-        let mut last = Instant::now();
-        let mut sleep = pin!(sleep_until(last + pause));
-        let mut first_end = "";
-        poll_fn(|cx| {
-            let mut moved = false;
-            let ways = (
-                up.poll(cx, &mut from_client, &to_server, &mut moved),
-                down.poll(cx, &mut from_server, &to_client, &mut moved),
-            );
-            match ways {
-                (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready("reset"),
-                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) if first_end.is_empty() => return Poll::Ready("closed"),
-                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(first_end),
-                (Poll::Ready(Ok(())), Poll::Pending) => first_end = "client-closed",
-                (Poll::Pending, Poll::Ready(Ok(()))) => first_end = "server-closed",
-                (Poll::Pending, Poll::Pending) => {}
+    let mut sleep = pin!(sleep_until(tunnel.last + tunnel.pause()));
+    let end = poll_fn(|cx| {
+        if let Poll::Ready(end) = tunnel.poll(cx) {
+            return Poll::Ready(end);
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            match tunnel.tick() {
+                Some(next) => sleep.as_mut().reset(next),
+                None => return Poll::Ready("tunnel-timeout"),
             }
-            if moved {
-                last = Instant::now();
-            }
-            while sleep.as_mut().poll(cx).is_ready() {
-                let now = Instant::now();
-                if now >= last + timeout {
-                    return Poll::Ready("tunnel-timeout");
-                }
-                if let Some(touch) = &touch {
-                    touch.keep();
-                }
-                sleep.as_mut().reset((last + timeout).min(now + pause));
-            }
-            Poll::Pending
-        })
-        .await
-    };
-    let Tunnel { slot, mut account, admission, .. } = *tunnel;
-    account.bytes_in += up.bytes;
-    account.bytes_out += down.bytes;
-    drop(slot);
-    account.finish_tunnel(end);
-    drop(admission);
+        }
+        Poll::Pending
+    })
+    .await;
+    let (up, down) = (tunnel.up.bytes, tunnel.down.bytes);
+    tunnel.account.bytes_in += up;
+    tunnel.account.bytes_out += down;
+    tunnel.account.finish_tunnel(end);
 }
 
 /// Keeps the entries alive that led a tunnel to its server: an open socket is use.
@@ -187,5 +233,18 @@ impl Touch {
         for (table, key) in &self.pins {
             let _ = table.lookup(key, crate::shared::now());
         }
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_tunnel_takes_a_few_hundred_bytes() {
+        fn future<F>(_: fn(Box<Tunnel>) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size_of::<Tunnel>() <= 384, "{}", size_of::<Tunnel>());
+        assert!(future(run) <= 192, "{}", future(run));
     }
 }

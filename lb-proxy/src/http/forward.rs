@@ -12,7 +12,7 @@ use super::upload::{self, Uploading};
 use crate::io::{self, Elapsed, Timer};
 use crate::listener::Admission;
 use crate::shared::now;
-use crate::tunnel::{Touch, Tunnel};
+use crate::tunnel::{Start, Touch, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
 use crate::worker::Local;
 use lb_core::route::{Asked, route};
@@ -52,7 +52,7 @@ impl Switch {
     /// Puts the client's socket to it.
     pub(crate) fn into_tunnel(self, client: TcpStream, admission: Admission) -> Box<Tunnel> {
         let Self { server, from_client, from_server, timeout, slot, account, touch } = self;
-        Box::new(Tunnel { client, server, from_client, from_server, timeout, slot, account, touch, admission })
+        Tunnel::new(Start { client, server, from_client, from_server, timeout, touch, account, slot, admission })
     }
 }
 
