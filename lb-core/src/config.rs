@@ -10,6 +10,7 @@ use std::time::Duration;
 pub mod diff;
 pub mod file;
 pub mod lower;
+pub use lower::{Diagnostic, load};
 
 /// A whole, valid configuration.
 #[derive(Clone, Debug, PartialEq)]

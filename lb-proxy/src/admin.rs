@@ -7,7 +7,7 @@
 //! It works on [`Control`] only, and runs on the control thread: whatever may take long yields or goes to a thread.
 use crate::instance::Control;
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post, put};
@@ -22,6 +22,9 @@ mod listen;
 mod problem;
 mod read;
 mod socket;
+
+/// The longest body, in bytes.
+const BODY: usize = 64 * 1024;
 
 /// Which way a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +54,7 @@ pub(crate) fn router(control: Arc<Control>, via: Via) -> Router {
         .route("/api/servers/{backend}/{server}", post(change::server))
         .route("/api/reload", post(change::reload))
         .route("/api/stop", post(change::stop))
+        .layer(DefaultBodyLimit::max(BODY))
         .route_layer(from_fn_with_state((via, control.clone()), auth::may_change));
     read.merge(change).fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(control)
 }

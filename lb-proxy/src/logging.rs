@@ -32,11 +32,14 @@ pub struct LevelError {
 /// [`LevelError`]
 pub fn init(config: &Log) -> Result<(), LevelError> {
     let (filter, handle) = reload::Layer::new(filter(&config.level)?);
-    let lines: Box<dyn Layer<_> + Send + Sync> = if is_text(config.format, std::io::stderr().is_terminal()) {
-        let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(false).boxed()
+    // A line that cannot be written (a full disk, a closed pipe) is lost; complaining about it with `eprintln!`, as
+    // the layer does by itself, would panic.
+    let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    let terminal = std::io::stderr().is_terminal();
+    let lines: Box<dyn Layer<_> + Send + Sync> = if is_text(config.format, terminal) {
+        lines.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).with_target(false).boxed()
     } else {
-        fmt::layer().with_writer(std::io::stderr).json().flatten_event(true).with_current_span(false).boxed()
+        lines.json().flatten_event(true).with_current_span(false).boxed()
     };
     if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
         // Only the one call that installed the subscriber gets here, so the cell is empty.

@@ -100,8 +100,11 @@ fn load(path: &Path, name: Option<&str>, running: &str) -> Result<Config, Reload
     let text = std::fs::read_to_string(path).map_err(|source| ReloadError::Read { path: path.to_owned(), source })?;
     // Without a name in the file the host's name holds, as it did at the start.
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").map_or(running.to_owned(), |h| h.trim().to_owned());
-    let _ = (text, name, host);
-    Err(ReloadError::Invalid(String::new()))
+    let loaded = lb_core::config::load(&text, &host, name, &|var| std::env::var(var).ok());
+    loaded.map_err(|errors| {
+        let lines = errors.iter().map(|e| format!("{}:{e}", path.display()));
+        ReloadError::Invalid(lines.collect::<Vec<_>>().join("\n"))
+    })
 }
 
 fn take_on(control: &Control, config: Config) -> Result<Reloaded, ReloadError> {
@@ -178,3 +181,6 @@ fn warn_of_new_tables(before: &Snapshot, after: &Snapshot) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

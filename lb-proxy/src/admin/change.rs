@@ -1,11 +1,10 @@
 //! What changes something: decisions on servers, pins, reload, stop. [`super::auth`] has let the request through.
 use super::entries::{key, table};
-use super::problem::{Failure, Path, Query, json};
+use super::problem::{Body, Failure, Path, Query};
 use crate::instance::{Change, Control, DecideError};
 use crate::reload::ReloadError;
 use crate::shared::now;
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use lb_core::decisions::Decision;
@@ -47,10 +46,10 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Opti
 pub(super) async fn server(
     State(control): State<Arc<Control>>,
     Path((backend, server)): Path<(String, String)>,
-    body: Bytes,
+    body: Body,
 ) -> Answer {
     let ServerChange { state, weight, local, author, reason } =
-        json(&body, r#"{"state": "drain", "reason": "kernel update"}"#)?;
+        body.json(r#"{"state": "drain", "reason": "kernel update"}"#)?;
     let change = Change { state, weight, local, author, reason };
     let decision = control.decide(&backend, &server, change).map_err(|e| match e {
         DecideError::Unknown(why) => Failure::absent(why),
@@ -83,8 +82,8 @@ struct NewPin {
 }
 
 /// `PUT /api/tables/{table}/entry`
-pub(super) async fn pin(State(control): State<Arc<Control>>, Path(name): Path<String>, body: Bytes) -> Answer {
-    let NewPin { key: text, server, force } = json(&body, r#"{"key": "abc", "server": "node1"}"#)?;
+pub(super) async fn pin(State(control): State<Arc<Control>>, Path(name): Path<String>, body: Body) -> Answer {
+    let NewPin { key: text, server, force } = body.json(r#"{"key": "abc", "server": "node1"}"#)?;
     let snapshot = control.snapshot();
     let table = table(&snapshot, &name)?;
     let key = key(&table, &text)?;
@@ -179,8 +178,8 @@ struct Stop {
 }
 
 /// `POST /api/stop`
-pub(super) async fn stop(State(control): State<Arc<Control>>, body: Bytes) -> Answer {
-    let Stop { drain } = json(&body, r#"{"drain": "30s"}"#)?;
+pub(super) async fn stop(State(control): State<Arc<Control>>, body: Body) -> Answer {
+    let Stop { drain } = body.json(r#"{"drain": "30s"}"#)?;
     let within = drain.map(|text| parse_duration(&text).map_err(|e| Failure::bad(format!("drain {text:?}: {e}"))));
     let within = within.transpose()?;
     control.stop(within);

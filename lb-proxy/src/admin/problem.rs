@@ -1,7 +1,8 @@
 //! Errors of the API, and reading what it is sent: every refusal is a [`Problem`].
 use axum::Json;
-use axum::extract::FromRequestParts;
+use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -73,8 +74,24 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
-/// Reads a JSON body, whatever content type it claims to have; an empty one is `{}`.
-pub(super) fn json<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Failure> {
-    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body).map_err(|e| Failure::bad(format!("the body is wrong: {e}; send JSON as {example}")))
+/// A whole body, with our errors (it is too long, it breaks off).
+#[derive(Debug)]
+pub(super) struct Body(Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let read = Bytes::from_request(request, state).await;
+        read.map(Self).map_err(|e| Failure::new(e.status(), e.body_text()))
+    }
+}
+
+impl Body {
+    /// Reads it as JSON, whatever content type it claims to have; an empty one is `{}`.
+    pub(super) fn json<T: DeserializeOwned>(&self, example: &str) -> Result<T, Failure> {
+        let body = if self.0.trim_ascii().is_empty() { b"{}" } else { &*self.0 };
+        let wrong = |e| Failure::bad(format!("the body is wrong: {e}; send JSON as {example}"));
+        serde_json::from_slice(body).map_err(wrong)
+    }
 }

@@ -148,6 +148,8 @@ async fn wrong_changes_change_nothing_and_say_what_to_send() {
         ("/api/servers/app/node1", json!({"state": "sleepy"}), 400, "drain"),
         ("/api/servers/app/node1", json!({"stat": "drain"}), 400, "unknown field"),
         ("/api/servers/app/node1", json!({"weight": 257}), 400, "0 to 256"),
+        ("/api/servers/app/node1", json!({"reason": "x".repeat(257), "weight": 1}), 400, "256 bytes"),
+        ("/api/servers/app/node1", json!({"reason": "x".repeat(100_000)}), 413, "limit"),
         ("/api/stop", json!({"drain": "soon"}), 400, "30m"),
     ] {
         let (got, text) = problem(here.unix("POST", path, body).await);

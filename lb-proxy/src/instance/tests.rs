@@ -146,3 +146,13 @@ fn the_layout_names_what_listens_and_where_it_goes() {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
 }
+
+#[tokio::test]
+async fn a_worker_that_ends_by_itself_ends_the_instance_with_an_error() {
+    let instance = start(config().await).await;
+    let control = instance.control().clone();
+    control.abort_workers(SOON).await;
+    let ended = tokio::time::timeout(SOON, instance.run()).await.unwrap();
+    assert!(matches!(ended, Err(StartError::WorkerEnded)));
+    assert_eq!(control.phase(), Phase::Stopped);
+}

@@ -67,8 +67,11 @@ async fn pulled(control: Arc<Control>, mut pulled: tokio::sync::watch::Receiver<
     // An error means that replication has ended; the instance then serves alone rather than never.
     pulled.wait_for(|pulled| *pulled).await.ok();
     control.shared.ask.store(None);
+    // They came with the tables: who is told "ready" must not send clients to a server in maintenance.
+    control.apply_decisions();
     control.set_phase(Phase::Ready);
-    tracing::info!("ready");
+    let how = control.peers_status().map_or(String::new(), |p| p.pull);
+    tracing::info!(tables = how, "ready");
 }
 
 async fn decided(control: Arc<Control>, mut decided: tokio::sync::watch::Receiver<u64>) {

@@ -48,7 +48,7 @@ fn tombstones_make_room_before_pins_and_push_none_out() {
     t.clear(&key("c"), later(1));
     t.clear(&key("d"), later(2));
     assert_eq!(t.merge(&update("e", NameId::NONE, 1, 1_000), later(2)), Merged::Refused, "ends before all others");
-    t.store(&key("x"), s(1), later(3));
+    assert_eq!(t.merge(&update("x", s(1), 1, 1_000), later(3)), Merged::Applied, "however short it lives");
     t.store(&key("y"), s(1), later(3));
     assert_eq!((t.stats().entries, t.stats().tombstones), (4, 0));
     assert_eq!(server(&t, "a", later(3)), Some(s(1)));
