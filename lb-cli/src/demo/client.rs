@@ -204,10 +204,11 @@ mod tests {
     async fn clients_of_every_kind_recognise_the_server_that_answers() {
         let server = Server::start("node1").await.unwrap();
         let ledger = Arc::new(Ledger::new(12));
-        for index in 0..12 {
+        let visits = (0..12).map(|index| {
             let mut client = Client::new(index, [server.addr; 2], Arc::clone(&ledger));
-            assert!(client.connect(0).await && client.connect(1).await);
-        }
+            async move { client.connect(0).await && client.connect(1).await }
+        });
+        assert!(futures_util::future::join_all(visits).await.into_iter().all(|sure| sure));
         let tally = ledger.tally();
         assert_eq!((tally.kept, tally.moved, tally.reconnects, tally.failures), (12, 0, 12, 0));
         assert_eq!(server.sessions(), 12);

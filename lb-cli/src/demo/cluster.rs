@@ -21,6 +21,8 @@ const READY: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(4);
 /// How long an answer of its admin may take.
 const ADMIN: Duration = Duration::from_secs(2);
+/// Lines of a failed instance's log that are shown from its beginning, and from its end.
+const WORDS: usize = 10;
 
 /// All instances, and the directory that holds what they need.
 pub(super) struct Cluster {
@@ -151,14 +153,16 @@ impl Instance {
         }
     }
 
-    /// The end of its log.
+    /// Its log, without the middle when it is long: what went wrong stands at one end.
     fn last_words(&self) -> String {
         let log = std::fs::read(&self.place.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
+        let left_out = lines.len().saturating_sub(2 * WORDS);
+        let kept = lines.iter().enumerate().filter(|(at, _)| *at < WORDS || *at >= WORDS + left_out);
         match lines.len() {
             0 => "  (nothing)".to_owned(),
-            count => lines[count.saturating_sub(20)..].iter().map(|line| format!("  {line}\n")).collect(),
+            _ => kept.map(|(_, line)| format!("  {line}\n")).collect(),
         }
     }
 }
