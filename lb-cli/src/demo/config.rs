@@ -105,3 +105,35 @@ server = [
 pub(super) fn named(servers: &[Server]) -> Vec<(String, SocketAddr)> {
     servers.iter().map(|server| (server.name.clone(), server.addr)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_takes_what_is_written_for_it() {
+        let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let here = Place {
+            name: "lb1".to_owned(),
+            frontend: addr(1000),
+            admin: addr(1001),
+            peers: addr(1002),
+            socket: "/tmp/a \"quoted\" directory/lb1.sock".into(),
+            file: "lb1.toml".into(),
+            log: "lb1.log".into(),
+        };
+        let servers = [("node1".to_owned(), addr(2001)), ("node2".to_owned(), addr(2002))];
+        let text = toml(&here, std::slice::from_ref(&here), &servers);
+        let Ok(config) = lb_core::config::load(&text, "host", Some("lb1"), &|_| None) else {
+            panic!("the loader refuses it:\n{text}")
+        };
+        assert_eq!(config.frontends[0].listen[0].addr, here.frontend);
+        assert_eq!(config.peers.as_ref().map(|peers| peers.listen), Some(here.peers));
+        assert_eq!(config.admin.socket, Some(here.socket));
+        let names: Vec<&str> = config.backends.iter().map(|backend| backend.name.as_str()).collect();
+        assert_eq!(names, ["cookie", "header", "query"]);
+        for backend in &config.backends {
+            assert_eq!((backend.sticky.len(), backend.servers.len()), (1, 2), "{}", backend.name);
+        }
+    }
+}
