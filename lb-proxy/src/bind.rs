@@ -37,14 +37,14 @@ pub struct Bound {
 
 /// A frontend cannot listen.
 #[derive(Debug, thiserror::Error)]
-#[error("frontend \"{frontend}\" cannot listen on {addr}: {source}. {}", advice(source, *addr))]
+#[error("frontend \"{frontend}\" cannot listen on {addr}: {why}. {}", advice(why, *addr))]
 pub struct BindError {
     /// Frontend name.
     pub frontend: String,
     /// Address as configured.
     pub addr: SocketAddr,
-    /// Why.
-    pub source: io::Error,
+    /// Why. Not a `source`: the sentence above holds it, and printers of chains would say it twice.
+    pub why: io::Error,
 }
 
 /// Opens every wanted address, `workers` sockets each; all or none. `served` are the real addresses that this process
@@ -55,7 +55,7 @@ pub struct BindError {
 pub fn bind_all(wanted: &[Wanted], workers: usize, served: &HashSet<SocketAddr>) -> Result<Vec<Bound>, BindError> {
     let explain = |w: &Wanted| {
         let (frontend, addr) = (w.frontend.clone(), w.addr);
-        move |source| BindError { frontend, addr, source }
+        move |why| BindError { frontend, addr, why }
     };
     // All trials come before the first real socket, which would stand in the way of a wildcard's trial.
     for w in wanted.iter().filter(|w| w.addr.port() != 0 && !served.contains(&w.addr)) {

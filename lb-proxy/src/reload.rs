@@ -21,12 +21,12 @@ pub enum ReloadError {
     #[error("the instance is stopping: start it anew to use another configuration")]
     Stopping,
     /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {why}", path.display())]
     Read {
         /// File.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// The file is wrong; every error, one a line.
     #[error("{0}")]
@@ -97,7 +97,7 @@ async fn read(control: &Control) -> Result<Config, ReloadError> {
 }
 
 fn load(path: &Path, name: Option<&str>, running: &str) -> Result<Config, ReloadError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ReloadError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|why| ReloadError::Read { path: path.to_owned(), why })?;
     // Without a name in the file the host's name holds, as it did at the start.
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").map_or(running.to_owned(), |h| h.trim().to_owned());
     let loaded = lb_core::config::load(&text, &host, name, &|var| std::env::var(var).ok());

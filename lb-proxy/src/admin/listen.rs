@@ -30,20 +30,20 @@ const LAST_ANSWER: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The TCP address.
-    #[error("admin.listen: cannot listen on {addr}: {source}. Choose an address of this machine with a free port")]
+    #[error("admin.listen: cannot listen on {addr}: {why}. Choose an address of this machine with a free port")]
     Tcp {
         /// Address.
         addr: SocketAddr,
         /// Why.
-        source: io::Error,
+        why: io::Error,
     },
     /// The Unix socket.
-    #[error("admin.socket {}: {source}", path.display())]
+    #[error("admin.socket {}: {why}", path.display())]
     Socket {
         /// Path.
         path: PathBuf,
         /// Why.
-        source: SocketError,
+        why: SocketError,
     },
 }
 
@@ -61,14 +61,14 @@ pub struct Sockets {
 pub fn open(config: &Admin) -> Result<Sockets, OpenError> {
     let mut sockets = Sockets::default();
     if let Some(addr) = config.listen {
-        sockets.tcp = Some(open_tcp(addr).map_err(|source| OpenError::Tcp { addr, source })?);
+        sockets.tcp = Some(open_tcp(addr).map_err(|why| OpenError::Tcp { addr, why })?);
     }
     if let Some(path) = &config.socket {
         let unix = socket::bind(path).and_then(|(listener, file)| {
             let listener = tokio::net::UnixListener::from_std(listener)?;
             Ok((listener, file))
         });
-        sockets.unix = Some(unix.map_err(|source| OpenError::Socket { path: path.clone(), source })?);
+        sockets.unix = Some(unix.map_err(|why| OpenError::Socket { path: path.clone(), why })?);
     }
     Ok(sockets)
 }

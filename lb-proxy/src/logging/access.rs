@@ -20,10 +20,10 @@ const COMPLAIN: Duration = Duration::from_secs(60);
 
 /// The access log cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("log.access: cannot append to {}: {source}", path.display())]
+#[error("log.access: cannot append to {}: {why}", path.display())]
 pub struct OpenError {
     path: PathBuf,
-    source: io::Error,
+    why: io::Error,
 }
 
 /// A running writer. Dropping it lets the thread write what is queued and end.
@@ -49,7 +49,7 @@ pub fn open(config: &Log, dropped: &Arc<AtomicU64>) -> Result<Option<(AccessSink
         AccessLog::Off => return Ok(None),
         AccessLog::Stdout => (Box::new(io::stdout()), io::stdout().is_terminal()),
         AccessLog::File(path) => {
-            let file = append(path).map_err(|source| OpenError { path: path.clone(), source })?;
+            let file = append(path).map_err(|why| OpenError { path: path.clone(), why })?;
             (Box::new(file), false)
         }
     };
