@@ -1,5 +1,4 @@
 //! What people and scripts read: aligned tables, colours only on a terminal, JSON on request.
-#![expect(clippy::print_stdout, reason = "the command line's answers go to standard output")]
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Table, presets};
 use serde::Serialize;

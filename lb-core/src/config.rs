@@ -1,5 +1,5 @@
 //! The configuration as everything else uses it: typed, cross-checked, complete with defaults.
-//! What the user wrote is [`file`]; [`lower`] makes this of it, or a list of every error with its place.
+//! What the user wrote is [`mod@file`]; [`lower`] makes this of it, or a list of every error with its place.
 use crate::stick::KeyExpr;
 use ipnet::IpNet;
 use std::net::SocketAddr;
