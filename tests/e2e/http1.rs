@@ -226,6 +226,7 @@ fn a_connection_that_its_server_closed_while_idle_costs_the_client_nothing() {
         drop(stream.read(&mut buf));
         // Says nothing of closing, and closes.
         drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+        drop(stream.shutdown(std::net::Shutdown::Both));
     });
     let lb = Instance::start(&app(&[&a], ""));
     let mut client = lb.client();

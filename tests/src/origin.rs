@@ -127,7 +127,7 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Seen>>, answer: &impl Fn(&Seen) -> 
         if let Ok(mut seen) = seen.lock() {
             seen.push(request);
         }
-        if upgrade && !matches!(reply, Reply::Raw(_)) {
+        if upgrade && !matches!(reply, Reply::Raw(_) | Reply::Keep(_)) {
             let fields = if let Reply::With(fields, _) = reply { fields } else { String::new() };
             let head = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{fields}\r\n"
