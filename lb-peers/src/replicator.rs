@@ -605,7 +605,12 @@ impl Replicator {
         match (why, name) {
             (End::Refused(error), _) if session.side == Side::Dialler => self.strangers.warn(session.remote, error),
             (End::Refused(error), None) => {
-                self.strangers.note(now, &session.remote.ip().to_string(), session.remote, error.clone());
+                let unnamed = || (session.remote.ip().to_string(), session.remote);
+                let (name, addr) = session.greeted_as.clone().unwrap_or_else(unnamed);
+                // Where we dial it, too, that shows the trouble.
+                if !self.targets.others().any(|(target, _)| target == addr) {
+                    self.strangers.note(now, &name, addr, error.clone());
+                }
             }
             (End::Lost(error), Some(peer)) => tracing::warn!(peer, error, "peer is down"),
             (End::Refused(error), Some(peer)) => tracing::warn!(peer, error, "peer is refused"),

@@ -30,6 +30,8 @@ pub(crate) struct Session {
     pub(crate) remote: SocketAddr,
     /// Names in the peer's certificate; `None`: no TLS.
     pub(crate) certificate: Option<Vec<String>>,
+    /// Name and listen address that the peer gave, welcome or not.
+    pub(crate) greeted_as: Option<(String, SocketAddr)>,
     pub(crate) up: Option<Up>,
     /// What our greeting said of our tables: that they are whole.
     pub(crate) said_pulled: bool,
@@ -88,6 +90,7 @@ impl Session {
             side,
             remote,
             certificate: None,
+            greeted_as: None,
             up: None,
             said_pulled: false,
             heartbeat,

@@ -94,12 +94,12 @@ fn mismatch(own: &Schema, us: &str, theirs: &Schema, them: &str) -> Refusal {
         Some(kind) if kind.fixed_len() => kind.name().to_owned(),
         Some(kind) => format!("{} of len {}", kind.name(), s.len),
     };
+    let ((one, first), (other, second)) =
+        if us < them { ((us, own), (them, theirs)) } else { ((them, theirs), (us, own)) };
+    let (name, first, second) = (&own.name, shown(first), shown(second));
     let text = format!(
-        "table \"{}\" differs: {us} has {}, {them} has {}; give table.{} the same type and len on both",
-        own.name,
-        shown(own),
-        shown(theirs),
-        own.name
+        "table \"{name}\" differs: {one} has {first}, {other} has {second}; give table.{name} the same type and len on \
+         both"
     );
     Refusal { code: RefuseCode::Table, text }
 }

@@ -58,7 +58,7 @@ fn a_table_of_one_name_and_two_types_is_refused() {
         let b = Node::with_table(settings("b", &[a.addr()]), spec("sessions", KeyKind::Integer, 8)).await;
         let text = refused_on_both(&a, &b).await;
         for part in ["table \"sessions\"", "a has type string of len 64", "b has type integer", "table.sessions"] {
-            assert!(text.contains(part) || text.contains("same type and len"), "{part} is not in: {text}");
+            assert!(text.contains(part), "{part} is not in: {text}");
         }
         let c = Node::with_table(settings("c", &[a.addr()]), spec("sessions", KeyKind::String, 32)).await;
         eventually("c is refused", || c.refusal().is_some()).await;
@@ -110,6 +110,7 @@ fn an_address_where_something_else_listens_is_reported() {
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = web.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 1024]).await;
                 let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
             }
         });

@@ -26,25 +26,21 @@ fn refused(code: RefuseCode, text: String) -> Verdict {
 impl Replicator {
     /// A peer says who it is.
     pub(super) fn greeted(&mut self, now: Now, link: LinkId, hello: Hello) {
-        let Some(session) = self.sessions.get(&link) else { return };
+        let Some(session) = self.sessions.get_mut(&link) else { return };
         let listen = listen_of(&hello, session.remote);
-        match self.judge(&hello, session) {
+        session.greeted_as = Some((hello.node.clone(), listen));
+        match self.judge(&hello, &self.sessions[&link]) {
             Verdict::Ourselves => {
                 self.targets.found_self(link);
                 self.outputs.push_back(Output::Send { link, frame: Frame::Goodbye(Goodbye::SelfDialled) });
                 self.end(now, link, End::Needless);
             }
-            Verdict::Refused(refusal) => {
-                if session.side == Side::Acceptor && !self.targets.others().any(|(addr, _)| addr == listen) {
-                    self.strangers.note(now, &hello.node, listen, refusal.text.clone());
-                }
-                self.refuse(now, link, refusal);
-            }
+            Verdict::Refused(refusal) => self.refuse(now, link, refusal),
             Verdict::Welcome(common) => self.welcome(now, link, (hello, listen), common),
         }
     }
 
-    /// The texts speak of both nodes by name: both sides show the same one.
+    /// The texts speak of both nodes by name, in order of the names: both sides show the same one.
     fn judge(&self, hello: &Hello, session: &Session) -> Verdict {
         let (us, them) = (&self.setup.settings, &hello.node);
         let node = &us.node;
@@ -52,33 +48,27 @@ impl Replicator {
             return Verdict::Ourselves;
         }
         if hello.protocol < MIN_PROTOCOL || hello.min_protocol > PROTOCOL {
-            let text = format!(
-                "{node} speaks the peer protocols {MIN_PROTOCOL} to {PROTOCOL}, {them} (lb {}) {} to {}: upgrade one \
-                 release at a time",
-                hello.release, hello.min_protocol, hello.protocol
-            );
-            return refused(RefuseCode::Protocol, text);
+            let speaks = |(least, newest)| format!("the peer protocols {least} to {newest}");
+            let pair = both((node, (MIN_PROTOCOL, PROTOCOL)), (them, (hello.min_protocol, hello.protocol)), speaks);
+            return refused(RefuseCode::Protocol, format!("{pair}: upgrade by one release at a time"));
         }
         if hello.cluster != us.config.cluster {
-            let (ours, theirs) = (&us.config.cluster, &hello.cluster);
-            let text = format!(
-                "{node} is of cluster \"{ours}\", {them} of cluster \"{theirs}\": give both the same peers.cluster, or \
-                 take the address out of peers.join"
-            );
+            let pair = both((node, &us.config.cluster), (them, &hello.cluster), |c| format!("cluster \"{c}\""));
+            let text = format!("{pair}: give both the same peers.cluster, or take the address out of peers.join");
             return refused(RefuseCode::Cluster, text);
         }
         if them == node {
-            let (ours, theirs) = (self.setup.listen, listen_of(hello, session.remote));
-            let mut both = [ours, theirs];
-            both.sort();
+            let mut at = [self.setup.listen, listen_of(hello, session.remote)];
+            at.sort();
+            let [one, other] = at;
             let text = format!(
-                "two running instances are called \"{node}\" ({} and {}): give each its own instance.name",
-                both[0], both[1]
+                "two running instances are called \"{node}\" ({one} and {other}): give each its own instance.name"
             );
             return refused(RefuseCode::Name, text);
         }
         if NodeId::new(them, 0).same_name(NodeId::new(node, 0)) {
-            let text = format!("the names \"{node}\" and \"{them}\" have the same short hash: change one instance.name");
+            let (one, other) = if node < them { (node, them) } else { (them, node) };
+            let text = format!("the names \"{one}\" and \"{other}\" share a short hash: change one instance.name");
             return refused(RefuseCode::Name, text);
         }
         if let Some(names) = session.certificate.as_ref().filter(|names| !names.contains(them)) {
@@ -173,6 +163,12 @@ impl Replicator {
         (peer.link, peer.addr, peer.since, peer.error) = (Some(link), addr, now.at, None);
         std::mem::take(&mut peer.memory)
     }
+}
+
+/// "a has X, b has Y".
+fn both<T>(one: (&String, T), other: (&String, T), shown: impl Fn(T) -> String) -> String {
+    let (first, second) = if one.0 < other.0 { (one, other) } else { (other, one) };
+    format!("{} has {}, {} has {}", first.0, shown(first.1), second.0, shown(second.1))
 }
 
 /// Where a peer listens, as seen from here.
