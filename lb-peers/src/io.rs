@@ -75,6 +75,19 @@ impl PeerIo {
     }
 }
 
+impl PeerIo {
+    /// Writing failed: what the other end said before it closed tells why, and nobody will read it now.
+    fn last_words(&mut self, cx: &mut Context<'_>) {
+        let mut bytes = [0; BEGINNING];
+        let mut buf = ReadBuf::new(&mut bytes);
+        match Pin::new(&mut self.inner).poll_read(cx, &mut buf) {
+            Poll::Ready(Ok(())) if self.seen.lock().beginning.is_empty() => self.note(buf.filled()),
+            Poll::Ready(Err(error)) => self.note_error(&error),
+            _ => {}
+        }
+    }
+}
+
 impl AsyncRead for PeerIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
@@ -100,7 +113,11 @@ impl AsyncRead for PeerIo {
 
 impl AsyncWrite for PeerIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
+        let result = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes));
+        if result.is_err() {
+            self.last_words(cx);
+        }
+        Poll::Ready(result)
     }
 
     fn poll_write_vectored(
@@ -108,7 +125,11 @@ impl AsyncWrite for PeerIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let result = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, bufs));
+        if result.is_err() {
+            self.last_words(cx);
+        }
+        Poll::Ready(result)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -225,26 +225,42 @@ async fn open(io: PeerIo, outgoing: mpsc::Receiver<pb::Frame>) -> Result<Streami
         .initial_connection_window_size(CONNECTION_WINDOW)
         .connect_with_connector(connector)
         .await
-        .map_err(|e| e.to_string())?;
+        .map_err(|e| cause(&e))?;
     let mut client = PeersClient::new(channel).max_decoding_message_size(MAX_FRAME);
     let opened = client.sync(ReceiverStream::new(outgoing)).await;
     opened.map(Response::into_inner).map_err(|status| match status.code() {
         Code::Unimplemented => "it speaks gRPC, but not lb's peer protocol".to_owned(),
-        _ => status.message().to_owned(),
+        _ => cause(&status),
     })
+}
+
+/// The innermost reason of an error: the outer ones say "transport error".
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    match inner.downcast_ref::<Status>() {
+        Some(status) => status.message().to_owned(),
+        None => inner.to_string(),
+    }
 }
 
 /// Why a connection did not become a stream, by what was seen on it.
 fn why_not(seen: &Mutex<Seen>, error: String) -> (Failure, String) {
     let seen = seen.lock();
     let begins = &seen.beginning;
-    // The first frame of an HTTP/2 server is its settings: type 4 on stream 0.
-    let is_http2 = begins.len() < 9 || (begins[3] == 4 && begins[5..9] == [0; 4]);
+    // The first frame of an HTTP/2 server is its settings: few bytes, of type 4.
+    let is_http2 = begins.first().is_none_or(|high| *high == 0) && begins.get(3).is_none_or(|kind| *kind == 4);
     match &seen.error {
         Some(error) if error.kind() == std::io::ErrorKind::InvalidData => (Failure::Refused, error.to_string()),
         _ if !is_http2 => (Failure::Refused, foreign(begins)),
         _ if error.contains("gRPC") => (Failure::Refused, error),
         Some(error) => (Failure::Unreachable, error.to_string()),
+        None if begins.is_empty() && !error.contains("does not answer") => {
+            let text = "it closed the connection without a word: set peers.tls on both, or on neither".into();
+            (Failure::Unreachable, text)
+        }
         None => (Failure::Unreachable, error),
     }
 }
@@ -264,7 +280,7 @@ fn foreign(begins: &[u8]) -> String {
 fn broken(status: &Status) -> String {
     match status.code() {
         Code::OutOfRange => format!("it sent a frame of more than {} MiB", MAX_FRAME >> 20),
-        _ => format!("the link broke: {}", status.message()),
+        _ => format!("the link broke: {}", cause(status)),
     }
 }
 

@@ -126,7 +126,7 @@ fn plain_and_tls_do_not_mix_and_both_say_so() {
         assert!(trouble(&tls).unwrap().contains("peers.tls"), "{:?}", trouble(&tls));
         let dialler = Node::start(settings("c", &[tls.addr()])).await;
         eventually("the plain one says so", || trouble(&dialler).is_some()).await;
-        assert!(trouble(&dialler).unwrap().contains("set peers.tls on both"), "{:?}", trouble(&dialler));
+        assert!(trouble(&dialler).unwrap().contains("set peers.tls on both"), "{:?}", dialler.peers.status());
     });
 }
 
