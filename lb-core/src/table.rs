@@ -400,6 +400,11 @@ impl StickTable {
         self.env.digest.read()
     }
 
+    /// The bucket of [`Self::digest`] that a key is in.
+    pub fn bucket(key: &[u8]) -> usize {
+        digest::bucket(crate::hash::stable(key))
+    }
+
     /// Counts.
     pub fn stats(&self) -> TableStats {
         let mut sum = TableStats { merge_refused: self.bad_updates.load(Ordering::Relaxed), ..TableStats::default() };

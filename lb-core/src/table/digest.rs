@@ -29,7 +29,7 @@ impl Digest {
 }
 
 /// The bucket of a key, by its stable hash.
-fn bucket(key: u64) -> usize {
+pub(super) fn bucket(key: u64) -> usize {
     (key >> 54) as usize
 }
 

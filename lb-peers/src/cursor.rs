@@ -1,0 +1,88 @@
+//! How far one peer has got in one table's change log, shard by shard. A peer is a cursor, never a queue: one that is
+//! slow or away costs no memory.
+use lb_core::table::{Cursor, StickTable, Update};
+use lb_core::time::Timestamp;
+
+/// Where reading a table stopped: the shards whose cursor moved, and to where.
+pub(crate) type Reached = Vec<(usize, Cursor)>;
+
+/// One peer's cursors in one table.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    sent: Vec<Cursor>,
+    acked: Vec<Cursor>,
+    /// The shard to read next: every shard has its turn.
+    next: usize,
+}
+
+impl Progress {
+    /// A peer that gets every change made here.
+    pub(crate) fn from_start(table: &StickTable) -> Self {
+        let start = vec![Cursor::default(); table.shards()];
+        Self { sent: start.clone(), acked: start, next: 0 }
+    }
+
+    /// A peer that pulls the table: it gets the changes from now on.
+    pub(crate) fn from_newest(table: &StickTable) -> Self {
+        let newest = |shard| {
+            let mut cursor = Cursor::default();
+            cursor.seq = table.newest(shard);
+            cursor
+        };
+        let newest: Vec<Cursor> = (0..table.shards()).map(newest).collect();
+        Self { sent: newest.clone(), acked: newest, next: 0 }
+    }
+
+    /// What was sent and not acknowledged is to be sent again.
+    pub(crate) fn rewind(&mut self) {
+        self.sent.clone_from(&self.acked);
+    }
+
+    /// Reads up to `max` changes; true: there may be more.
+    pub(crate) fn read(
+        &mut self,
+        table: &StickTable,
+        max: usize,
+        now: Timestamp,
+        out: &mut Vec<Update>,
+    ) -> (Reached, bool) {
+        let mut reached = Reached::new();
+        let shards = self.sent.len();
+        let full = out.len() + max;
+        for step in 0..shards {
+            let shard = (self.next + step) % shards;
+            let cursor = &mut self.sent[shard];
+            let before = *cursor;
+            let more = table.changes(shard, cursor, full - out.len(), now, out);
+            if *cursor != before {
+                reached.push((shard, *cursor));
+            }
+            if more || out.len() >= full {
+                self.next = if more { shard } else { shard + 1 };
+                return (reached, true);
+            }
+        }
+        (reached, false)
+    }
+
+    /// The peer has handled what was read up to here.
+    pub(crate) fn acked(&mut self, reached: &Reached) {
+        for (shard, cursor) in reached {
+            if let Some(acked) = self.acked.get_mut(*shard) {
+                *acked = *cursor;
+            }
+        }
+    }
+
+    /// Entries not sent yet, counted up to `limit`.
+    pub(crate) fn backlog(&self, table: &StickTable, limit: usize) -> usize {
+        let mut sum = 0;
+        for (shard, cursor) in self.sent.iter().enumerate() {
+            sum += table.backlog(shard, *cursor, limit - sum);
+            if sum >= limit {
+                break;
+            }
+        }
+        sum
+    }
+}

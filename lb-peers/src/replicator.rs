@@ -1,0 +1,654 @@
+//! The whole node's share in the protocol: links and the peers behind them, whom to dial and to pull from, questions
+//! for keys, operators' decisions.
+//!
+//! Sans-IO: it opens no socket and reads no clock. Everything that happens comes in by [`Replicator::handle`],
+//! everything to be done goes out by [`Replicator::poll_output`], and [`Replicator::poll_timeout`] says when to call
+//! again if nothing happens. A simulation drives it as well as the network does.
+use crate::session::{Event, Node, SILENT, Session};
+use crate::tables::Tables;
+use crate::teacher::Memory;
+use crate::wire::{self, Frame, Goodbye, Hello, RefuseCode, Refusal, Schema};
+use ask::Asks;
+use dial::{Due, Targets};
+use lb_core::config;
+use lb_core::decisions::{Decision, Decisions};
+use lb_core::hlc::Clock;
+use lb_core::id::Names;
+use lb_core::table::StickTable;
+use lb_core::time::Timestamp;
+use peer::{Peer, Strangers};
+use pull::{Plan, Source, Step};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod ask;
+mod dial;
+mod greet;
+mod peer;
+mod pull;
+mod status;
+
+pub use dial::Failure;
+
+/// Decisions in one frame.
+const DECISIONS_A_FRAME: usize = 256;
+
+/// The time, read by the caller.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Time since the start: never goes back.
+    pub at: Duration,
+    /// The wall clock.
+    pub wall: Timestamp,
+}
+
+/// A stream to a peer, in the order of their making. The caller numbers those that were accepted
+/// ([`LinkId::accepted`]), the replicator those that it dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(u64);
+
+impl LinkId {
+    /// The `n`th stream that was accepted.
+    pub fn accepted(n: u64) -> Self {
+        Self(n * 2 + 1)
+    }
+}
+
+/// Who dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// We did.
+    Dialler,
+    /// The peer did.
+    Acceptor,
+}
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A stream is open, dialled or accepted.
+    Opened {
+        /// Which.
+        link: LinkId,
+        /// Who dialled.
+        side: Side,
+        /// The other end's address.
+        remote: SocketAddr,
+        /// Names in the peer's certificate; `None`: no TLS.
+        certificate: Option<Vec<String>>,
+    },
+    /// An [`Output::Dial`] led to no stream.
+    NotOpened {
+        /// Which.
+        link: LinkId,
+        /// Kind of failure.
+        failure: Failure,
+        /// For people.
+        error: String,
+    },
+    /// Somebody came who is not of us, and has been sent away.
+    Stranger {
+        /// From where.
+        remote: SocketAddr,
+        /// For people.
+        error: String,
+    },
+    /// A frame came in.
+    Received {
+        /// On which stream.
+        link: LinkId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// Bytes came in that are no frame.
+    Garbage {
+        /// On which stream.
+        link: LinkId,
+        /// What is wrong with them.
+        garbage: wire::Garbage,
+    },
+    /// A stream has ended.
+    Closed {
+        /// Which.
+        link: LinkId,
+        /// For people.
+        error: String,
+    },
+    /// An [`Output::LookUp`] was done.
+    LookedUp {
+        /// Name.
+        host: String,
+        /// Port, as asked.
+        port: u16,
+        /// Its addresses, or why it has none.
+        result: Result<Vec<SocketAddr>, String>,
+    },
+    /// A table's change log has something new.
+    Changed,
+    /// Time has passed.
+    Tick,
+    /// Somebody wants to know a key.
+    Ask {
+        /// For [`Output::Answered`].
+        id: u64,
+        /// Table.
+        table: String,
+        /// Canonical key.
+        key: Vec<u8>,
+    },
+    /// A decision was made here.
+    Decided(Box<Decision>),
+    /// Another configuration holds.
+    Configure {
+        /// `[peers]`
+        config: Box<config::Peers>,
+        /// The replicated tables.
+        tables: Vec<Arc<StickTable>>,
+    },
+    /// The node stops: sends what is left, for this long at most.
+    Stop {
+        /// At most.
+        within: Duration,
+    },
+}
+
+/// Something is to be done.
+#[derive(Debug)]
+pub enum Output {
+    /// Look a name up.
+    LookUp {
+        /// Name.
+        host: String,
+        /// Port, to come back with the addresses.
+        port: u16,
+    },
+    /// Dial an address.
+    Dial {
+        /// The stream's number.
+        link: LinkId,
+        /// Where to.
+        addr: SocketAddr,
+    },
+    /// Send a frame.
+    Send {
+        /// On which stream.
+        link: LinkId,
+        /// What.
+        frame: Frame,
+    },
+    /// Close a stream, once what was sent is out.
+    Close {
+        /// Which.
+        link: LinkId,
+    },
+    /// A question is done: what was found is merged.
+    Answered {
+        /// As in [`Input::Ask`].
+        id: u64,
+    },
+    /// The tables are whole from now on.
+    Pulled,
+    /// A peer's decision was merged.
+    DecisionsChanged,
+    /// Everything is told; the node may go.
+    Stopped,
+}
+
+/// What a replicator works on.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// As for the whole crate.
+    pub settings: crate::Settings,
+    /// Where it listens, with the real port.
+    pub listen: SocketAddr,
+    /// Random: for jitter.
+    pub seed: u64,
+}
+
+/// Why a link ends.
+#[derive(Debug)]
+enum End {
+    /// It broke, or the peer is gone.
+    Lost(String),
+    /// The two must not speak to each other.
+    Refused(String),
+    /// Nothing is wrong: the pair has another stream, or we dialled ourselves.
+    Needless,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Replicator {
+    setup: Setup,
+    names: Arc<Names>,
+    clock: Arc<Clock>,
+    decisions: Arc<Decisions>,
+    tables: Tables,
+    sessions: BTreeMap<LinkId, Session>,
+    peers: BTreeMap<String, Peer>,
+    strangers: Strangers,
+    targets: Targets,
+    plan: Plan,
+    asks: Asks,
+    outputs: VecDeque<Output>,
+    last_link: u64,
+    /// A table's change log has something new since it was last read.
+    woken: bool,
+    /// The node stops, at this time at the latest.
+    stopping: Option<Duration>,
+    stopped: bool,
+}
+
+impl Replicator {
+    /// A node that begins now.
+    pub fn new(setup: Setup, tables: Vec<Arc<StickTable>>, now: Now) -> Self {
+        let settings = &setup.settings;
+        let mut replicator = Self {
+            names: settings.names.clone(),
+            clock: settings.clock.clone(),
+            decisions: settings.decisions.clone(),
+            tables: Tables::default(),
+            sessions: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            strangers: Strangers::default(),
+            targets: Targets::new(setup.listen, setup.seed),
+            plan: Plan::new(now.at + settings.config.join_timeout),
+            asks: Asks::default(),
+            outputs: VecDeque::new(),
+            last_link: 0,
+            woken: true,
+            stopping: None,
+            stopped: false,
+            setup,
+        };
+        replicator.tables.set(tables);
+        replicator.targets.configure(&replicator.setup.settings.config.join, now.at);
+        replicator.settle(now);
+        replicator
+    }
+
+    /// What is to be done, in order.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Self::handle`] with [`Input::Tick`] if nothing happens before; it may lie in the past.
+    pub fn poll_timeout(&self, now: Now) -> Option<Duration> {
+        let sessions = self.sessions.values().map(|s| s.timeout(now));
+        let dial = self.stopping.is_none().then(|| self.targets.next_due(|n| self.is_up(n))).flatten();
+        sessions.chain(dial).chain(self.plan.timeout()).chain(self.asks.timeout()).chain(self.stopping).min()
+    }
+
+    /// Whether the tables are whole.
+    pub fn is_pulled(&self) -> bool {
+        self.plan.is_done()
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Opened { link, side, remote, certificate } => self.opened(now, (link, side), remote, certificate),
+            Input::NotOpened { link, failure, error } => self.not_opened(now, link, failure, error),
+            Input::Stranger { remote, error } => self.strangers.note(now, &remote.ip().to_string(), remote, error),
+            Input::Received { link, frame } => self.received(now, link, frame),
+            Input::Garbage { link, garbage } => self.garbage(now, link, garbage),
+            Input::Closed { link, error } => self.end(now, link, End::Lost(error)),
+            Input::LookedUp { host, port, result } => self.targets.looked_up((&host, port), result, now.at),
+            Input::Changed => self.changed(),
+            Input::Tick => {}
+            Input::Ask { id, table, key } => self.ask(now, id, &table, key),
+            Input::Decided(decision) => self.broadcast(&Frame::Decisions(vec![*decision]), None),
+            Input::Configure { config, tables } => self.configure(now, *config, tables),
+            Input::Stop { within } => self.stop(now, within),
+        }
+        self.settle(now);
+    }
+
+    fn is_up(&self, node: &str) -> bool {
+        self.peers.get(node).is_some_and(|p| p.link.is_some())
+    }
+
+    fn changed(&mut self) {
+        self.woken = true;
+        self.sessions.values_mut().filter_map(|s| s.up.as_mut()).for_each(|up| up.teacher.wake());
+    }
+
+    fn opened(
+        &mut self,
+        now: Now,
+        (link, side): (LinkId, Side),
+        remote: SocketAddr,
+        certificate: Option<Vec<String>>,
+    ) {
+        if self.stopping.is_some() {
+            return self.outputs.push_back(Output::Close { link });
+        }
+        let heartbeat = self.setup.settings.config.heartbeat;
+        let mut session = Session::new(link, side, remote, now, heartbeat);
+        session.certificate = certificate;
+        session.said_pulled = self.is_pulled();
+        session.out.push_back(Frame::Hello(self.hello(now)));
+        self.sessions.insert(link, session);
+    }
+
+    fn not_opened(&mut self, now: Now, link: LinkId, failure: Failure, error: String) {
+        if let Some(addr) = self.targets.ended(link, Some((failure, error.clone())), now.at) {
+            match failure {
+                Failure::Refused => self.strangers.warn(addr, &error),
+                _ => tracing::debug!(%addr, error, "peer cannot be reached"),
+            }
+        }
+    }
+
+    fn garbage(&mut self, now: Now, link: LinkId, garbage: wire::Garbage) {
+        let refusal = Refusal { code: RefuseCode::Malformed, text: garbage.to_string() };
+        self.refuse(now, link, refusal);
+    }
+
+    fn received(&mut self, now: Now, link: LinkId, frame: Frame) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let node = Node { names: &self.names, pulled: self.plan.is_done() };
+        match session.receive(now, frame, node) {
+            Ok(None) => {}
+            Ok(Some(event)) => self.event(now, link, event),
+            Err(garbage) => self.garbage(now, link, garbage),
+        }
+    }
+
+    fn event(&mut self, now: Now, link: LinkId, event: Event) {
+        match event {
+            Event::Hello(hello) => self.greeted(now, link, hello),
+            Event::Refused(refusal) => self.end(now, link, End::Refused(refusal.text)),
+            Event::Goodbye(Goodbye::Stopping) => self.end(now, link, End::Lost("it was stopped".into())),
+            // The peer keeps another stream of this pair.
+            Event::Goodbye(Goodbye::Double) => self.end(now, link, End::Needless),
+            Event::Goodbye(Goodbye::SelfDialled) => {
+                self.targets.found_self(link);
+                self.end(now, link, End::Needless);
+            }
+            Event::Goodbye(Goodbye::Other) => self.end(now, link, End::Lost("it closed the link".into())),
+            Event::Tables(tables) => self.tables_of(now, link, tables),
+            Event::Pulled => drop(self.up_mut(link).map(|up| up.pulled = true)),
+            Event::PullEnded(end) => self.pull_ended(link, end),
+            Event::Decisions(all) => self.decided(now, link, all),
+            Event::Answered { id, found } => {
+                if self.asks.answered(id, link, found) {
+                    self.outputs.push_back(Output::Answered { id });
+                }
+            }
+        }
+    }
+
+    fn up_mut(&mut self, link: LinkId) -> Option<&mut crate::session::Up> {
+        self.sessions.get_mut(&link)?.up.as_mut()
+    }
+
+    /// The name of the peer behind a link.
+    fn name_of(&self, link: LinkId) -> Option<&str> {
+        self.sessions.get(&link)?.up.as_ref().map(|up| up.hello.node.as_str())
+    }
+
+    /// The peer's tables are others now.
+    fn tables_of(&mut self, now: Now, link: LinkId, tables: Vec<Schema>) {
+        let Some(up) = self.sessions.get_mut(&link).and_then(|s| s.up.as_mut()) else { return };
+        up.hello.tables = tables;
+        self.match_tables(now, link);
+    }
+
+    fn match_tables(&mut self, now: Now, link: LinkId) {
+        let us = &self.setup.settings.node;
+        let Some(up) = self.sessions.get_mut(&link).and_then(|s| s.up.as_mut()) else { return };
+        match self.tables.matched(us, &up.hello.node, &up.hello.tables) {
+            Ok(common) => up.set_common(common),
+            Err(refusal) => self.refuse(now, link, refusal),
+        }
+    }
+
+    fn pull_ended(&mut self, link: LinkId, end: crate::learner::PullEnd) {
+        let Some(name) = self.name_of(link).map(str::to_owned) else { return };
+        let ms = u64::try_from(end.took.as_millis()).unwrap_or(u64::MAX);
+        if let Some(peer) = self.peers.get_mut(&name) {
+            peer.pulled = Some((end.entries, ms));
+        }
+        let (entries, partial) = (end.entries, end.partial);
+        match end.full {
+            true => tracing::info!(peer = name, entries, ms, partial, "tables pulled"),
+            false => tracing::info!(peer = name, entries, ms, "what differed was pulled"),
+        }
+        if end.full && self.plan.ended(link, &name, end.partial, end.entries, end.took) {
+            self.whole();
+        }
+    }
+
+    /// Our tables are whole from now on.
+    fn whole(&mut self) {
+        tracing::info!(how = self.plan.how(), "tables are ready");
+        self.outputs.push_back(Output::Pulled);
+        self.broadcast(&Frame::Pulled, None);
+    }
+
+    /// Merges decisions of a peer, and passes on those that are news.
+    fn decided(&mut self, now: Now, link: LinkId, all: Vec<Decision>) {
+        let mut news = Vec::new();
+        for decision in all {
+            if self.clock.observe(decision.stamp, now.wall).is_err() {
+                tracing::warn!(server = ?decision.server, stamp = ?decision.stamp, "a decision from too far ahead");
+            } else if self.decisions.merge(decision.clone()) {
+                news.push(decision);
+            }
+        }
+        if !news.is_empty() {
+            self.outputs.push_back(Output::DecisionsChanged);
+            self.broadcast(&Frame::Decisions(news), Some(link));
+        }
+    }
+
+    fn broadcast(&mut self, frame: &Frame, except: Option<LinkId>) {
+        for session in self.sessions.values_mut().filter(|s| s.is_up() && Some(s.link) != except) {
+            session.out.push_back(frame.clone());
+        }
+    }
+
+    fn ask(&mut self, now: Now, id: u64, table: &str, key: Vec<u8>) {
+        let mut waiting = Vec::new();
+        if let Some(local) = self.tables.by_name(table) {
+            for session in self.sessions.values_mut() {
+                if session.up.as_ref().is_some_and(|up| up.common.local(local.id).is_some()) {
+                    session.out.push_back(Frame::Ask { id, table: local.id, key: key.clone() });
+                    waiting.push(session.link);
+                }
+            }
+        }
+        if !self.asks.open(id, waiting, now.at + self.setup.settings.config.ask_timeout) {
+            self.outputs.push_back(Output::Answered { id });
+        }
+    }
+
+    fn configure(&mut self, now: Now, config: config::Peers, tables: Vec<Arc<StickTable>>) {
+        self.targets.configure(&config.join, now.at);
+        self.setup.settings.config = config;
+        if self.tables.set(tables) {
+            self.woken = true;
+            self.broadcast(&Frame::Tables(self.tables.schemas()), None);
+            for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+                self.match_tables(now, link);
+            }
+        }
+    }
+
+    fn stop(&mut self, now: Now, within: Duration) {
+        self.stopping = Some(now.at + within);
+        self.changed();
+    }
+
+    /// Does everything that is due.
+    fn settle(&mut self, now: Now) {
+        self.bury(now);
+        for id in self.asks.expired(now.at) {
+            self.outputs.push_back(Output::Answered { id });
+        }
+        self.seek(now);
+        self.work(now);
+        match self.stopping {
+            None => self.dial(now),
+            Some(until) => self.finish(now, until),
+        }
+    }
+
+    /// Ends links that are silent.
+    fn bury(&mut self, now: Now) {
+        let dead = |s: &&Session| s.is_dead(now) || s.is_stalled(now);
+        for link in self.sessions.values().filter(dead).map(|s| s.link).collect::<Vec<_>>() {
+            self.end(now, link, End::Lost(SILENT.into()));
+        }
+    }
+
+    /// Goes on with the start: pulls, or has waited enough.
+    fn seek(&mut self, now: Now) {
+        if self.plan.is_done() || self.stopping.is_some() {
+            return;
+        }
+        let ups = self.sessions.values().filter_map(|s| Some((s.link, s.up.as_ref()?)));
+        let sources: Vec<Source<'_>> =
+            ups.map(|(link, up)| Source { link, name: &up.hello.node, pulled: up.pulled }).collect();
+        let accounted = self.targets.are_accounted_for(|n| self.is_up(n));
+        match self.plan.step(now.at, &sources, accounted) {
+            Step::Wait => {}
+            Step::Done => self.whole(),
+            Step::PullFrom(link) => {
+                if let Some(session) = self.sessions.get_mut(&link)
+                    && let Some(up) = &mut session.up
+                {
+                    session.out.push_back(up.learner.pull_all(now, &up.common));
+                }
+            }
+        }
+    }
+
+    /// Lets the sessions send what they have.
+    fn work(&mut self, now: Now) {
+        let is_ready = |s: &Session| s.up.as_ref().is_some_and(|up| up.teacher.is_ready(now));
+        if self.woken && self.sessions.values().any(is_ready) {
+            // Before anything is read: what changes from here on wakes us again.
+            self.woken = false;
+            self.tables.all().iter().for_each(|t| t.table.rearm());
+        }
+        let node = Node { names: &self.names, pulled: self.plan.is_done() };
+        for (link, session) in &mut self.sessions {
+            session.work(now, node);
+            self.outputs.extend(session.out.drain(..).map(|frame| Output::Send { link: *link, frame }));
+            if session.up.as_mut().is_some_and(|up| up.learner.take_absurd()) {
+                self.strangers.absurd(session);
+            }
+        }
+    }
+
+    fn dial(&mut self, now: Now) {
+        let peers = &self.peers;
+        let is_up = |node: &str| peers.get(node).is_some_and(|p| p.link.is_some());
+        while let Some(due) = self.targets.due(now.at, is_up) {
+            match due {
+                Due::LookUp(host, port) => self.outputs.push_back(Output::LookUp { host, port }),
+                Due::Dial(addr) => {
+                    self.last_link += 1;
+                    let link = LinkId(self.last_link * 2);
+                    self.targets.dialling(addr, link);
+                    self.outputs.push_back(Output::Dial { link, addr });
+                }
+            }
+        }
+    }
+
+    /// Says goodbye to peers that have everything; in the end, to all.
+    fn finish(&mut self, now: Now, until: Duration) {
+        let told = |s: &&Session| now.at >= until || s.up.as_ref().is_none_or(|up| up.teacher.is_flushed());
+        for link in self.sessions.values().filter(told).map(|s| s.link).collect::<Vec<_>>() {
+            self.outputs.push_back(Output::Send { link, frame: Frame::Goodbye(Goodbye::Stopping) });
+            self.end(now, link, End::Needless);
+        }
+        if self.sessions.is_empty() && !self.stopped {
+            self.stopped = true;
+            self.outputs.push_back(Output::Stopped);
+        }
+    }
+
+    /// A link ends, whoever ended it.
+    fn end(&mut self, now: Now, link: LinkId, why: End) {
+        let Some(mut session) = self.sessions.remove(&link) else {
+            // It never came to a stream.
+            let error = Some((Failure::Unreachable, "the attempt was given up".to_owned()));
+            self.targets.ended(link, error, now.at);
+            return;
+        };
+        self.outputs.extend(session.out.drain(..).map(|frame| Output::Send { link, frame }));
+        self.outputs.push_back(Output::Close { link });
+        for id in self.asks.gone(link) {
+            self.outputs.push_back(Output::Answered { id });
+        }
+        self.plan.lost(link);
+        self.note_end(now, &session, &why);
+        let error = match why {
+            End::Lost(error) => Some((Failure::Unreachable, error)),
+            End::Refused(error) => Some((Failure::Refused, error)),
+            End::Needless => None,
+        };
+        self.targets.ended(link, error.clone(), now.at);
+        if let Some(up) = session.up {
+            self.down(now, link, up, error);
+        }
+    }
+
+    fn note_end(&mut self, now: Now, session: &Session, why: &End) {
+        let name = session.up.as_ref().map(|up| up.hello.node.as_str());
+        match (why, name) {
+            (End::Refused(error), _) if session.side == Side::Dialler => self.strangers.warn(session.remote, error),
+            (End::Refused(error), None) => {
+                let unnamed = || (session.remote.ip().to_string(), session.remote);
+                let (name, addr) = session.greeted_as.clone().unwrap_or_else(unnamed);
+                // Where we dial it, too, that shows the trouble.
+                if !self.targets.others().any(|(target, _)| target == addr) {
+                    self.strangers.note(now, &name, addr, error.clone());
+                }
+            }
+            (End::Lost(error), Some(peer)) => tracing::warn!(peer, error, "peer is down"),
+            (End::Refused(error), Some(peer)) => tracing::warn!(peer, error, "peer is refused"),
+            _ => {}
+        }
+    }
+
+    /// A peer's link is gone.
+    fn down(&mut self, now: Now, link: LinkId, up: crate::session::Up, error: Option<(Failure, String)>) {
+        let Some(peer) = self.peers.get_mut(&up.hello.node).filter(|p| p.link == Some(link)) else { return };
+        peer.link = None;
+        peer.since = now.at;
+        peer.memory = up.teacher.memory;
+        let lost = error.is_some();
+        peer.error = error;
+        self.targets.lost(&up.hello.node, now.at);
+        if !lost {
+            return;
+        }
+        // It may have told some of us what it did not tell others: those who are left compare their tables, when they
+        // have noticed, too.
+        let at = now.at + self.setup.settings.config.heartbeat;
+        self.sessions.values_mut().filter_map(|s| s.up.as_mut()).for_each(|up| up.compare(at));
+    }
+
+    fn hello(&self, now: Now) -> Hello {
+        let settings = &self.setup.settings;
+        Hello {
+            protocol: wire::PROTOCOL,
+            min_protocol: wire::MIN_PROTOCOL,
+            cluster: settings.config.cluster.clone(),
+            node: settings.node.clone(),
+            incarnation: settings.incarnation,
+            listen: self.setup.listen.to_string(),
+            wall_ms: now.wall.0,
+            pulled: self.is_pulled(),
+            tables: self.tables.schemas(),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}

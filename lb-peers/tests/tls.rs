@@ -1,0 +1,142 @@
+//! Mutual TLS between nodes.
+mod support;
+
+use lb_core::config::PeerTls;
+use lb_peers::{Peers, Settings};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use std::net::SocketAddr;
+use std::path::Path;
+use support::*;
+
+struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Ca {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// Files of a node in `dir`; it trusts this CA.
+    fn files(&self, dir: &Path, node: &str, expired: bool) -> PeerTls {
+        let mut params = CertificateParams::new(vec![node.to_owned()]).unwrap();
+        if expired {
+            params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let file = |what: &str, text: &str| {
+            let path = dir.join(format!("{node}.{what}.pem"));
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        PeerTls { ca: file("ca", &self.pem), cert: file("cert", &cert), key: file("key", &key.serialize_pem()) }
+    }
+}
+
+fn with_tls(name: &str, join: &[SocketAddr], tls: PeerTls) -> Settings {
+    let mut settings = settings(name, join);
+    settings.config.tls = Some(tls);
+    settings
+}
+
+/// The error of the one peer there is.
+fn trouble(node: &Node) -> Option<String> {
+    node.peers.status().peers.into_iter().find_map(|p| p.error)
+}
+
+#[test]
+fn nodes_with_certificates_of_one_ca_replicate() {
+    on_one_thread(async {
+        let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+        let a = Node::start(with_tls("a", &[], ca.files(dir.path(), "a", false))).await;
+        let b = Node::start(with_tls("b", &[a.addr()], ca.files(dir.path(), "b", false))).await;
+        b.pulled().await;
+        a.sees("b").await;
+        a.pin("k", "app1");
+        b.has("k", "app1").await;
+    });
+}
+
+#[test]
+fn a_certificate_of_a_foreign_ca_is_refused_by_both_sides() {
+    on_one_thread(async {
+        let dir = tempfile::tempdir().unwrap();
+        let a = Node::start(with_tls("a", &[], Ca::new().files(dir.path(), "a", false))).await;
+        let b = Node::start(with_tls("b", &[a.addr()], Ca::new().files(dir.path(), "b", false))).await;
+        eventually("both say so", || a.refusal().is_some() && b.refusal().is_some()).await;
+        for text in [a.refusal().unwrap(), b.refusal().unwrap()] {
+            assert!(text.contains("not signed by") && text.contains("peers.tls.ca"), "{text}");
+        }
+    });
+}
+
+#[test]
+fn a_dialler_whose_certificate_the_other_does_not_trust_is_told_so() {
+    on_one_thread(async {
+        let (ours, foreign, dir) = (Ca::new(), Ca::new(), tempfile::tempdir().unwrap());
+        let a = Node::start(with_tls("a", &[], ours.files(dir.path(), "a", false))).await;
+        // It trusts us, and shows a certificate of another CA.
+        let mut tls = foreign.files(dir.path(), "b", false);
+        tls.ca = dir.path().join("a.ca.pem");
+        let b = Node::start(with_tls("b", &[a.addr()], tls)).await;
+        eventually("both say so", || a.refusal().is_some() && b.refusal().is_some()).await;
+        assert!(a.refusal().unwrap().starts_with("its certificate is not signed by our CA"), "{:?}", a.refusal());
+        assert!(b.refusal().unwrap().starts_with("our certificate is not signed by its CA"), "{:?}", b.refusal());
+    });
+}
+
+#[test]
+fn an_expired_certificate_is_called_expired_on_both_sides() {
+    on_one_thread(async {
+        let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+        let a = Node::start(with_tls("a", &[], ca.files(dir.path(), "a", false))).await;
+        let b = Node::start(with_tls("b", &[a.addr()], ca.files(dir.path(), "b", true))).await;
+        eventually("both say so", || a.refusal().is_some() && b.refusal().is_some()).await;
+        for text in [a.refusal().unwrap(), b.refusal().unwrap()] {
+            assert!(text.contains("expired"), "{text}");
+        }
+    });
+}
+
+#[test]
+fn a_node_cannot_call_itself_otherwise_than_its_certificate_does() {
+    on_one_thread(async {
+        let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+        let error = Peers::start(with_tls("b", &[], ca.files(dir.path(), "x", false)), Vec::new()).await.unwrap_err();
+        assert!(error.to_string().contains("is for \"x\", this instance is \"b\""), "{error}");
+    });
+}
+
+#[test]
+fn plain_and_tls_do_not_mix_and_both_say_so() {
+    on_one_thread(async {
+        let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+        let plain = Node::start(settings("a", &[])).await;
+        let tls = Node::start(with_tls("b", &[plain.addr()], ca.files(dir.path(), "b", false))).await;
+        eventually("both say so", || trouble(&plain).is_some() && trouble(&tls).is_some()).await;
+        assert!(trouble(&plain).unwrap().contains("it speaks TLS, and we do not"), "{:?}", trouble(&plain));
+        assert!(trouble(&tls).unwrap().contains("peers.tls"), "{:?}", trouble(&tls));
+        let dialler = Node::start(settings("c", &[tls.addr()])).await;
+        eventually("the plain one says so", || trouble(&dialler).is_some()).await;
+        assert!(trouble(&dialler).unwrap().contains("set peers.tls on both"), "{:?}", dialler.peers.status());
+    });
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named() {
+    on_one_thread(async {
+        let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+        let mut files = ca.files(dir.path(), "a", false);
+        files.cert = dir.path().join("nowhere.pem");
+        let error = Peers::start(with_tls("a", &[], files), Vec::new()).await.unwrap_err().to_string();
+        assert!(error.starts_with("peers.tls: cert: ") && error.contains("nowhere.pem"), "{error}");
+    });
+}
