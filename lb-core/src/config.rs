@@ -68,7 +68,8 @@ pub struct Peers {
     pub tls: Option<PeerTls>,
     /// How long a starting instance waits for a peer to pull from before it serves alone. Default 10s.
     pub join_timeout: Duration,
-    /// How long a miss asks a peer while the tables are not pulled yet. Default 20ms.
+    /// How long a miss waits for the peers' word while the tables are not pulled yet. A peer that is up answers within
+    /// milliseconds; the bound is for those that are not. Default 1s.
     pub ask_timeout: Duration,
     /// How often a silent link is probed. Default 1s; a peer counts as dead after three.
     pub heartbeat: Duration,

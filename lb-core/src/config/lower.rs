@@ -83,7 +83,7 @@ pub fn load(text: &str, host: &str, name: Option<&str>, env: &dyn Fn(&str) -> Op
                 .collect::<R<_>>()?,
             tls: None,
             join_timeout: dur(p, "join_timeout", secs(10))?,
-            ask_timeout: dur(p, "ask_timeout", Duration::from_millis(20))?,
+            ask_timeout: dur(p, "ask_timeout", secs(1))?,
             heartbeat: dur(p, "heartbeat", secs(1))?,
             max_clock_ahead: dur(p, "max_clock_ahead", secs(86400))?,
         }),
