@@ -7,7 +7,7 @@
 use crate::session::{Event, Node, SILENT, Session};
 use crate::tables::Tables;
 use crate::teacher::Memory;
-use crate::wire::{self, Frame, Goodbye, Hello, RefuseCode, Refusal, Schema};
+use crate::wire::{self, Frame, Goodbye, Hello, Refusal, RefuseCode, Schema};
 use ask::Asks;
 use dial::{Due, Targets};
 use lb_core::config;
@@ -315,13 +315,7 @@ impl Replicator {
         self.sessions.values_mut().filter_map(|s| s.up.as_mut()).for_each(|up| up.teacher.wake());
     }
 
-    fn opened(
-        &mut self,
-        now: Now,
-        (link, side): (LinkId, Side),
-        remote: SocketAddr,
-        certificate: Option<Vec<String>>,
-    ) {
+    fn opened(&mut self, now: Now, (link, side): (LinkId, Side), remote: SocketAddr, certificate: Option<Vec<String>>) {
         if self.stopping.is_some() {
             return self.outputs.push_back(Output::Close { link });
         }

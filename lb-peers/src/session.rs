@@ -3,12 +3,12 @@
 //!
 //! Sans-IO. What concerns more than this link (who may speak to us, whom to pull from, decisions, questions for keys)
 //! it hands to the replicator as an [`Event`].
+use crate::cursor::Progress;
 use crate::learner::{Learner, PullEnd};
 use crate::replicator::{LinkId, Now, Side};
 use crate::tables::{Common, Local};
 use crate::teacher::{Memory, Teacher};
 use crate::wire::{Entries, Frame, Garbage, Goodbye, Hello, Refusal, Schema};
-use crate::cursor::Progress;
 use lb_core::decisions::Decision;
 use lb_core::id::Names;
 use lb_core::table::{StickKey, StickTable, Update};
@@ -72,7 +72,10 @@ pub(crate) enum Event {
     PullEnded(PullEnd),
     Decisions(Vec<Decision>),
     /// A question was answered; what was found is merged.
-    Answered { id: u64, found: bool },
+    Answered {
+        id: u64,
+        found: bool,
+    },
 }
 
 /// What a session needs to know of its node.
@@ -200,7 +203,9 @@ impl Up {
             }
             Frame::Digest { table, buckets } => self.digest(table, &buckets, node)?,
             Frame::Ask { id, table, key } => out.push_back(self.answer(now, id, table, &key, node.names)),
-            Frame::Answer { id, table, entries } => return Ok(Some(self.answered(now, id, table, entries, node.names))),
+            Frame::Answer { id, table, entries } => {
+                return Ok(Some(self.answered(now, id, table, entries, node.names)));
+            }
             Frame::Tables(tables) => return Ok(Some(Event::Tables(tables))),
             Frame::Decisions(all) => return Ok(Some(Event::Decisions(all))),
             Frame::Pulled => return Ok(Some(Event::Pulled)),

@@ -289,7 +289,8 @@ struct Service(Transport);
 
 #[tonic::async_trait]
 impl peers_server::Peers for Service {
-    type SyncStream = tokio_stream::adapters::Map<ReceiverStream<pb::Frame>, fn(pb::Frame) -> Result<pb::Frame, Status>>;
+    type SyncStream =
+        tokio_stream::adapters::Map<ReceiverStream<pb::Frame>, fn(pb::Frame) -> Result<pb::Frame, Status>>;
 
     async fn sync(&self, request: Request<Streaming<pb::Frame>>) -> Result<Response<Self::SyncStream>, Status> {
         let remote = request.extensions().get::<Remote>().cloned();

@@ -1,6 +1,6 @@
 //! Questions for single keys that wait for peers' answers.
 use super::LinkId;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Questions waiting at most; one more is answered at once, with nothing.
@@ -15,7 +15,7 @@ struct Question {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Asks {
-    open: HashMap<u64, Question>,
+    open: BTreeMap<u64, Question>,
 }
 
 impl Asks {
@@ -53,7 +53,7 @@ impl Asks {
     }
 
     fn end(&mut self, mut ends: impl FnMut(&mut Question) -> bool) -> Vec<u64> {
-        self.open.extract_if(|_, q| ends(q)).map(|(id, _)| id).collect()
+        self.open.extract_if(.., |_, q| ends(q)).map(|(id, _)| id).collect()
     }
 
     /// When the next question's time is up.
