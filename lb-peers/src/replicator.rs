@@ -646,3 +646,6 @@ impl Replicator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! The replicator under a simulated network and clock: whatever happens, once it stops happening all tables are equal.
 //!
 //! `LB_SIM_SEEDS=1000 cargo test -p lb-peers --test sim` tries more seeds; `LB_SIM_SEED=17` replays one.
+#![allow(clippy::unwrap_used)]
+
 #[path = "sim/world.rs"]
 mod world;
 
@@ -85,7 +87,7 @@ fn chaos(seed: u64) -> u64 {
     let n = 2 + (seed % 4) as usize;
     let mut world = World::new(seed, n);
     (0..n).for_each(|node| world.start(node));
-    for _ in 0..1500 {
+    for _ in 0..800 {
         act(&mut world);
         let pause = world.random.below(40);
         world.run(ms(pause));
@@ -156,6 +158,23 @@ fn a_broken_stream_goes_on_where_the_peer_had_acknowledged() {
     assert_meshed(&world);
     assert_eq!(world.server_of(1, "one-more").as_deref(), Some("app2"));
     assert_eq!(sent(&world), 3001, "what was acknowledged is not sent again");
+}
+
+#[test]
+fn what_was_on_its_way_when_the_stream_broke_is_sent_again() {
+    let mut world = cluster(11, 2);
+    for i in 0..3000 {
+        world.pin(0, &format!("client-{i}"), "app1");
+    }
+    world.break_a_stream();
+    world.run(2 * SECOND);
+    assert_meshed(&world);
+    assert_equal(&world);
+    for node in [0, 1] {
+        let peer = &world.node(node).replicator.status(world.now(node)).peers[0];
+        // At the start they pulled nothing from each other; and now it took no pull.
+        assert_eq!(peer.pulled.map_or(0, |(entries, _)| entries), 0, "{} had to pull", name(node));
+    }
 }
 
 #[test]
