@@ -655,3 +655,6 @@ impl Replicator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

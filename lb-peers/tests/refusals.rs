@@ -1,4 +1,6 @@
 //! Those who must not speak to each other are told so, in words, on both sides; and garbage hurts nobody.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use lb_core::config::{KeyKind, PeerAddr};
