@@ -16,21 +16,30 @@ mod measure;
 mod proxy;
 mod setup;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
+use std::process::ExitCode;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let mode = std::env::args().nth(1).unwrap_or_default();
-    match mode.as_str() {
+    let done = match mode.as_str() {
         "http1" => http1::run(),
         "idle-ws" => idle::run(),
-        other => bail!("\"{other}\" is no benchmark: say http1 or idle-ws"),
+        other => Err(anyhow!("\"{other}\" is no benchmark: say http1 or idle-ws")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            // The whole chain in a line, never a backtrace.
+            eprintln!("perf: {e:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
 /// A number from the environment, else the default.
 fn setting(name: &str, default: usize) -> Result<usize> {
     match std::env::var(name) {
-        Ok(text) => text.parse().map_err(|_| anyhow::anyhow!("{name}=\"{text}\" is no number")),
+        Ok(text) => text.parse().map_err(|_| anyhow!("{name}=\"{text}\" is no number")),
         Err(_) => Ok(default),
     }
 }

@@ -69,7 +69,7 @@ const LB: &str = r#"
 [instance]
 name = "perf"
 workers = 1
-maxconn = 20000
+maxconn = 8000
 [admin]
 listen = "ADMIN"
 [log]
@@ -88,7 +88,7 @@ server = [{ name = "n1", addr = "BACKEND" }, { name = "n2", addr = "BACKEND" }]
 const HAPROXY: &str = "
 global
   nbthread 1
-  maxconn 20000
+  maxconn 8000
 defaults
   mode http
   timeout connect 5s
