@@ -73,13 +73,13 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut summary = Summary::new(demo.ledger.tally(), &servers, demo.ledger.notes());
     (summary.killed, summary.restarted) = (demo.killed, demo.restarted);
     demo.cluster.stop().await;
-    played?;
+    let whole = played?;
     if options.json {
         report::out(&format!("{}\n", serde_json::to_string_pretty(&summary)?));
     } else {
         demo.screen.say(&summary.text());
     }
-    Ok(if summary.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if summary.good(whole) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 struct Demo {
@@ -92,8 +92,8 @@ struct Demo {
 }
 
 impl Demo {
-    /// From the first client to the last. The clients are gone when it returns.
-    async fn play(&mut self, options: Options, stop: &mut Stop) -> anyhow::Result<()> {
+    /// From the first client to the last; whether it came to its own end. The clients are gone when it returns.
+    async fn play(&mut self, options: Options, stop: &mut Stop) -> anyhow::Result<bool> {
         let mut fronts = self.cluster.instances.iter().map(|instance| instance.place.frontend);
         let fronts = fronts.next().zip(fronts.next()).context("the demo has two instances")?;
         let mut clients = JoinSet::new();
@@ -102,8 +102,8 @@ impl Demo {
         }
         let end = options.length.map(|length| self.start + length);
         let played = tokio::select! {
-            played = self.scenes(options, end) => played,
-            () = stop.asked() => Ok(()),
+            played = self.scenes(options, end) => played.map(|()| true),
+            () = stop.asked() => Ok(false),
         };
         clients.shutdown().await;
         played

@@ -3,12 +3,12 @@
 //!
 //! Sans-IO. What concerns more than this link (who may speak to us, whom to pull from, decisions, questions for keys)
 //! it hands to the replicator as an [`Event`].
+use crate::cursor::Progress;
 use crate::learner::{Learner, PullEnd};
 use crate::replicator::{LinkId, Now, Side};
 use crate::tables::{Common, Local};
 use crate::teacher::{Memory, Teacher};
 use crate::wire::{Entries, Frame, Garbage, Goodbye, Hello, Refusal, Schema};
-use crate::cursor::Progress;
 use lb_core::decisions::Decision;
 use lb_core::id::Names;
 use lb_core::table::{StickKey, StickTable, Update};
@@ -72,7 +72,10 @@ pub(crate) enum Event {
     PullEnded(PullEnd),
     Decisions(Vec<Decision>),
     /// A question was answered; what was found is merged.
-    Answered { id: u64, found: bool },
+    Answered {
+        id: u64,
+        found: bool,
+    },
 }
 
 /// What a session needs to know of its node.
@@ -108,6 +111,8 @@ impl Session {
             if hello.pulled { Progress::from_start } else { Progress::from_newest };
         let teacher = Teacher::new(memory, &common, begin);
         let digests_due = common.tables().iter().map(|t| t.id).collect();
+        // Two who knew each other bring each other up to date first: a digest taken before that differs for nothing.
+        let catch_up = if self.said_pulled && hello.pulled { self.heartbeat / 2 } else { Duration::ZERO };
         self.up = Some(Up {
             pulled: hello.pulled,
             hello,
@@ -118,7 +123,7 @@ impl Session {
             rtt: None,
             offset_ms: None,
             digests_due,
-            digests_at: now.at,
+            digests_at: now.at + catch_up,
         });
     }
 
@@ -200,7 +205,9 @@ impl Up {
             }
             Frame::Digest { table, buckets } => self.digest(table, &buckets, node)?,
             Frame::Ask { id, table, key } => out.push_back(self.answer(now, id, table, &key, node.names)),
-            Frame::Answer { id, table, entries } => return Ok(Some(self.answered(now, id, table, entries, node.names))),
+            Frame::Answer { id, table, entries } => {
+                return Ok(Some(self.answered(now, id, table, entries, node.names)));
+            }
             Frame::Tables(tables) => return Ok(Some(Event::Tables(tables))),
             Frame::Decisions(all) => return Ok(Some(Event::Decisions(all))),
             Frame::Pulled => return Ok(Some(Event::Pulled)),

@@ -1,7 +1,7 @@
 //! The tables that are replicated, under the numbers that frames name them by; and a peer's, matched with them.
 //!
 //! It knows nothing of links: sessions ask it what a number means.
-use crate::wire::{RefuseCode, Refusal, Schema};
+use crate::wire::{Refusal, RefuseCode, Schema};
 use lb_core::table::StickTable;
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -26,6 +26,13 @@ pub(crate) struct Tls {
     pub(crate) connector: TlsConnector,
 }
 
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // No keys in logs.
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
+}
+
 impl Tls {
     /// Reads the files.
     ///

@@ -46,7 +46,8 @@ pub(crate) enum Event {
 #[derive(Clone)]
 pub(crate) struct Transport {
     pub(crate) events: mpsc::Sender<Event>,
-    pub(crate) tls: Option<Tls>,
+    /// Changes when certificates are renewed; `None` inside: plain.
+    pub(crate) tls: Arc<Mutex<Option<Tls>>>,
     /// Ends everything.
     pub(crate) cancel: CancellationToken,
     /// The tasks of streams.
@@ -55,6 +56,10 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
+    fn tls(&self) -> Option<Tls> {
+        self.tls.lock().clone()
+    }
+
     /// Runs until it is cancelled.
     pub(crate) async fn serve(self, listener: TcpListener) {
         let (connections, incoming) = mpsc::channel::<Result<PeerIo, std::io::Error>>(16);
@@ -111,7 +116,7 @@ impl Transport {
         addr: SocketAddr,
     ) -> Result<(Box<dyn crate::io::Stream>, Vec<u8>, Remote), Option<String>> {
         let _ = stream.set_nodelay(true);
-        let (mut stream, certificate): (Box<dyn crate::io::Stream>, _) = match &self.tls {
+        let (mut stream, certificate): (Box<dyn crate::io::Stream>, _) = match self.tls() {
             None => (Box::new(stream), None),
             Some(tls) => {
                 let late = |_| Some("it did not finish the TLS handshake in time".to_owned());
@@ -184,7 +189,7 @@ impl Transport {
             _ => (Failure::Unreachable, e.to_string()),
         })?;
         let _ = stream.set_nodelay(true);
-        let Some(tls) = &self.tls else {
+        let Some(tls) = self.tls() else {
             return Ok(PeerIo::new(Box::new(stream), Vec::new(), Remote { addr, certificate: None, cancel }, None));
         };
         let connected = timeout(STEP, tls.connector.connect(addr.ip().into(), stream)).await;
@@ -289,7 +294,8 @@ struct Service(Transport);
 
 #[tonic::async_trait]
 impl peers_server::Peers for Service {
-    type SyncStream = tokio_stream::adapters::Map<ReceiverStream<pb::Frame>, fn(pb::Frame) -> Result<pb::Frame, Status>>;
+    type SyncStream =
+        tokio_stream::adapters::Map<ReceiverStream<pb::Frame>, fn(pb::Frame) -> Result<pb::Frame, Status>>;
 
     async fn sync(&self, request: Request<Streaming<pb::Frame>>) -> Result<Response<Self::SyncStream>, Status> {
         let remote = request.extensions().get::<Remote>().cloned();

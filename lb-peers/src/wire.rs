@@ -38,18 +38,55 @@ pub enum Frame {
     Refuse(Refusal),
     Goodbye(Goodbye),
     Tables(Vec<Schema>),
-    Ping { sent: u64 },
-    Pong { sent: u64, wall_ms: u64 },
+    Ping {
+        sent: u64,
+    },
+    Pong {
+        sent: u64,
+        wall_ms: u64,
+    },
     Pulled,
-    Batch { number: u64, table: u32, entries: Entries },
-    Ack { number: u64, taken: u32, refused: u32 },
-    PullRequest { pull: u64, parts: Vec<Part> },
-    PullBatch { pull: u64, table: u32, entries: Entries },
-    PullAck { pull: u64 },
-    PullDone { pull: u64, entries: u64, partial: bool },
-    Digest { table: u32, buckets: Vec<u64> },
-    Ask { id: u64, table: u32, key: Vec<u8> },
-    Answer { id: u64, table: u32, entries: Entries },
+    Batch {
+        number: u64,
+        table: u32,
+        entries: Entries,
+    },
+    Ack {
+        number: u64,
+        taken: u32,
+        refused: u32,
+    },
+    PullRequest {
+        pull: u64,
+        parts: Vec<Part>,
+    },
+    PullBatch {
+        pull: u64,
+        table: u32,
+        entries: Entries,
+    },
+    PullAck {
+        pull: u64,
+    },
+    PullDone {
+        pull: u64,
+        entries: u64,
+        partial: bool,
+    },
+    Digest {
+        table: u32,
+        buckets: Vec<u64>,
+    },
+    Ask {
+        id: u64,
+        table: u32,
+        key: Vec<u8>,
+    },
+    Answer {
+        id: u64,
+        table: u32,
+        entries: Entries,
+    },
     Decisions(Vec<Decision>),
     /// From a later release: passed over.
     Unknown,
@@ -167,9 +204,7 @@ impl From<Frame> for pb::Frame {
                 Some(Body::PullBatch(pb::PullBatch { pull, table, entries: Some(entries.into()) }))
             }
             Frame::PullAck { pull } => Some(Body::PullAck(pb::PullAck { pull })),
-            Frame::PullDone { pull, entries, partial } => {
-                Some(Body::PullDone(pb::PullDone { pull, entries, partial }))
-            }
+            Frame::PullDone { pull, entries, partial } => Some(Body::PullDone(pb::PullDone { pull, entries, partial })),
             Frame::Digest { table, buckets } => Some(Body::Digest(pb::Digest { table, buckets })),
             Frame::Ask { id, table, key } => Some(Body::Ask(pb::Ask { id, table, key })),
             Frame::Answer { id, table, entries } => {
@@ -287,8 +322,7 @@ fn schemas_from(tables: Vec<pb::Schema>) -> Result<Vec<Schema>, Garbage> {
     if tables.len() > MAX_TABLES {
         return Err(Garbage("too many tables"));
     }
-    let schema =
-        |t: pb::Schema| Ok(Schema { id: t.id, kind: kind_from(t.kind()), len: t.len, name: text(t.name)? });
+    let schema = |t: pb::Schema| Ok(Schema { id: t.id, kind: kind_from(t.kind()), len: t.len, name: text(t.name)? });
     tables.into_iter().map(schema).collect()
 }
 

@@ -1,4 +1,6 @@
 //! Those who must not speak to each other are told so, in words, on both sides; and garbage hurts nobody.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use lb_core::config::{KeyKind, PeerAddr};
@@ -131,7 +133,9 @@ fn a_name_that_cannot_be_looked_up_is_an_error_in_the_status_and_stops_nothing()
         a.pulled().await;
         eventually("the error is shown", || {
             let peers = a.peers.status().peers;
-            peers.iter().any(|p| p.name == "no-such-host.invalid:1" && p.error.as_ref().is_some_and(|e| e.contains("looked up")))
+            peers.iter().any(|p| {
+                p.name == "no-such-host.invalid:1" && p.error.as_ref().is_some_and(|e| e.contains("looked up"))
+            })
         })
         .await;
     });

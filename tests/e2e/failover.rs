@@ -89,10 +89,24 @@ fn clients_keep_their_server_while_an_instance_is_killed_and_comes_back() {
     let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
     let mut cluster =
         Instance::cluster(2, &format!("{TABLE}{}", app(&[&a, &b, &c], &format!("balance = \"leastconn\"\n{RULE}"))));
+    // Pins that are acknowledged: made, and heard of by the other.
+    for client in 0..8 {
+        cluster[client % 2].client().get("/", &format!("X-Key: client{client}\r\n"));
+    }
+    for lb in &cluster {
+        eventually("all pins are everywhere", || lb.api("/api/tables")[0]["entries"] == 8);
+    }
     let (stop, moved, served) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     let addrs = [cluster[0].addr, cluster[1].addr];
     std::thread::scope(|scope| {
         for client in 0..8 {
+            // Pins that are acknowledged: made, and heard of by the other.
+            for client in 0..8 {
+                cluster[client % 2].client().get("/", &format!("X-Key: client{client}\r\n"));
+            }
+            for lb in &cluster {
+                eventually("all pins are everywhere", || lb.api("/api/tables")[0]["entries"] == 8);
+            }
             let (stop, moved, served) = (&stop, &moved, &served);
             scope.spawn(move || {
                 let mut first: Option<String> = None;
@@ -110,8 +124,6 @@ fn clients_keep_their_server_while_an_instance_is_killed_and_comes_back() {
                     if *first.get_or_insert_with(|| server.clone()) != server {
                         moved.fetch_add(1, Ordering::SeqCst);
                     }
-                    // A new pin has 20 ms to get around.
-                    std::thread::sleep(Duration::from_millis(20));
                 }
             });
         }

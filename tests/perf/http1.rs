@@ -1,13 +1,14 @@
 //! One kilobyte over kept connections, 64 clients, saturated: requests a second, CPU a request, latency.
 use crate::measure::{Spread, cpu_ns};
 use crate::proxy::{Kind, Proxy};
-use crate::{backend, setting, setup};
+use crate::{backend, setup};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 const CLIENTS: usize = 64;
+const SECONDS: usize = 4;
 const COOKIE: &str = "Cookie: SERVERID=n1";
 const KINDS: [Kind; 3] = [Kind::Lb, Kind::Haproxy, Kind::Nginx];
 
@@ -21,10 +22,9 @@ struct Turn {
     p99_us: f64,
 }
 
-pub(crate) fn run() -> Result<()> {
+/// So many interleaved rounds; medians and ratios.
+pub(crate) fn run(rounds: usize) -> Result<()> {
     setup::install(&[("wrk", "wrk"), ("haproxy", "haproxy"), ("nginx", "nginx-light"), ("taskset", "util-linux")])?;
-    let rounds = setting("PERF_ROUNDS", 7)?;
-    let seconds = setting("PERF_SECONDS", 4)?;
     let backend = backend::start(setup::LOAD_CORE)?;
     let proxies = KINDS.iter().map(|kind| Proxy::start(*kind, backend)).collect::<Result<Vec<_>>>()?;
     for proxy in &proxies {
@@ -35,13 +35,13 @@ pub(crate) fn run() -> Result<()> {
     for round in 0..rounds {
         // Each proxy comes first, second and last in turn, so that drift falls on all alike.
         for i in 0..proxies.len() {
-            turns.push(turn(&proxies[(i + round) % proxies.len()], seconds)?);
+            turns.push(turn(&proxies[(i + round) % proxies.len()], SECONDS)?);
         }
     }
     for proxy in &proxies {
         check(proxy.addr).with_context(|| format!("through {} at the end", proxy.kind.name()))?;
     }
-    report(&turns, rounds, seconds)
+    report(&turns, rounds)
 }
 
 /// One request, looked at closely.
@@ -112,12 +112,12 @@ fn micros(text: &str) -> Result<f64> {
     Ok(text[..split].parse::<f64>()? * factor)
 }
 
-fn report(turns: &[Turn], rounds: usize, seconds: usize) -> Result<()> {
+fn report(turns: &[Turn], rounds: usize) -> Result<()> {
     let spread = |kind: Kind, value: fn(&Turn) -> f64| {
         Spread::of(turns.iter().filter(|t| t.kind == kind).map(value)).context("no round was run")
     };
     println!(
-        "1 KB keep-alive, {CLIENTS} connections, cookie affinity: medians of {rounds} rounds of {seconds} s (least–greatest)"
+        "1 KB keep-alive, {CLIENTS} connections, cookie affinity: medians of {rounds} rounds of {SECONDS} s (least–greatest)"
     );
     println!("{:8} {:>26} {:>24} {:>10} {:>10}", "", "req/s", "CPU µs a request", "p50 µs", "p99 µs");
     for kind in KINDS {

@@ -1,7 +1,7 @@
 //! Idle WebSockets: how much user memory a proxy holds for each.
 use crate::measure::memory;
 use crate::proxy::{Kind, Proxy};
-use crate::{backend, setting, setup};
+use crate::{backend, setup};
 use anyhow::{Context as _, Result, ensure};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,9 +12,9 @@ const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: perf\r\nConnection: Upgrade\r\n
 /// Tunnels opened and closed before the first look, so that what a proxy sets up once is not counted.
 const WARM: usize = 50;
 
-pub(crate) fn run() -> Result<()> {
+/// Opens so many tunnels through each proxy in turn, and prints what each costs.
+pub(crate) fn run(tunnels: usize) -> Result<()> {
     setup::install(&[("haproxy", "haproxy"), ("taskset", "util-linux")])?;
-    let tunnels = setting("PERF_TUNNELS", 6000)?;
     // Both ends of both connections of every tunnel are in this process and the proxy: two here, two there.
     setup::descriptors(u64::try_from(tunnels)? * 2 + 1000)?;
     let backend = backend::start(setup::LOAD_CORE)?;

@@ -1,11 +1,10 @@
 //! The benchmark: the same load through `lb`, Debian's HAProxy and Debian's nginx, in turns on the same core.
 //!
-//! `cargo run --release -p lb-tests --bin perf -- http1` or `-- idle-ws`. It installs what is missing (as root), builds
+//! `cargo run --release -p lb-tests --bin perf -- http1 [ROUNDS]` or `-- idle-ws [TUNNELS]`. It installs what is missing (as root), builds
 //! `lb` in release, and needs two cores: the proxy under test alone on core 0, load and backend on core 1. Machines
 //! are shared and noisy: only the ratios of one run say something. An answer that is not the right one voids the run.
 //!
-//! Environment: `LB`, `HAPROXY`, `NGINX` take another binary; `PERF_ROUNDS`, `PERF_SECONDS`, `PERF_TUNNELS` another
-//! length.
+//! Environment: `LB`, `HAPROXY`, `NGINX`, `WRK` name another binary.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout)] // printing its figures is all that this program is for
 
@@ -16,17 +15,12 @@ mod measure;
 mod proxy;
 mod setup;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, bail};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mode = std::env::args().nth(1).unwrap_or_default();
-    let done = match mode.as_str() {
-        "http1" => http1::run(),
-        "idle-ws" => idle::run(),
-        other => Err(anyhow!("\"{other}\" is no benchmark: say http1 or idle-ws")),
-    };
-    match done {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args.iter().map(String::as_str).collect::<Vec<_>>()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             // The whole chain in a line, never a backtrace.
@@ -36,10 +30,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// A number from the environment, else the default.
-fn setting(name: &str, default: usize) -> Result<usize> {
-    match std::env::var(name) {
-        Ok(text) => text.parse().map_err(|_| anyhow!("{name}=\"{text}\" is no number")),
-        Err(_) => Ok(default),
+fn run(args: &[&str]) -> Result<()> {
+    match args {
+        ["http1"] => http1::run(7),
+        ["http1", rounds] => http1::run(number(rounds)?),
+        ["idle-ws"] => idle::run(6000),
+        ["idle-ws", tunnels] => idle::run(number(tunnels)?),
+        _ => bail!("usage: perf http1 [ROUNDS] | idle-ws [TUNNELS]"),
     }
+}
+
+fn number(text: &str) -> Result<usize> {
+    text.parse().ok().filter(|n| *n > 0).with_context(|| format!("\"{text}\" is no number of at least 1"))
 }

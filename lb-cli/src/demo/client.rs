@@ -9,6 +9,7 @@ use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +63,7 @@ impl Client {
         let pin = [Pin::Cookie, Pin::Header, Pin::Query][index % 3];
         let websocket = (index / 3) % 4 != 3;
         let session = format!("{}-{index:02}", pin.name());
-        Self { index, session, pin, websocket, cookie: None, fronts, ledger, dice: Dice::new(index) }
+        Self { index, session, pin, websocket, cookie: None, fronts, ledger, dice: Dice::new() }
     }
 
     /// Comes and goes until the task is ended.
@@ -179,8 +180,10 @@ impl Client {
 struct Dice(u64);
 
 impl Dice {
-    fn new(index: usize) -> Self {
-        Self((index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    /// Other numbers each time: what depends on timing should meet as many timings as possible.
+    fn new() -> Self {
+        // Never 0, where xorshift would stay.
+        Self(RandomState::new().build_hasher().finish() | 1)
     }
 
     fn between(&mut self, least: u64, most: u64) -> u64 {

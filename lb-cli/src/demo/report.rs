@@ -63,9 +63,10 @@ impl Summary {
         }
     }
 
-    /// Whether the demo showed what it is there to show.
-    pub(super) fn good(&self) -> bool {
-        self.moved == 0 && self.kept > 0
+    /// Whether the demo showed what it is there to show: every client kept its server. In a demo that was broken off
+    /// (not `whole`) some may not have come to it yet.
+    pub(super) fn good(&self, whole: bool) -> bool {
+        self.moved == 0 && self.kept > 0 && (self.kept == self.clients || !whole)
     }
 
     /// For people.
@@ -76,6 +77,10 @@ impl Summary {
         let _ = writeln!(text, "{kept} of {clients} clients kept their server, {moved} moved");
         let _ = writeln!(text, "  {reconnects} reconnects, {requests} requests and messages, {failures} failures");
         let _ = writeln!(text, "  sessions: {}", held.join(", "));
+        let unheard = clients.saturating_sub(kept + moved);
+        if unheard > 0 {
+            let _ = writeln!(text, "  {unheard} clients were never answered");
+        }
         if self.killed {
             let _ = writeln!(text, "  {} connections went down with the killed instance", self.interrupted);
         }
@@ -173,9 +178,19 @@ mod tests {
 
     #[test]
     fn one_moved_client_or_no_client_at_all_is_a_failure() {
-        assert!(summary(24, 0).good());
-        assert!(!summary(23, 1).good());
-        assert!(!summary(0, 0).good());
+        assert!(summary(24, 0).good(true));
+        for whole in [true, false] {
+            assert!(!summary(23, 1).good(whole));
+            assert!(!summary(0, 0).good(whole));
+        }
+    }
+
+    #[test]
+    fn a_client_that_was_never_answered_is_a_failure_unless_the_demo_was_broken_off() {
+        let unheard = Summary { clients: 24, ..summary(23, 0) };
+        assert!(!unheard.good(true));
+        assert!(unheard.good(false));
+        assert!(unheard.text().contains("1 clients were never answered"), "{}", unheard.text());
     }
 
     #[test]

@@ -115,11 +115,14 @@ impl Shard {
 
     /// The live pin of a key, touched; and whether the change log has something new.
     pub(super) fn lookup(&mut self, env: &Env, hash: u64, key: &[u8], now: Timestamp) -> Option<(Pin, bool)> {
-        let found = self.find(hash, key).filter(|slot| self.slab[*slot].live_pin(now, 0).is_some());
-        let Some(slot) = found else {
-            self.stats.misses += 1;
-            return None;
-        };
+        let found = self.lookup_again(env, hash, key, now);
+        self.stats.misses += u64::from(found.is_none());
+        found
+    }
+
+    /// As [`Self::lookup`] by one whose miss was counted a moment ago.
+    pub(super) fn lookup_again(&mut self, env: &Env, hash: u64, key: &[u8], now: Timestamp) -> Option<(Pin, bool)> {
+        let slot = self.find(hash, key).filter(|slot| self.slab[*slot].live_pin(now, 0).is_some())?;
         self.stats.hits += 1;
         let told = self.touch(env, hash, slot, now);
         self.slab[slot].live_pin(now, env.expire()).map(|pin| (pin, told))

@@ -79,6 +79,8 @@ impl StickTable {
     /// As [`Self::lookup`]; on a miss the server that `choose` gives becomes the key's *tentative* pin, known to
     /// this instance only: others that ask for the key meanwhile get the same one. `None`: `choose` gave none.
     ///
+    /// Its caller has looked the key up before, so a miss is not counted again.
+    ///
     /// `choose` runs under the lock of the key's shard, so that one key is chosen for once: it must be short and must
     /// not touch this table.
     pub fn assign(
@@ -88,7 +90,7 @@ impl StickTable {
         choose: impl FnOnce() -> Option<NameId>,
     ) -> Option<Assigned> {
         let (hash, mut shard) = self.lock(key.bytes());
-        if let Some((pin, told)) = shard.lookup(&self.env, hash, key.bytes(), now) {
+        if let Some((pin, told)) = shard.lookup_again(&self.env, hash, key.bytes(), now) {
             drop(shard);
             self.wake_if(told);
             return Some(Assigned::Pinned(pin));

@@ -3,7 +3,7 @@ use super::peer::Peer;
 use super::{DECISIONS_A_FRAME, End, LinkId, Memory, Now, Output, Replicator, Side};
 use crate::session::Session;
 use crate::tables::Common;
-use crate::wire::{Frame, Goodbye, Hello, MIN_PROTOCOL, PROTOCOL, RefuseCode, Refusal};
+use crate::wire::{Frame, Goodbye, Hello, MIN_PROTOCOL, PROTOCOL, Refusal, RefuseCode};
 use lb_core::id::NodeId;
 use std::net::SocketAddr;
 use std::time::Duration;
