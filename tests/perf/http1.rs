@@ -1,102 +1,142 @@
-//! HTTP/1.1, keep-alive, 1 KB answers, 64 connections, saturated.
-use crate::proxies::{self, Proxy};
-use std::process::Command;
+//! One kilobyte over kept connections, 64 clients, saturated: requests a second, CPU a request, latency.
+use crate::measure::{Spread, cpu_ns};
+use crate::proxy::{Kind, Proxy};
+use crate::{backend, setup};
+use anyhow::{Context as _, Result, bail, ensure};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
-/// One proxy in one round.
-struct Sample {
-    per_second: f64,
-    /// CPU microseconds of the proxy for each request.
-    cpu: f64,
-    p50: f64,
-    p99: f64,
+const CLIENTS: usize = 64;
+const SECONDS: usize = 4;
+const COOKIE: &str = "Cookie: SERVERID=n1";
+const KINDS: [Kind; 3] = [Kind::Lb, Kind::Haproxy, Kind::Nginx];
+
+/// One turn of one proxy.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    kind: Kind,
+    rate: f64,
+    cpu_us: f64,
+    p50_us: f64,
+    p99_us: f64,
 }
 
-/// Interleaved rounds; medians and ratios.
-pub(crate) fn run(rounds: usize) -> Result<(), String> {
-    if !proxies::installed("wrk") {
-        return Err("wrk makes the load: apt-get install wrk".into());
+/// So many interleaved rounds; medians and ratios.
+pub(crate) fn run(rounds: usize) -> Result<()> {
+    setup::install(&[("wrk", "wrk"), ("haproxy", "haproxy"), ("nginx", "nginx-light"), ("taskset", "util-linux")])?;
+    let backend = backend::start(setup::LOAD_CORE)?;
+    let proxies = KINDS.iter().map(|kind| Proxy::start(*kind, backend)).collect::<Result<Vec<_>>>()?;
+    for proxy in &proxies {
+        check(proxy.addr).with_context(|| format!("through {}", proxy.kind.name()))?;
+        turn(proxy, 1)?;
     }
-    let dir = tempfile::TempDir::new().map_err(|e| e.to_string())?;
-    let port = proxies::free_port();
-    let _backend = proxies::backend(port)?;
-    let proxies = proxies::all(dir.path(), port)?;
-    let mut samples: Vec<Vec<Sample>> = proxies.iter().map(|_| Vec::new()).collect();
-    for round in 0..=rounds {
-        for (proxy, samples) in proxies.iter().zip(&mut samples) {
-            let sample = measure(proxy)?;
-            // The first round warms up.
-            if round > 0 {
-                samples.push(sample);
-            }
+    let mut turns = Vec::new();
+    for round in 0..rounds {
+        // Each proxy comes first, second and last in turn, so that drift falls on all alike.
+        for i in 0..proxies.len() {
+            turns.push(turn(&proxies[(i + round) % proxies.len()], SECONDS)?);
         }
     }
-    println!("1 KB keep-alive, 64 connections, cookie affinity; medians of {rounds} interleaved rounds of 4 s");
-    println!("{:<10}{:>10}{:>16}{:>12}{:>12}", "", "req/s", "CPU us/req", "p50 ms", "p99 ms");
-    let median = |samples: &[Sample], of: fn(&Sample) -> f64| middle(samples.iter().map(of).collect());
-    for (proxy, samples) in proxies.iter().zip(&samples) {
-        println!(
-            "{:<10}{:>10.0}{:>16.2}{:>12.2}{:>12.2}",
-            proxy.name,
-            median(samples, |s| s.per_second),
-            median(samples, |s| s.cpu),
-            median(samples, |s| s.p50),
-            median(samples, |s| s.p99)
-        );
+    for proxy in &proxies {
+        check(proxy.addr).with_context(|| format!("through {} at the end", proxy.kind.name()))?;
     }
-    let best =
-        (1..proxies.len()).min_by(|a, b| median(&samples[*a], |s| s.cpu).total_cmp(&median(&samples[*b], |s| s.cpu)));
-    for rival in 1..proxies.len() {
-        let ratios: Vec<f64> = samples[0].iter().zip(&samples[rival]).map(|(lb, other)| lb.cpu / other.cpu).collect();
-        let (least, most) = ratios.iter().fold((f64::MAX, 0f64), |(l, m), r| (l.min(*r), m.max(*r)));
-        println!(
-            "CPU a request, lb / {}: {:.2} ({least:.2} to {most:.2}){}",
-            proxies[rival].name,
-            middle(ratios),
-            if best == Some(rival) { ", the better of the two" } else { "" }
-        );
-    }
+    report(&turns, rounds)
+}
+
+/// One request, looked at closely.
+fn check(addr: SocketAddr) -> Result<()> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET / HTTP/1.1\r\nHost: perf\r\n{COOKIE}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").context("no head")?;
+    let head = String::from_utf8_lossy(&answer[..end]);
+    ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
+    ensure!(!head.contains("Set-Cookie"), "the clients' cookie was not taken: {head}");
+    let body = &answer[end + 4..];
+    ensure!(body.len() == backend::BODY && body.iter().all(|b| *b == b'x'), "a wrong body of {} bytes", body.len());
     Ok(())
 }
 
-fn measure(proxy: &Proxy) -> Result<Sample, String> {
-    let url = format!("http://127.0.0.1:{}/", proxy.port);
-    let before = proxy.cpu();
-    let output = Command::new("taskset")
-        .args(["-c", "1", "wrk", "-t1", "-c64", "-d4s", "--latency", "-H", "Cookie: SERVERID=n1", &url])
+fn turn(proxy: &Proxy, seconds: usize) -> Result<Turn> {
+    let wrk = setup::binary("WRK", "wrk")?;
+    let before = cpu_ns(proxy.pid)?;
+    let output = setup::pinned(setup::LOAD_CORE, &wrk)
+        .args(["-t1", &format!("-c{CLIENTS}"), &format!("-d{seconds}s"), "--latency", "-H", COOKIE])
+        .arg(format!("http://{}/", proxy.addr))
         .output()
-        .map_err(|e| e.to_string())?;
-    let cpu = proxy.cpu() - before;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() || text.contains("Non-2xx") || text.contains("Socket errors") {
-        return Err(format!("void: {} did not answer everything\n{text}", proxy.name));
+        .context("wrk runs")?;
+    let after = cpu_ns(proxy.pid)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "wrk failed: {}", String::from_utf8_lossy(&output.stderr));
+    let parsed = parse(proxy.kind, &text, after - before).with_context(|| format!("wrk said:\n{text}"))?;
+    eprintln!("{:8} {:8.0} req/s  {:6.2} µs CPU a request", proxy.kind.name(), parsed.rate, parsed.cpu_us);
+    Ok(parsed)
+}
+
+fn parse(kind: Kind, text: &str, cpu_ns: u64) -> Result<Turn> {
+    for bad in ["Non-2xx", "Socket errors"] {
+        if let Some(line) = text.lines().find(|l| l.contains(bad)) {
+            bail!("the run is void: {}: {}", kind.name(), line.trim());
+        }
     }
-    let after = |word: &str| text.lines().find_map(|l| l.trim().strip_prefix(word)).map(str::trim);
-    let requests =
-        text.lines().find_map(|l| l.trim().split_once(" requests in")).and_then(|(n, _)| n.parse::<f64>().ok());
-    let (Some(requests), Some(per_second), Some(p50), Some(p99)) = (
-        requests,
-        after("Requests/sec:").and_then(|n| n.parse().ok()),
-        after("50%").and_then(milliseconds),
-        after("99%").and_then(milliseconds),
-    ) else {
-        return Err(format!("wrk said something unknown:\n{text}"));
+    let before = |mark: &str| -> Result<f64> {
+        let line = text.lines().find(|l| l.contains(mark)).with_context(|| format!("no \"{mark}\""))?;
+        Ok(line.trim().split(' ').next().unwrap_or_default().parse()?)
     };
-    Ok(Sample { per_second, cpu: cpu as f64 / 1000.0 / requests, p50, p99 })
+    let after = |mark: &str| -> Result<&str> {
+        text.lines().find_map(|l| l.trim().strip_prefix(mark)).map(str::trim).with_context(|| format!("no \"{mark}\""))
+    };
+    let requests = before("requests in")?;
+    ensure!(requests > 0.0, "no request was answered");
+    Ok(Turn {
+        kind,
+        rate: after("Requests/sec:")?.parse()?,
+        cpu_us: Duration::from_nanos(cpu_ns).as_secs_f64() * 1e6 / requests,
+        p50_us: micros(after("50%")?)?,
+        p99_us: micros(after("99%")?)?,
+    })
 }
 
-/// `1.04ms`, `900.00us`, `1.20s`.
-fn milliseconds(text: &str) -> Option<f64> {
-    let unit = text.find(char::is_alphabetic)?;
-    let number: f64 = text[..unit].parse().ok()?;
-    match &text[unit..] {
-        "us" => Some(number / 1000.0),
-        "ms" => Some(number),
-        "s" => Some(number * 1000.0),
-        _ => None,
+/// wrk's `1.23ms` in microseconds.
+fn micros(text: &str) -> Result<f64> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).context("a unit")?;
+    let factor = match &text[split..] {
+        "us" => 1.0,
+        "ms" => 1e3,
+        "s" => 1e6,
+        other => bail!("{other} is no unit"),
+    };
+    Ok(text[..split].parse::<f64>()? * factor)
+}
+
+fn report(turns: &[Turn], rounds: usize) -> Result<()> {
+    let spread = |kind: Kind, value: fn(&Turn) -> f64| {
+        Spread::of(turns.iter().filter(|t| t.kind == kind).map(value)).context("no round was run")
+    };
+    println!(
+        "1 KB keep-alive, {CLIENTS} connections, cookie affinity: medians of {rounds} rounds of {SECONDS} s (least–greatest)"
+    );
+    println!("{:8} {:>26} {:>24} {:>10} {:>10}", "", "req/s", "CPU µs a request", "p50 µs", "p99 µs");
+    for kind in KINDS {
+        let (rate, cpu) = (spread(kind, |t| t.rate)?, spread(kind, |t| t.cpu_us)?);
+        let (p50, p99) = (spread(kind, |t| t.p50_us)?.median, spread(kind, |t| t.p99_us)?.median);
+        let rates = format!("{:.0} ({:.0}–{:.0})", rate.median, rate.least, rate.greatest);
+        let cpus = format!("{:.2} ({:.2}–{:.2})", cpu.median, cpu.least, cpu.greatest);
+        println!("{:8} {rates:>26} {cpus:>24} {p50:>10.0} {p99:>10.0}", kind.name());
     }
-}
-
-fn middle(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    // Round by round, because the machine's pace changes from one to the next.
+    let ratio = |value: fn(&Turn) -> f64, better: fn(f64, f64) -> f64| {
+        let ratios = turns.chunks(KINDS.len()).filter_map(|round| {
+            let of = |kind: Kind| round.iter().find(|t| t.kind == kind).map(value);
+            Some(of(Kind::Lb)? / better(of(Kind::Haproxy)?, of(Kind::Nginx)?))
+        });
+        Spread::of(ratios).context("no round was run")
+    };
+    let (cpu, rate) = (ratio(|t| t.cpu_us, f64::min)?, ratio(|t| t.rate, f64::max)?);
+    let show = |s: Spread| format!("{:.3} ({:.3}–{:.3})", s.median, s.least, s.greatest);
+    println!("lb against the better of the two in each round: CPU a request × {}, req/s × {}", show(cpu), show(rate));
+    Ok(())
 }

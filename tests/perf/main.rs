@@ -1,37 +1,45 @@
-//! The benchmark: `lb`, HAProxy and nginx in turn on the same work, each as one thread on core 0, load and server on
-//! core 1. It prints medians and ratios of one run; absolute figures of different runs compare nothing.
+//! The benchmark: the same load through `lb`, Debian's HAProxy and Debian's nginx, in turns on the same core.
 //!
-//! ```sh
-//! cargo build --release && cargo run --release -p lb-tests --bin perf -- http1
-//! cargo run --release -p lb-tests --bin perf -- idle-ws
-//! ```
+//! `cargo run --release -p lb-tests --bin perf -- http1 [ROUNDS]` or `-- idle-ws [TUNNELS]`. It installs what is missing (as root), builds
+//! `lb` in release, and needs two cores: the proxy under test alone on core 0, load and backend on core 1. Machines
+//! are shared and noisy: only the ratios of one run say something. An answer that is not the right one voids the run.
 //!
-//! Wants `haproxy`, `nginx-light` and `wrk` of Debian; `HAPROXY=path` takes another HAProxy. Linux, two cores.
+//! Environment: `LB`, `HAPROXY`, `NGINX`, `WRK` name another binary.
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, reason = "a program whose output is its purpose")]
+#![allow(clippy::print_stdout)] // printing its figures is all that this program is for
 
 mod backend;
 mod http1;
 mod idle;
-mod proxies;
+mod measure;
+mod proxy;
+mod setup;
 
+use anyhow::{Context as _, Result, bail};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let number = |i: usize, default: usize| args.get(i).map_or(Some(default), |n| n.parse().ok());
-    let result = match (args.first().map(String::as_str), number(1, 5)) {
-        (Some("http1"), Some(rounds)) => http1::run(rounds.max(1)),
-        (Some("idle-ws"), _) => number(1, 6000).map_or_else(|| Err("how many?".into()), idle::run),
-        // Started by the others, on its own core.
-        (Some("backend"), Some(port)) => backend::run(u16::try_from(port).unwrap_or(0)),
-        _ => Err("usage: perf http1 [ROUNDS] | idle-ws [TUNNELS]".into()),
-    };
-    match result {
+    match run(&args.iter().map(String::as_str).collect::<Vec<_>>()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            println!("perf: {error}");
+        Err(e) => {
+            // The whole chain in a line, never a backtrace.
+            eprintln!("perf: {e:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(args: &[&str]) -> Result<()> {
+    match args {
+        ["http1"] => http1::run(7),
+        ["http1", rounds] => http1::run(number(rounds)?),
+        ["idle-ws"] => idle::run(6000),
+        ["idle-ws", tunnels] => idle::run(number(tunnels)?),
+        _ => bail!("usage: perf http1 [ROUNDS] | idle-ws [TUNNELS]"),
+    }
+}
+
+fn number(text: &str) -> Result<usize> {
+    text.parse().ok().filter(|n| *n > 0).with_context(|| format!("\"{text}\" is no number of at least 1"))
 }
