@@ -41,23 +41,24 @@ impl Asks {
 
     /// A link is gone; returns the questions that wait for nobody now.
     pub(super) fn gone(&mut self, link: LinkId) -> Vec<u64> {
-        self.end(|q| {
+        let ended = self.open.extract_if(.., |_, q| {
             q.waiting.retain(|l| *l != link);
             q.waiting.is_empty()
-        })
+        });
+        ended.map(|(id, _)| id).collect()
     }
 
-    /// Questions whose time is up.
+    /// Questions whose time is up. They all wait equally long, so that the oldest is the next.
     pub(super) fn expired(&mut self, now: Duration) -> Vec<u64> {
-        self.end(|q| q.until <= now)
-    }
-
-    fn end(&mut self, mut ends: impl FnMut(&mut Question) -> bool) -> Vec<u64> {
-        self.open.extract_if(.., |_, q| ends(q)).map(|(id, _)| id).collect()
+        let mut ended = Vec::new();
+        while let Some(oldest) = self.open.first_entry().filter(|oldest| oldest.get().until <= now) {
+            ended.push(oldest.remove_entry().0);
+        }
+        ended
     }
 
     /// When the next question's time is up.
     pub(super) fn timeout(&self) -> Option<Duration> {
-        self.open.values().map(|q| q.until).min()
+        self.open.first_key_value().map(|(_, q)| q.until)
     }
 }
