@@ -1,5 +1,12 @@
 //! The configuration as everything else uses it: typed, cross-checked, complete with defaults.
-//! What the user wrote is [`file`]; [`lower`] makes this of it, or a list of every error with its place.
+//!
+//! | module | for |
+//! | --- | --- |
+//! | [`mod@file`] | what the user may write: every section and key, as one table |
+//! | `reader`, `env`, `suggest` | reading by that table; every mistake with its place, and what was meant |
+//! | [`lower`] | from the text to a [`Config`]: [`load`] |
+//! | [`schema`] | the JSON Schema of the file |
+//! | [`diff`] | what a reload changes |
 use crate::stick::KeyExpr;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -7,9 +14,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod diagnostic;
 pub mod diff;
+mod env;
 pub mod file;
+mod file_traffic;
 pub mod lower;
+mod reader;
+pub mod schema;
+mod suggest;
+
+pub use diagnostic::Diagnostic;
+pub use lower::load;
+pub use reader::Env;
 
 /// A whole, valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,7 +84,8 @@ pub struct Peers {
     pub tls: Option<PeerTls>,
     /// How long a starting instance waits for a peer to pull from before it serves alone. Default 10s.
     pub join_timeout: Duration,
-    /// How long a miss asks a peer while the tables are not pulled yet. Default 20ms.
+    /// How long a miss waits for the peers' word while the tables are not pulled yet. A peer that is up answers within
+    /// milliseconds; the bound is for those that are not. Default 1s.
     pub ask_timeout: Duration,
     /// How often a silent link is probed. Default 1s; a peer counts as dead after three.
     pub heartbeat: Duration,
@@ -450,3 +468,6 @@ pub struct Server {
     /// State it starts in when nobody has decided otherwise.
     pub state: crate::server::AdminState,
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 //!
 //! | module | for |
 //! | --- | --- |
-//! | [`config`] | what the user wrote ([`config::file`]), and the checked form everything else uses |
+//! | [`config`] | what the user wrote ([`mod@config::file`]), and the checked form everything else uses |
 //! | [`snapshot`] | one immutable compiled view of a configuration; a reload builds a whole new one |
 //! | [`route`], [`stick`], [`cookie`] | from a request to a backend, to stick keys, to a server named by a cookie |
 //! | [`balance`] | which server takes a client that no pin binds |

@@ -31,6 +31,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 mod changes;
+mod compact;
 mod digest;
 mod entry;
 mod key;
@@ -51,6 +52,8 @@ const SHARD_SIZE: usize = 1024;
 const MAX_SHARDS: usize = 64;
 /// Slots that [`StickTable::clear_all`] looks at under one hold of a shard's lock.
 const CLEAR_STEP: u32 = 1024;
+/// Entries that [`StickTable::expire`] looks at under one hold of a shard's lock.
+const SWEEP_STEP: usize = 256;
 /// The longest expiry, in milliseconds (9 million years): sums of times can't overflow.
 const MAX_EXPIRE: u64 = 1 << 58;
 
@@ -176,9 +179,9 @@ impl StickTable {
         Self {
             kind: spec.kind,
             key_len: spec.len,
-            spec: RwLock::new(spec),
             env,
-            shards: (0..shards).map(|_| Padded(Mutex::new(Shard::new(expire)))).collect(),
+            shards: (0..shards).map(|_| Padded(Mutex::new(Shard::new(spec.size / shards, expire)))).collect(),
+            spec: RwLock::new(spec),
             bad_updates: AtomicU64::new(0),
             sweep_from: AtomicUsize::new(0),
             wake: OnceLock::new(),
@@ -363,18 +366,32 @@ impl StickTable {
         let from = self.sweep_from.load(Ordering::Relaxed);
         for step in 0..self.shards.len() {
             let at = (from + step) % self.shards.len();
-            let mut shard = self.shards[at].0.lock();
-            gone += shard.sweep(&self.env, now, &mut budget);
-            while budget > 0 && self.env.is_over_full() && !self.env.refuses() && shard.evict(&self.env, now) {
-                budget -= 1;
-                gone += 1;
-            }
+            gone += self.expire_shard(&self.shards[at], now, &mut budget);
             if budget == 0 {
                 self.sweep_from.store(at, Ordering::Relaxed);
                 break;
             }
         }
         gone
+    }
+
+    /// Sweeps a shard, a piece under each hold of its lock.
+    fn expire_shard(&self, shard: &Padded, now: Timestamp, budget: &mut usize) -> usize {
+        let mut gone = 0;
+        loop {
+            let given = SWEEP_STEP.min(*budget);
+            let mut left = given;
+            let mut shard = shard.0.lock();
+            gone += shard.sweep(&self.env, now, &mut left);
+            while left > 0 && self.env.is_over_full() && !self.env.refuses() && shard.evict(&self.env, now) {
+                left -= 1;
+                gone += 1;
+            }
+            *budget -= given - left;
+            if left > 0 || *budget == 0 {
+                return gone;
+            }
+        }
     }
 
     /// Digest over buckets: for each of [`Self::BUCKETS`] the XOR of a stable hash of (key, pin version) of its

@@ -197,7 +197,8 @@ impl Replicator {
             Event::PullEnded(end) => self.pull_ended(link, end),
             Event::Decisions(all) => self.decided(now, link, all),
             Event::Answered { id, found } => {
-                if self.asks.answered(id, link, found) {
+                let whole = self.up_mut(link).is_some_and(|up| up.pulled);
+                if self.asks.answered(id, link, found, whole) {
                     self.outputs.push_back(Output::Answered { id });
                 }
             }
@@ -275,18 +276,28 @@ impl Replicator {
     }
 
     fn ask(&mut self, now: Now, id: u64, table: &str, key: Vec<u8>) {
-        let mut waiting = Vec::new();
-        if let Some(local) = self.tables.by_name(table) {
-            for session in self.sessions.values_mut() {
-                if session.up.as_ref().is_some_and(|up| up.common.local(local.id).is_some()) {
-                    session.out.push_back(Frame::Ask { id, table: local.id, key: key.clone() });
-                    waiting.push(session.link);
-                }
-            }
-        }
-        if !self.asks.open(id, waiting, now.at + self.setup.settings.config.ask_timeout) {
+        if !self.asks.open(id, table, key, now.at + self.setup.settings.config.ask_timeout) {
             self.outputs.push_back(Output::Answered { id });
         }
+    }
+
+    /// Puts open questions to the peers that were not asked yet, and ends those that need no more answers.
+    fn settle_asks(&mut self, now: Now) {
+        if !self.asks.any() {
+            return;
+        }
+        for session in self.sessions.values_mut() {
+            let Some(up) = &session.up else { continue };
+            let number =
+                |name: &str| self.tables.by_name(name).map(|t| t.id).filter(|id| up.common.local(*id).is_some());
+            let put = self.asks.put_to(session.link, number);
+            session.out.extend(put.into_iter().map(|(id, table, key)| Frame::Ask { id, table, key }));
+        }
+        let mut ended = self.asks.expired(now.at);
+        if self.plan.is_done() {
+            ended.extend(self.asks.whole());
+        }
+        self.outputs.extend(ended.into_iter().map(|id| Output::Answered { id }));
     }
 
     fn configure(&mut self, now: Now, config: config::Peers, tables: Vec<Arc<StickTable>>) {
@@ -309,10 +320,8 @@ impl Replicator {
     /// Does everything that is due.
     fn settle(&mut self, now: Now) {
         self.bury(now);
-        for id in self.asks.expired(now.at) {
-            self.outputs.push_back(Output::Answered { id });
-        }
         self.seek(now);
+        self.settle_asks(now);
         self.work(now);
         match self.stopping {
             None => self.dial(now),

@@ -5,8 +5,11 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
+use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::io::poll_read_buf;
 
 /// What a read buffer holds.
 pub(crate) const BUFFER: usize = 16 * 1024;
@@ -63,13 +66,20 @@ impl Timer {
 }
 
 /// Appends what the socket has to `buf`, at least one byte; 0: the other side has closed.
-pub(crate) async fn read(stream: &TcpStream, buf: &mut Vec<u8>) -> io::Result<usize> {
-    loop {
-        match stream.try_read_buf(buf) {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => stream.readable().await?,
-            done => return done,
-        }
+///
+/// Goes through `AsyncRead` rather than `try_read`: only there does tokio take a read that did not fill its buffer as the
+/// end of what there is, and saves the next wait a read that finds nothing.
+pub(crate) async fn read(from: &mut (impl AsyncRead + Unpin), buf: &mut Vec<u8>) -> io::Result<usize> {
+    poll_fn(|cx| poll_read_buf(Pin::new(&mut *from), cx, buf)).await
+}
+
+/// As [`read`], but an empty `buf` gets its memory only when there is something to read.
+pub(crate) async fn fill(from: &mut ReadHalf<'_>, buffers: &Buffers, buf: &mut Vec<u8>) -> io::Result<usize> {
+    from.readable().await?;
+    if buf.capacity() == 0 {
+        *buf = buffers.take();
     }
+    read(from, buf).await
 }
 
 /// Writes all of it.

@@ -2,10 +2,21 @@
 //!
 //! Data plane (`worker`, `listener`, `http`, `tunnel`, `upstream`): one thread a core, no locks across an await, no
 //! messages on the request path, no knowledge of peers. Control (`instance`, `health`, `admin`, `reload`): one thread.
+pub mod admin;
+pub mod bind;
+#[cfg(test)]
+mod fixture;
+pub mod health;
 mod http;
+pub mod instance;
 mod io;
 mod listener;
+pub mod logging;
+pub mod metrics;
+pub mod reload;
 pub mod shared;
 mod tunnel;
 pub mod upstream;
 pub mod worker;
+
+pub use instance::{ConfigSource, Instance, StartError, run};

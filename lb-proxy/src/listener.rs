@@ -1,7 +1,7 @@
 //! Accepting: one task for each listening socket of a worker. An accept that fails never spins and never ends it.
 use crate::http::h1;
 use crate::http::refuse_connection;
-use crate::worker::{Client, Local};
+use crate::worker::Local;
 use lb_core::snapshot::{Frontend, FrontendState, Snapshot};
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -95,7 +95,5 @@ fn accept(local: &Rc<Local>, listening: &Rc<Listening>, stream: TcpStream, addr:
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let client = Rc::new(Client { stream, addr, idle: Cell::new(false), id: local.next_id() });
-    local.remember(&client);
-    tokio::task::spawn_local(h1::serve(local.clone(), client, listening.clone(), admission));
+    tokio::task::spawn_local(h1::serve(local.clone(), stream, addr, listening.clone(), admission));
 }

@@ -4,25 +4,45 @@
 //! An idle tunnel is its two sockets, one timer and no buffer: what is read goes through a scratch buffer of the
 //! thread straight to the other socket, and only what that did not take is kept.
 use crate::http::account::Request;
+use crate::listener::Admission;
 use crate::upstream::Slot;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until};
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 * 1024].into_boxed_slice());
 }
 
-/// What a tunnel is made of.
+/// A tunnel. On the heap as one piece, so that its task is small.
 pub(crate) struct Tunnel {
-    /// The client's side.
+    client: TcpStream,
+    server: TcpStream,
+    up: Way,
+    down: Way,
+    /// Silence of both sides that ends it.
+    timeout: Duration,
+    /// When something moved last.
+    last: Instant,
+    /// Which side closed first; empty: none yet.
+    closed: &'static str,
+    touch: Option<Touch>,
+    account: Request,
+    /// Given back in this order at the end.
+    _slot: Slot,
+    _admission: Admission,
+}
+
+/// What a tunnel begins with.
+pub(crate) struct Start {
     pub(crate) client: TcpStream,
-    /// The server's side.
     pub(crate) server: TcpStream,
     /// Came from the client behind its request.
     pub(crate) from_client: Vec<u8>,
@@ -30,6 +50,14 @@ pub(crate) struct Tunnel {
     pub(crate) from_server: Vec<u8>,
     /// Silence of both sides that ends it.
     pub(crate) timeout: Duration,
+    /// The pins it keeps alive.
+    pub(crate) touch: Option<Touch>,
+    /// What is counted and logged of it.
+    pub(crate) account: Request,
+    /// Its place on the server.
+    pub(crate) slot: Slot,
+    /// Its place among the client connections.
+    pub(crate) admission: Admission,
 }
 
 /// One direction.
@@ -53,13 +81,13 @@ impl Way {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &TcpStream,
-        to: &TcpStream,
+        from: &mut ReadHalf<'_>,
+        to: &WriteHalf<'_>,
         moved: &mut bool,
     ) -> Poll<io::Result<()>> {
         loop {
             while !self.pending.is_empty() {
-                ready!(to.poll_write_ready(cx))?;
+                ready!(to.as_ref().poll_write_ready(cx))?;
                 match to.try_write(&self.pending) {
                     Ok(n) => {
                         *moved = true;
@@ -72,88 +100,124 @@ impl Way {
             if self.pending.capacity() > 0 {
                 self.pending = Vec::new();
             }
+            if self.ended && !self.told {
+                // The other side may be gone already; that shows when it is read.
+                let _ = socket2::SockRef::from(to.as_ref()).shutdown(std::net::Shutdown::Write);
+                self.told = true;
+            }
             if self.told {
                 return Poll::Ready(Ok(()));
             }
-            if self.ended {
-                self.told = true;
-                // The other side may be gone already; that shows when it is read.
-                let _ = socket2::SockRef::from(to).shutdown(std::net::Shutdown::Write);
-                return Poll::Ready(Ok(()));
-            }
-            ready!(from.poll_read_ready(cx))?;
-            match SCRATCH.with_borrow_mut(|scratch| self.pass(from, to, scratch)) {
-                Ok(()) => *moved = true,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Poll::Ready(Err(e)),
-            }
+            ready!(SCRATCH.with_borrow_mut(|scratch| self.pass(cx, from, to, scratch)))?;
+            *moved = true;
         }
     }
 
     /// One read and, as far as the other side takes it, one write.
-    fn pass(&mut self, from: &TcpStream, to: &TcpStream, scratch: &mut [u8]) -> io::Result<()> {
-        let n = from.try_read(scratch)?;
-        if n == 0 {
+    fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut ReadHalf<'_>,
+        to: &WriteHalf<'_>,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<()>> {
+        let mut buf = ReadBuf::new(scratch);
+        ready!(Pin::new(from).poll_read(cx, &mut buf))?;
+        let read = buf.filled();
+        if read.is_empty() {
             self.ended = true;
-            return Ok(());
+            return Poll::Ready(Ok(()));
         }
-        self.bytes += n as u64;
-        let written = match to.try_write(&scratch[..n]) {
+        self.bytes += read.len() as u64;
+        let written = match to.try_write(read) {
             Ok(written) => written,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(e) => return Err(e),
+            Err(e) => return Poll::Ready(Err(e)),
         };
-        self.pending.extend_from_slice(&scratch[written..n]);
-        Ok(())
+        self.pending.extend_from_slice(&read[written..]);
+        Poll::Ready(Ok(()))
     }
 }
 
-/// Runs a tunnel to its end. `slot` is its place on the server, `account` what is counted and logged of it.
-pub(crate) async fn run(tunnel: Tunnel, slot: Slot, mut account: Request, mut touch: Option<Touch>) {
-    let Tunnel { client, server, from_client, from_server, timeout } = tunnel;
-    let (mut up, mut down) = (Way::new(from_client), Way::new(from_server));
-    let mut last = Instant::now();
-    let pause = |touch: &Option<Touch>| touch.as_ref().map_or(timeout, |t| t.every.min(timeout));
-    let mut sleep = pin!(sleep_until(last + pause(&touch)));
-    let mut first_end = "";
-    let end = poll_fn(|cx| {
+impl Tunnel {
+    /// A tunnel of these.
+    pub(crate) fn new(start: Start) -> Box<Self> {
+        Box::new(Self {
+            client: start.client,
+            server: start.server,
+            up: Way::new(start.from_client),
+            down: Way::new(start.from_server),
+            timeout: start.timeout,
+            last: Instant::now(),
+            closed: "",
+            touch: start.touch,
+            account: start.account,
+            _slot: start.slot,
+            _admission: start.admission,
+        })
+    }
+
+    /// Until the timer must look again.
+    fn pause(&self) -> Duration {
+        self.touch.as_ref().map_or(self.timeout, |t| t.every.min(self.timeout))
+    }
+
+    /// Moves what there is both ways; ready with the word for how it ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
         let mut moved = false;
-        let up_done = up.poll(cx, &client, &server, &mut moved);
-        let down_done = down.poll(cx, &server, &client, &mut moved);
-        if first_end.is_empty() {
-            first_end = match (&up_done, &down_done) {
-                (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => "reset",
-                (Poll::Ready(Ok(())), _) => "client-closed",
-                (_, Poll::Ready(Ok(()))) => "server-closed",
-                _ => "",
-            };
-        }
-        match (up_done, down_done) {
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) | (Poll::Ready(_), Poll::Ready(_)) => {
-                return Poll::Ready(first_end);
-            }
-            _ => {}
-        }
+        let (mut from_client, to_client) = self.client.split();
+        let (mut from_server, to_server) = self.server.split();
+        let ways = (
+            self.up.poll(cx, &mut from_client, &to_server, &mut moved),
+            self.down.poll(cx, &mut from_server, &to_client, &mut moved),
+        );
         if moved {
-            last = Instant::now();
+            self.last = Instant::now();
+        }
+        match ways {
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready("reset"),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) if self.closed.is_empty() => return Poll::Ready("closed"),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(self.closed),
+            (Poll::Ready(Ok(())), Poll::Pending) => self.closed = "client-closed",
+            (Poll::Pending, Poll::Ready(Ok(()))) => self.closed = "server-closed",
+            (Poll::Pending, Poll::Pending) => {}
+        }
+        Poll::Pending
+    }
+
+    /// The timer fired: when it must fire again; `None`: both sides were silent too long.
+    fn tick(&self) -> Option<Instant> {
+        let now = Instant::now();
+        if now >= self.last + self.timeout {
+            return None;
+        }
+        if let Some(touch) = &self.touch {
+            touch.keep();
+        }
+        Some((self.last + self.timeout).min(now + self.pause()))
+    }
+}
+
+/// Runs a tunnel to its end.
+pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
+    let mut sleep = pin!(sleep_until(tunnel.last + tunnel.pause()));
+    let end = poll_fn(|cx| {
+        if let Poll::Ready(end) = tunnel.poll(cx) {
+            return Poll::Ready(end);
         }
         while sleep.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            if let Some(touch) = &mut touch {
-                touch.keep();
+            match tunnel.tick() {
+                Some(next) => sleep.as_mut().reset(next),
+                None => return Poll::Ready("tunnel-timeout"),
             }
-            if now >= last + timeout {
-                return Poll::Ready("tunnel-timeout");
-            }
-            sleep.as_mut().reset((last + timeout).min(now + pause(&touch)));
         }
         Poll::Pending
     })
     .await;
-    account.bytes_in += up.bytes;
-    account.bytes_out += down.bytes;
-    drop(slot);
-    account.finish_tunnel(end);
+    let (up, down) = (tunnel.up.bytes, tunnel.down.bytes);
+    tunnel.account.bytes_in += up;
+    tunnel.account.bytes_out += down;
+    tunnel.account.finish_tunnel(end);
 }
 
 /// Keeps the entries alive that led a tunnel to its server: an open socket is use.
@@ -169,5 +233,18 @@ impl Touch {
         for (table, key) in &self.pins {
             let _ = table.lookup(key, crate::shared::now());
         }
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_tunnel_takes_a_few_hundred_bytes() {
+        fn future<F>(_: fn(Box<Tunnel>) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size_of::<Tunnel>() <= 384, "{}", size_of::<Tunnel>());
+        assert!(future(run) <= 192, "{}", future(run));
     }
 }

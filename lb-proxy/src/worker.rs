@@ -11,9 +11,9 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, LocalSet};
 
@@ -77,13 +77,20 @@ impl Worker {
     }
 }
 
-/// A client's connection, as far as others than its own task need it.
+/// A client's connection, as far as others than its own task need it: how to wake it between two requests.
 pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
-    pub(crate) addr: SocketAddr,
-    /// Between two requests.
-    pub(crate) idle: Cell<bool>,
     pub(crate) id: u64,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Client {
+    /// The task that is to be woken when the worker drains.
+    pub(crate) fn wake_on_drain(&self, waker: &Waker) {
+        let mut mine = self.waker.borrow_mut();
+        if !mine.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            *mine = Some(waker.clone());
+        }
+    }
 }
 
 /// A snapshot as the requests of one thread hold it: they count references on a pointer of their own, so that workers
@@ -156,13 +163,12 @@ impl Local {
         self.draining.get() || self.shared.draining.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    pub(crate) fn next_id(&self) -> u64 {
+    /// Enters a new connection among those that a drain wakes.
+    pub(crate) fn remember(&self) -> Rc<Client> {
         self.next_id.set(self.next_id.get() + 1);
-        self.next_id.get()
-    }
-
-    pub(crate) fn remember(&self, client: &Rc<Client>) {
+        let client = Rc::new(Client { id: self.next_id.get(), waker: RefCell::new(None) });
         self.clients.borrow_mut().insert(client.id, client.clone());
+        client
     }
 
     pub(crate) fn forget(&self, client: &Client) {
@@ -180,10 +186,12 @@ impl Local {
         }
     }
 
-    /// Ends the connections between two requests: their sockets become readable with nothing to read.
-    fn close_idle(&self) {
-        for client in self.clients.borrow().values().filter(|c| c.idle.get()) {
-            let _ = socket2::SockRef::from(&client.stream).shutdown(std::net::Shutdown::Both);
+    /// Wakes the connections, so that those between two requests see that they are to end.
+    fn wake_clients(&self) {
+        for client in self.clients.borrow().values() {
+            if let Some(waker) = client.waker.borrow().as_ref() {
+                waker.wake_by_ref();
+            }
         }
     }
 }
@@ -206,7 +214,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                     listeners.drain().for_each(|(_, task)| task.abort());
                     local.draining.set(true);
                     local.pool.clear();
-                    local.close_idle();
+                    local.wake_clients();
                     if local.open.get() == 0 {
                         return;
                     }

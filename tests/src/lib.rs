@@ -1,1 +1,30 @@
-//! placeholder
+//! The harness: real `lb` processes, servers that misbehave on purpose, a client that sees every byte.
+//!
+//! Blocking sockets and threads: a test reads as a story from top to bottom. Ports are free ones, everything ends with
+//! the test, and nothing sleeps where something can be awaited.
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod instance;
+pub mod origin;
+
+pub use client::{Answer, Client};
+pub use instance::{Instance, lb};
+pub use origin::{Origin, Seen};
+
+use std::time::{Duration, Instant};
+
+/// How long anything in a test may take.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks again and again until the answer is yes.
+///
+/// # Panics
+/// It never was, within [`PATIENCE`].
+pub fn eventually(what: &str, mut asked: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !asked() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

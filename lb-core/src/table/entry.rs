@@ -1,14 +1,11 @@
 //! One entry: a key, its pin (a last-writer-wins register) and its life. Pure merging; knows no shard and no clock.
+use super::compact::KeyBytes;
 use super::{Pin, Update};
 use crate::hlc::Stamp;
 use crate::id::NameId;
 use crate::time::Timestamp;
 use crdts::LWWReg;
-use smallvec::SmallVec;
 use std::time::Duration;
-
-/// The bytes of a key; addresses and numbers need no memory of their own.
-pub(super) type KeyBytes = SmallVec<[u8; 16]>;
 
 /// A pin with its version.
 pub(super) type Register = LWWReg<NameId, Stamp>;
@@ -20,8 +17,9 @@ pub(super) const NIL: u32 = u32::MAX;
 /// the table's expiry plus this hour can't bring a cleared entry back.
 pub(super) const TOMBSTONE_EXTRA: u64 = 3_600_000;
 
-/// An entry in its slot: 72 bytes, and the key's if it is longer than 16. An empty key marks a free slot.
+/// An entry in its slot: one cache line, and the key's bytes if it is long. An empty key marks a free slot.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Entry {
     pub(super) key: KeyBytes,
     pub(super) pin: Register,
@@ -33,16 +31,17 @@ pub(super) struct Entry {
     /// Links of the change log.
     pub(super) log_prev: u32,
     pub(super) log_next: u32,
-    /// Links of the wheel.
+    /// Links of the wheel, which says what they mean.
     pub(super) due_prev: u32,
     pub(super) due_next: u32,
 }
 
+const _: () = assert!(size_of::<Entry>() == 64);
+
 impl Entry {
     /// An entry that stands in no list yet.
     pub(super) fn new(key: &[u8], pin: Register, life: u64) -> Self {
-        let key = KeyBytes::from_slice(key);
-        Self { key, pin, life, seq: 0, log_prev: NIL, log_next: NIL, due_prev: NIL, due_next: NIL }
+        Self { key: key.into(), pin, life, seq: 0, log_prev: NIL, log_next: NIL, due_prev: NIL, due_next: NIL }
     }
 
     pub(super) fn is_free(&self) -> bool {
@@ -72,7 +71,7 @@ impl Entry {
     /// What a peer is told; nothing once it is over.
     pub(super) fn update(&self, now: Timestamp, expire: u64) -> Option<Update> {
         (!self.is_over(now)).then(|| Update {
-            key: self.key.as_slice().into(),
+            key: (*self.key).into(),
             server: self.pin.val,
             stamp: self.pin.marker,
             left: self.left(now, expire),

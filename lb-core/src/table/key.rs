@@ -142,7 +142,7 @@ mod tests {
         #[test]
         fn what_is_shown_reads_back_as_the_same_key(bytes in proptest::collection::vec(any::<u8>(), 1..64), n: i64, ip: [u8; 16]) {
             for (kind, value) in [
-                (KeyKind::Binary, bytes.clone()),
+                (KeyKind::Binary, bytes),
                 (KeyKind::Integer, n.to_be_bytes().to_vec()),
                 (KeyKind::Ipv6, ip.to_vec()),
                 (KeyKind::Ip, ip[..4].to_vec()),

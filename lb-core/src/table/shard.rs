@@ -21,6 +21,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 /// Touches are told to the peers each time a life has grown by this share of the table's expiry.
 pub(super) const TOLD_PARTS: u64 = 8;
 
+/// Entries that a shard's index has room for from the start, at most.
+const MAX_RESERVED: usize = 28_672;
+
 /// What the shards of a table share.
 #[derive(Debug)]
 pub(super) struct Env {
@@ -82,13 +85,17 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(expire: u64) -> Self {
+    /// A shard that is to hold about `entries`. Its index has room for them from the start (within reason), because to
+    /// grow it later means to read every key under the lock.
+    pub(super) fn new(entries: usize, expire: u64) -> Self {
+        // Shards fill unevenly: an eighth more is four standard deviations at a thousand entries.
+        let reserved = (entries + entries / 8).min(MAX_RESERVED);
         Self {
             slab: Slab::default(),
             log: Log::default(),
             tries: Tries::default(),
             stats: TableStats::default(),
-            index: HashTable::new(),
+            index: HashTable::with_capacity(reserved),
             wheel: Wheel::new(expire),
         }
     }
@@ -108,11 +115,14 @@ impl Shard {
 
     /// The live pin of a key, touched; and whether the change log has something new.
     pub(super) fn lookup(&mut self, env: &Env, hash: u64, key: &[u8], now: Timestamp) -> Option<(Pin, bool)> {
-        let found = self.find(hash, key).filter(|slot| self.slab[*slot].live_pin(now, 0).is_some());
-        let Some(slot) = found else {
-            self.stats.misses += 1;
-            return None;
-        };
+        let found = self.lookup_again(env, hash, key, now);
+        self.stats.misses += u64::from(found.is_none());
+        found
+    }
+
+    /// As [`Self::lookup`] by one whose miss was counted a moment ago.
+    pub(super) fn lookup_again(&mut self, env: &Env, hash: u64, key: &[u8], now: Timestamp) -> Option<(Pin, bool)> {
+        let slot = self.find(hash, key).filter(|slot| self.slab[*slot].live_pin(now, 0).is_some())?;
         self.stats.hits += 1;
         let told = self.touch(env, hash, slot, now);
         self.slab[slot].live_pin(now, env.expire()).map(|pin| (pin, told))
@@ -139,6 +149,8 @@ impl Shard {
     pub(super) fn store(&mut self, env: &Env, hash: u64, key: &[u8], server: NameId, now: Timestamp) -> (Stored, bool) {
         let life = now.0.saturating_add(env.expire());
         match self.find(hash, key) {
+            // A name that could not be kept ([`Names::MAX`]) is no server, nor a wish to clear the key.
+            _ if server.is_none() => return self.refuse(),
             Some(slot) if self.slab[slot].live_pin(now, 0).is_some_and(|pin| pin.server == server) => {
                 return (Stored::Same, self.touch(env, hash, slot, now));
             }
@@ -149,13 +161,15 @@ impl Shard {
                 let slot = self.insert(env, hash, Entry::new(key, pin, life));
                 self.log.push(&mut self.slab, slot);
             }
-            None => {
-                self.stats.refused += 1;
-                return (Stored::Refused, false);
-            }
+            None => return self.refuse(),
         }
         self.stats.stores += 1;
         (Stored::Pinned, true)
+    }
+
+    fn refuse(&mut self) -> (Stored, bool) {
+        self.stats.refused += 1;
+        (Stored::Refused, false)
     }
 
     /// Puts a tombstone on a live pin (of `server`, if given). False: there is none.
@@ -259,8 +273,8 @@ impl Shard {
         if !self.gives_way(env, slot, server, life, now) {
             return false;
         }
+        // The newcomer takes over its place in the count, too: given back, another shard could take it first.
         self.remove(env, slot, now);
-        env.held.fetch_add(1, Ordering::Relaxed);
         // In a table that was made smaller one more goes for each that comes.
         if env.is_over_full() && !env.refuses() {
             self.evict(env, now);
@@ -284,7 +298,7 @@ impl Shard {
     pub(super) fn evict(&mut self, env: &Env, now: Timestamp) -> bool {
         let slot = self.next_to_go(now);
         if let Some(slot) = slot {
-            self.remove(env, slot, now);
+            self.drop_entry(env, slot, now);
         }
         slot.is_some()
     }
@@ -303,7 +317,7 @@ impl Shard {
         while *budget > 0 {
             let tombstone = self.wheel.first_tombstone(&self.slab).filter(|s| self.slab[*s].is_over(now));
             let Some(slot) = tombstone.or_else(|| self.wheel.first_pin(&mut self.slab, now.0, budget)) else { break };
-            self.remove(env, slot, now);
+            self.drop_entry(env, slot, now);
             *budget = budget.saturating_sub(1);
             gone += 1;
         }
@@ -320,6 +334,12 @@ impl Shard {
         slot
     }
 
+    fn drop_entry(&mut self, env: &Env, slot: u32, now: Timestamp) {
+        self.remove(env, slot, now);
+        env.held.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Takes an entry out of everything but the count of places.
     fn remove(&mut self, env: &Env, slot: u32, now: Timestamp) {
         let entry = &self.slab[slot];
         env.digest.toggle(&entry.key, &[entry.pin.marker]);
@@ -331,7 +351,6 @@ impl Shard {
             false => self.stats.evictions += 1,
         }
         *self.count(self.slab[slot].is_tombstone()) -= 1;
-        env.held.fetch_sub(1, Ordering::Relaxed);
         self.log.unlink(&mut self.slab, slot);
         self.wheel.unlink(&mut self.slab, slot);
         self.slab.remove(slot);

@@ -2,8 +2,8 @@
 use super::entry::{Entry, NIL, Register};
 use std::ops::{Index, IndexMut};
 
-/// Entries in one chunk.
-const CHUNK: usize = 128;
+/// Entries in one chunk: a little under 8 KiB, so that what allocators add to align it stays within the size class.
+const CHUNK: usize = (8192 - 64) / size_of::<Entry>();
 
 /// Slots, numbered from 0; a slot keeps its number for as long as its entry lives.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Slab {
     pub(super) fn insert(&mut self, entry: Entry) -> u32 {
         debug_assert!(!entry.is_free());
         self.len += 1;
-        self.key_bytes += outside(&entry);
+        self.key_bytes += entry.key.outside();
         if self.free != NIL {
             let slot = self.free;
             self.free = self[slot].due_next;
@@ -61,7 +61,7 @@ impl Slab {
     pub(super) fn remove(&mut self, slot: u32) {
         debug_assert!(!self[slot].is_free());
         self.len -= 1;
-        self.key_bytes -= outside(&self[slot]);
+        self.key_bytes -= self[slot].key.outside();
         self[slot] = Entry { due_next: self.free, ..Entry::new(&[], Register::default(), 0) };
         self.free = slot;
     }
@@ -72,10 +72,6 @@ impl Slab {
             + self.chunks.capacity() * size_of::<Vec<Entry>>()
             + self.key_bytes
     }
-}
-
-fn outside(entry: &Entry) -> usize {
-    if entry.key.spilled() { entry.key.capacity() } else { 0 }
 }
 
 impl Index<u32> for Slab {

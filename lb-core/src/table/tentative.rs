@@ -2,7 +2,7 @@
 //!
 //! They live beside the entries and are never told to the peers: a server that never answered keeps no pin. A pin in
 //! the table is always stronger, so the first holder whose server answers decides for all.
-use super::entry::KeyBytes;
+use super::compact::KeyBytes;
 use super::shard::Env;
 use super::{Assigned, StickKey, StickTable, Stored};
 use crate::id::NameId;
@@ -44,7 +44,7 @@ impl Tries {
             return 0;
         }
         self.last_id += 1;
-        let new = Try { key: KeyBytes::from_slice(key), server, holders: 1, id: self.last_id };
+        let new = Try { key: key.into(), server, holders: 1, id: self.last_id };
         self.by_key.insert_unique(hash, new, |t| env.hash(&t.key));
         self.last_id
     }
@@ -71,14 +71,15 @@ impl Tries {
 
     /// Bytes of memory.
     pub(super) fn memory(&self) -> usize {
-        self.by_key.allocation_size()
-            + self.by_key.iter().filter(|t| t.key.spilled()).map(|t| t.key.len()).sum::<usize>()
+        self.by_key.allocation_size() + self.by_key.iter().map(|t| t.key.outside()).sum::<usize>()
     }
 }
 
 impl StickTable {
     /// As [`Self::lookup`]; on a miss the server that `choose` gives becomes the key's *tentative* pin, known to
     /// this instance only: others that ask for the key meanwhile get the same one. `None`: `choose` gave none.
+    ///
+    /// Its caller has looked the key up before, so a miss is not counted again.
     ///
     /// `choose` runs under the lock of the key's shard, so that one key is chosen for once: it must be short and must
     /// not touch this table.
@@ -89,7 +90,7 @@ impl StickTable {
         choose: impl FnOnce() -> Option<NameId>,
     ) -> Option<Assigned> {
         let (hash, mut shard) = self.lock(key.bytes());
-        if let Some((pin, told)) = shard.lookup(&self.env, hash, key.bytes(), now) {
+        if let Some((pin, told)) = shard.lookup_again(&self.env, hash, key.bytes(), now) {
             drop(shard);
             self.wake_if(told);
             return Some(Assigned::Pinned(pin));

@@ -16,14 +16,15 @@ const LIFE_SLOTS: u64 = 240;
 // Where an entry is, in its `due_prev`: another slot when it stands within a list, else one of these.
 /// In no list.
 pub(super) const NOWHERE: u32 = NIL;
-/// In the front heap.
+/// In the front heap, by the record of the end that `due_next` holds the low half of.
 const FRONT: u32 = NIL - 1;
 /// In the heap of tombstones.
 const GRAVE: u32 = NIL - 2;
 /// At the head of a list: this, and the list's number.
 const HEAD: u32 = NIL - 512;
 
-/// Records of (end, slot). They are not searched for: one whose entry has gone elsewhere is dropped when it is met.
+/// Records of (end, slot). They are not searched for: one that no longer holds, because its entry has gone or has been
+/// filed anew, is dropped when it is met.
 type Heap = BinaryHeap<Reverse<(u64, u32)>>;
 
 #[derive(Debug)]
@@ -67,7 +68,9 @@ impl Wheel {
         let (prev, next) = (slab[slot].due_prev, slab[slot].due_next);
         slab[slot].due_prev = NOWHERE;
         match prev {
-            NOWHERE | FRONT | GRAVE => return,
+            FRONT => return drop_first(&mut self.front, slot),
+            GRAVE => return drop_first(&mut self.graves, slot),
+            NOWHERE => return,
             head if head >= HEAD => self.lists[(head - HEAD) as usize] = next,
             prev => slab[prev].due_next = next,
         }
@@ -85,17 +88,24 @@ impl Wheel {
         self.graves.push(Reverse((slab[slot].ends(), slot)));
     }
 
-    fn file(&mut self, slab: &mut Slab, slot: u32) {
+    fn put_in_front(&mut self, slab: &mut Slab, slot: u32) {
+        if self.front.len() >= 2 * slab.len() + 64 {
+            self.front.retain(|Reverse(record)| is_front(slab, *record));
+        }
         let life = slab[slot].life;
-        let at = life / self.width;
+        slab[slot].due_prev = FRONT;
+        slab[slot].due_next = life as u32;
+        self.front.push(Reverse((life, slot)));
+    }
+
+    fn file(&mut self, slab: &mut Slab, slot: u32) {
+        let at = slab[slot].life / self.width;
         if self.listed == 0 && self.front.is_empty() {
             // Nothing to sweep on the way.
             self.base = self.base.max(at.saturating_sub(SLOTS - 1));
         }
         if at <= self.base {
-            slab[slot].due_prev = FRONT;
-            self.front.push(Reverse((life, slot)));
-            return;
+            return self.put_in_front(slab, slot);
         }
         let list = at.min(self.base + SLOTS - 1) % SLOTS;
         let first = std::mem::replace(&mut self.lists[list as usize], slot);
@@ -119,13 +129,14 @@ impl Wheel {
                 if life > until {
                     return None;
                 }
-                if slab[slot].due_prev == FRONT && slab[slot].life == life {
+                let holds = is_front(slab, (life, slot));
+                if holds && slab[slot].life == life {
                     return Some(slot);
                 }
                 *budget -= 1;
-                self.front.pop();
-                if slab[slot].due_prev == FRONT {
-                    self.place(slab, slot);
+                match holds {
+                    true => self.place(slab, slot),
+                    false => _ = self.front.pop(),
                 }
             } else if self.listed == 0 || self.base >= until / self.width {
                 return None;
@@ -176,11 +187,22 @@ impl Wheel {
             }
         }
         assert_eq!(all.len(), self.listed);
-        let front = self.front.iter().map(|r| r.0).filter(|r| slab[r.1].due_prev == FRONT && slab[r.1].life >= r.0);
+        let front = self.front.iter().map(|r| r.0).filter(|r| is_front(slab, *r) && slab[r.1].life >= r.0);
         let graves = self.graves.iter().map(|r| r.0).filter(|r| is_grave(slab, *r));
         all.extend(front.chain(graves).map(|r| r.1));
         all
     }
+}
+
+/// Takes the record of an entry that leaves, where that costs nothing.
+fn drop_first(heap: &mut Heap, slot: u32) {
+    if heap.peek().is_some_and(|Reverse((_, first))| *first == slot) {
+        heap.pop();
+    }
+}
+
+fn is_front(slab: &Slab, (life, slot): (u64, u32)) -> bool {
+    slab[slot].due_prev == FRONT && slab[slot].due_next == life as u32
 }
 
 fn is_grave(slab: &Slab, (ends, slot): (u64, u32)) -> bool {

@@ -159,7 +159,7 @@ impl Request {
     }
 
     /// A tunnel has ended.
-    pub(crate) fn finish_tunnel(mut self, end: &'static str) {
+    pub(crate) fn finish_tunnel(&mut self, end: &'static str) {
         if let Some(server) = &self.server {
             let counters = &server.counters[self.local.id];
             counters.tunnels.drop_one();

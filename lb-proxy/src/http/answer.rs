@@ -13,19 +13,20 @@ use lb_core::snapshot::Backend;
 use std::cell::Cell;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
 
 /// Largest head of an answer.
 const MAX_HEAD: usize = 64 * 1024;
 /// Bodies up to this are copied behind their head, larger ones written from where they lie.
 const COPY: usize = 4096;
 /// Bodies with more than this to come are read in large pieces.
-const LARGE: usize = 64 * 1024;
+const LARGE: u64 = 64 * 1024;
 
 /// What an answer works on.
-pub(crate) struct Answering<'a> {
+pub(crate) struct Answering<'a, 's> {
     pub(crate) local: &'a Local,
     pub(crate) client: &'a TcpStream,
-    pub(crate) server: &'a TcpStream,
+    pub(crate) server: &'a mut ReadHalf<'s>,
     pub(crate) timer: &'a mut Timer,
     pub(crate) backend: &'a Backend,
     /// Index of the server.
@@ -60,14 +61,14 @@ pub(crate) enum Fault {
 }
 
 /// Brings the answer to the client.
-pub(crate) async fn run(mut a: Answering<'_>) -> Result<Answered, Fault> {
+pub(crate) async fn run(mut a: Answering<'_, '_>) -> Result<Answered, Fault> {
     let mut buf = Vec::new();
     let result = a.deliver(&mut buf).await;
     a.local.buffers.give(buf);
     result
 }
 
-impl Answering<'_> {
+impl Answering<'_, '_> {
     async fn deliver(&mut self, buf: &mut Vec<u8>) -> Result<Answered, Fault> {
         let mut fields = self.local.fields.take();
         let response = loop {
@@ -112,20 +113,11 @@ impl Answering<'_> {
                 }
             }
             let sent = self.sent.get();
-            match self.timer.within(limit, self.server.readable()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(fault(buf, Reason::SERVER_CLOSED)),
-                Err(Elapsed) if self.sent.get() != sent => continue,
+            match self.timer.within(limit, io::fill(self.server, &self.local.buffers, buf)).await {
+                Ok(Ok(1..)) => {}
+                Ok(_) => return Err(fault(buf, Reason::SERVER_CLOSED)),
+                Err(Elapsed) if self.sent.get() != sent => {}
                 Err(Elapsed) => return Err(Fault::Before(Reason::SERVER_TIMEOUT)),
-            }
-            if buf.capacity() == 0 {
-                *buf = self.local.buffers.take();
-            }
-            match self.server.try_read_buf(buf) {
-                Ok(0) => return Err(fault(buf, Reason::SERVER_CLOSED)),
-                Ok(_) => {}
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => return Err(fault(buf, Reason::SERVER_CLOSED)),
             }
         }
     }
@@ -196,24 +188,19 @@ impl Answering<'_> {
             }
             self.local.buffers.give(std::mem::take(buf));
             at = 0;
-            match self.timer.within(limit, self.server.readable()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Fault::Cut(Reason::SERVER_CLOSED.code)),
-                Err(Elapsed) => return Err(Fault::Cut(Reason::SERVER_TIMEOUT.code)),
+            if transfer.left().is_some_and(|left| left > LARGE) {
+                // While a large body flows there is nearly always something to read.
+                *buf = Vec::with_capacity(LARGE as usize);
             }
-            *buf = match transfer.left() {
-                Some(left) if left as usize > LARGE => Vec::with_capacity(LARGE),
-                _ => self.local.buffers.take(),
-            };
-            match self.server.try_read_buf(buf) {
-                Ok(0) => {
+            match self.timer.within(limit, io::fill(self.server, &self.local.buffers, buf)).await {
+                Ok(Ok(0)) => {
                     transfer.closed(out).map_err(|_| Fault::Cut(Reason::SERVER_CLOSED.code))?;
                     self.pass(&[], transfer, out).await?;
                     return Ok(false);
                 }
-                Ok(_) => {}
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => return Err(Fault::Cut(Reason::SERVER_CLOSED.code)),
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return Err(Fault::Cut(Reason::SERVER_CLOSED.code)),
+                Err(Elapsed) => return Err(Fault::Cut(Reason::SERVER_TIMEOUT.code)),
             }
         }
     }

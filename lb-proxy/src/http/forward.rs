@@ -10,8 +10,9 @@ use super::headers::{self, Rewrite};
 use super::reason::Reason;
 use super::upload::{self, Uploading};
 use crate::io::{self, Elapsed, Timer};
+use crate::listener::Admission;
 use crate::shared::now;
-use crate::tunnel::{Touch, Tunnel};
+use crate::tunnel::{Start, Touch, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
 use crate::worker::Local;
 use lb_core::route::{Asked, route};
@@ -49,9 +50,9 @@ pub(crate) struct Switch {
 
 impl Switch {
     /// Puts the client's socket to it.
-    pub(crate) fn into_tunnel(self, client: TcpStream) -> (Tunnel, Slot, account::Request, Option<Touch>) {
+    pub(crate) fn into_tunnel(self, client: TcpStream, admission: Admission) -> Box<Tunnel> {
         let Self { server, from_client, from_server, timeout, slot, account, touch } = self;
-        (Tunnel { client, server, from_client, from_server, timeout }, slot, account, touch)
+        Tunnel::new(Start { client, server, from_client, from_server, timeout, touch, account, slot, admission })
     }
 }
 
@@ -97,7 +98,7 @@ impl Asked for Looked<'_> {
 pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
     let snap = conn.local.snapshot();
     let Some(frontend) = conn.listening.frontend(&snap) else { return After::Close };
-    let mut account = account::Request::new(&conn.local, &frontend.state, conn.client.addr, &request, &conn.input);
+    let mut account = account::Request::new(&conn.local, &frontend.state, conn.addr, &request, &conn.input);
     let facts = Facts {
         head: request.method.get(&conn.input) == b"HEAD",
         http11: request.http11,
@@ -124,7 +125,7 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
         Err(Failure::Cut(code)) => {
             account.finish(code);
             // A reset, so that a body that ends with the connection is not taken for whole.
-            let _ = socket2::SockRef::from(&conn.client.stream).set_linger(Some(Duration::ZERO));
+            let _ = socket2::SockRef::from(&conn.stream).set_linger(Some(Duration::ZERO));
             After::Close
         }
         Err(Failure::Unanswered(reason)) => refuse(conn, reason, &facts, body_done.get(), account).await,
@@ -147,7 +148,7 @@ async fn refuse(
     account.own_answer();
     let keep = facts.keep_alive && body_done && !conn.local.draining() && !matches!(reason.status, 400 | 408);
     let answer = headers::own_answer(reason.status, reason.code, facts.head, keep);
-    let sent = conn.timer.within(Duration::from_secs(5), io::write_all(&conn.client.stream, &answer)).await;
+    let sent = conn.timer.within(Duration::from_secs(5), io::write_all(&conn.stream, &answer)).await;
     account.finish(reason.code);
     match sent {
         Ok(Ok(())) if keep => After::Next,
@@ -184,7 +185,7 @@ async fn forward(
     };
     let backend = &snap.backends[index];
     account.at_backend(backend);
-    let client = conn.client.addr.ip();
+    let client = conn.addr.ip();
     let src = headers::source(buf, &request, &frontend.config, client);
     // 2. Keys, and the request as the server will see it; after this its bytes are no longer needed.
     let mut plan = Plan::read(backend, &request, buf, src, now());
@@ -218,7 +219,7 @@ async fn forward(
     // 5. to 8. The request out, the answer back.
     let mut talk = Talk { conn, backend, server, retries, plan: &mut plan, account, facts, body_done };
     let answered = loop {
-        let answered = talk.run(frontend, &stream, &out, &mut transfer).await;
+        let answered = talk.run(frontend, &mut stream, &out, &mut transfer).await;
         // An idle connection that the server closed as we wrote on it: nothing is lost that may not be said twice.
         if matches!(answered, Err(Fault::Nothing(_))) && reused && whole && facts.idempotent {
             reused = false;
@@ -355,7 +356,7 @@ impl Talk<'_> {
     async fn run(
         &mut self,
         frontend: &Frontend,
-        stream: &TcpStream,
+        stream: &mut TcpStream,
         out: &[u8],
         transfer: &mut Transfer,
     ) -> Result<Answered, Fault> {
@@ -365,12 +366,14 @@ impl Talk<'_> {
             Ok(Err(_)) => return Err(Fault::Nothing(Reason::SERVER_CLOSED)),
             Err(Elapsed) => return Err(Fault::Before(Reason::SERVER_TIMEOUT)),
         }
-        let Conn { local, client, timer, input, .. } = &mut *self.conn;
+        let Conn { local, stream: client, timer, input, .. } = &mut *self.conn;
+        let (mut from_client, to_client) = client.split();
+        let (mut from_server, to_server) = stream.split();
         let sent = Cell::new(0);
         let answer = answer::run(Answering {
             local,
-            client: &client.stream,
-            server: stream,
+            client: to_client.as_ref(),
+            server: &mut from_server,
             timer,
             backend: self.backend,
             chosen: self.server,
@@ -387,8 +390,8 @@ impl Talk<'_> {
         }
         let upload = upload::run(Uploading {
             local,
-            client: &client.stream,
-            server: stream,
+            client: &mut from_client,
+            server: to_server.as_ref(),
             transfer,
             input,
             client_timeout: frontend.config.timeout.client,

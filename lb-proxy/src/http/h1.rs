@@ -7,8 +7,13 @@ use crate::io::{self, Elapsed, Timer};
 use crate::listener::{Admission, Listening};
 use crate::tunnel;
 use crate::worker::{Client, Local};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// How long, and for how many bytes, a connection is read after our last answer, so that the client can read that
@@ -18,7 +23,10 @@ const LINGER: (Duration, usize) = (Duration::from_secs(2), 256 * 1024);
 /// A connection's state between requests.
 pub(crate) struct Conn {
     pub(crate) local: Rc<Local>,
-    pub(crate) client: Rc<Client>,
+    pub(crate) stream: TcpStream,
+    /// The client's address.
+    pub(crate) addr: SocketAddr,
+    client: Rc<Client>,
     pub(crate) listening: Rc<Listening>,
     pub(crate) timer: Timer,
     /// What came and was not used yet. No memory while there is nothing.
@@ -26,8 +34,15 @@ pub(crate) struct Conn {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(local: Rc<Local>, client: Rc<Client>, listening: Rc<Listening>, admission: Admission) {
-    let mut conn = Conn { local, client, listening, timer: Timer::new(), input: Vec::new() };
+pub(crate) async fn serve(
+    local: Rc<Local>,
+    stream: TcpStream,
+    addr: SocketAddr,
+    listening: Rc<Listening>,
+    admission: Admission,
+) {
+    let client = local.remember();
+    let mut conn = Conn { local, stream, addr, client, listening, timer: Timer::new(), input: Vec::new() };
     let mut first = true;
     loop {
         let after = match conn.head(first).await {
@@ -44,17 +59,9 @@ pub(crate) async fn serve(local: Rc<Local>, client: Rc<Client>, listening: Rc<Li
                 break;
             }
             After::Switch(switch) => {
-                let (local, client) = (conn.local.clone(), conn.client.clone());
-                drop(conn);
-                local.forget(&client);
-                // The registry and the connection held the only others.
-                if let Ok(client) = Rc::try_unwrap(client) {
-                    let tunnel = switch.into_tunnel(client.stream);
-                    tokio::task::spawn_local(async move {
-                        tunnel::run(tunnel.0, tunnel.1, tunnel.2, tunnel.3).await;
-                        drop(admission);
-                    });
-                }
+                conn.local.forget(&conn.client);
+                // A task of its own, because this one's memory is that of a whole request.
+                tokio::task::spawn_local(tunnel::run(switch.into_tunnel(conn.stream, admission)));
                 return;
             }
         }
@@ -96,7 +103,7 @@ impl Conn {
             } else {
                 *deadline.get_or_insert_with(|| Instant::now() + limit)
             };
-            match self.timer.until(at, io::read(&self.client.stream, &mut self.input)).await {
+            match self.timer.until(at, io::read(&mut self.stream, &mut self.input)).await {
                 Err(Elapsed) => return Err(Some(Reason::HEAD_TIMEOUT)),
                 Ok(Ok(0) | Err(_)) if looked == 0 => return Err(None),
                 Ok(Ok(0)) => return Err(Some(Reason::BAD_REQUEST)),
@@ -108,13 +115,15 @@ impl Conn {
 
     /// Waits for a first byte, without a buffer.
     async fn idle(&mut self, limit: Duration, first: bool) -> Result<(), Option<Reason>> {
-        if self.local.draining() && !first {
-            return Err(None);
-        }
-        self.client.idle.set(!first);
-        let waited = self.timer.within(limit, self.client.stream.readable()).await;
-        self.client.idle.set(false);
-        match waited {
+        let (local, client, mut readable) = (&self.local, &self.client, pin!(self.stream.readable()));
+        let byte = poll_fn(|cx| {
+            client.wake_on_drain(cx.waker());
+            match readable.as_mut().poll(cx) {
+                Poll::Pending if local.draining() && !first => Poll::Ready(Err(std::io::ErrorKind::Other.into())),
+                polled => polled,
+            }
+        });
+        match self.timer.within(limit, byte).await {
             Ok(Ok(())) => {
                 self.input = self.local.buffers.take();
                 Ok(())
@@ -136,24 +145,24 @@ impl Conn {
     /// Answers a request that could not be read.
     async fn refuse(&mut self, reason: Reason) -> After {
         let frontend = self.listening.state.clone();
-        let mut account = account::Request::unread(&self.local, &frontend, self.client.addr);
+        let mut account = account::Request::unread(&self.local, &frontend, self.addr);
         account.status = reason.status;
         account.own_answer();
         let answer = headers::own_answer(reason.status, reason.code, false, false);
-        let sent = self.timer.within(LINGER.0, io::write_all(&self.client.stream, &answer)).await;
+        let sent = self.timer.within(LINGER.0, io::write_all(&self.stream, &answer)).await;
         account.finish(reason.code);
         if matches!(sent, Ok(Ok(()))) { After::Linger } else { After::Close }
     }
 
     /// Says that nothing more comes, and reads on for a bounded while.
     async fn linger(&mut self) {
-        let _ = socket2::SockRef::from(&self.client.stream).shutdown(std::net::Shutdown::Write);
+        let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write);
         let until = Instant::now() + LINGER.0;
         let mut buf = self.local.buffers.take();
         let mut total = 0;
         while total < LINGER.1 {
             buf.clear();
-            match self.timer.until(until, io::read(&self.client.stream, &mut buf)).await {
+            match self.timer.until(until, io::read(&mut self.stream, &mut buf)).await {
                 Ok(Ok(n)) if n > 0 => total += n,
                 _ => break,
             }

@@ -6,11 +6,12 @@ use crate::worker::Local;
 use std::cell::Cell;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
 
 /// What an upload works on.
-pub(crate) struct Uploading<'a> {
+pub(crate) struct Uploading<'a, 's> {
     pub(crate) local: &'a Local,
-    pub(crate) client: &'a TcpStream,
+    pub(crate) client: &'a mut ReadHalf<'s>,
     pub(crate) server: &'a TcpStream,
     pub(crate) transfer: &'a mut Transfer,
     /// Gets what the client sent beyond the body.
@@ -28,17 +29,11 @@ pub(crate) enum Fault {
 }
 
 /// Runs to the end of the body. Holds buffers only while it moves something.
-pub(crate) async fn run(up: Uploading<'_>) -> Result<(), Fault> {
+pub(crate) async fn run(mut up: Uploading<'_, '_>) -> Result<(), Fault> {
     let mut timer = Timer::new();
     while !up.transfer.done() {
-        match timer.within(up.client_timeout, up.client.readable()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(Fault::Client(Reason::CLIENT_GONE)),
-            Err(Elapsed) => return Err(Fault::Client(Reason::BODY_TIMEOUT)),
-        }
-        let mut buf = up.local.buffers.take();
-        let step =
-            step(&up.local.buffers, &mut timer, &mut buf, up.client, up.server, up.transfer, up.server_timeout).await;
+        let mut buf = Vec::new();
+        let step = up.step(&mut timer, &mut buf).await;
         if let Ok(taken) = step {
             up.sent.set(up.sent.get() + taken as u64);
             if taken < buf.len() {
@@ -51,37 +46,30 @@ pub(crate) async fn run(up: Uploading<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// One read and its write; how many bytes belonged to the body.
-async fn step(
-    buffers: &io::Buffers,
-    timer: &mut Timer,
-    buf: &mut Vec<u8>,
-    client: &TcpStream,
-    server: &TcpStream,
-    transfer: &mut Transfer,
-    limit: Duration,
-) -> Result<usize, Fault> {
-    match client.try_read_buf(buf) {
-        Ok(0) => return Err(Fault::Client(Reason::CLIENT_GONE)),
-        Ok(_) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(0),
-        Err(_) => return Err(Fault::Client(Reason::CLIENT_GONE)),
-    }
-    let (taken, written) = match transfer.plain(buf.len()) {
-        Some(n) => {
-            transfer.passed(n);
-            (n, timer.within(limit, io::write_all(server, &buf[..n])).await)
+impl Uploading<'_, '_> {
+    /// One read and its write; how many bytes belonged to the body.
+    async fn step(&mut self, timer: &mut Timer, buf: &mut Vec<u8>) -> Result<usize, Fault> {
+        match timer.within(self.client_timeout, io::fill(self.client, &self.local.buffers, buf)).await {
+            Ok(Ok(1..)) => {}
+            Ok(_) => return Err(Fault::Client(Reason::CLIENT_GONE)),
+            Err(Elapsed) => return Err(Fault::Client(Reason::BODY_TIMEOUT)),
         }
-        None => {
-            let mut framed = buffers.take();
-            let taken = transfer.push(buf, &mut framed).map_err(Fault::Client);
-            let written = timer.within(limit, io::write_all(server, &framed)).await;
-            buffers.give(framed);
-            (taken?, written)
+        let (taken, written) = match self.transfer.plain(buf.len()) {
+            Some(n) => {
+                self.transfer.passed(n);
+                (n, timer.within(self.server_timeout, io::write_all(self.server, &buf[..n])).await)
+            }
+            None => {
+                let mut framed = self.local.buffers.take();
+                let taken = self.transfer.push(buf, &mut framed).map_err(Fault::Client)?;
+                let written = timer.within(self.server_timeout, io::write_all(self.server, &framed)).await;
+                self.local.buffers.give(framed);
+                (taken, written)
+            }
+        };
+        match written {
+            Ok(Ok(())) => Ok(taken),
+            Ok(Err(_)) | Err(Elapsed) => Err(Fault::Server),
         }
-    };
-    match written {
-        Ok(Ok(())) => Ok(taken),
-        Ok(Err(_)) | Err(Elapsed) => Err(Fault::Server),
     }
 }

@@ -1,0 +1,7 @@
+//! One file a command.
+pub(crate) mod check;
+pub(crate) mod life;
+pub(crate) mod peers;
+pub(crate) mod server;
+pub(crate) mod status;
+pub(crate) mod table;

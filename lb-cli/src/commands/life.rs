@@ -1,0 +1,43 @@
+//! `lb run`, `lb reload`, `lb stop`: an instance's life.
+use crate::args::{At, File};
+use crate::client::Client;
+use crate::{diagnose, output};
+use hyper::Method;
+use lb_core::status::Done;
+use lb_core::time::format_duration;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// `lb run`
+pub(crate) fn run(file: File) -> anyhow::Result<ExitCode> {
+    let path = diagnose::path(file.config);
+    let config = match diagnose::load(&path, file.name.as_deref()) {
+        Ok(config) => config,
+        Err(exit) => return Ok(exit),
+    };
+    lb_proxy::run(config, lb_proxy::ConfigSource { path, name: file.name })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `lb reload`
+pub(crate) async fn reload(at: At) -> anyhow::Result<ExitCode> {
+    let done: Done = Client::new(&at)?.call(Method::POST, "/api/reload", None::<&()>).await?;
+    say(&done, at.json)
+}
+
+/// `lb stop`
+pub(crate) async fn stop(drain: Option<Duration>, at: At) -> anyhow::Result<ExitCode> {
+    let body = serde_json::json!({ "drain": drain.map(format_duration) });
+    let done: Done = Client::new(&at)?.call(Method::POST, "/api/stop", Some(&body)).await?;
+    say(&done, at.json)
+}
+
+/// Prints what a change did.
+pub(crate) fn say(done: &Done, json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        output::json(done)?;
+    } else {
+        output::line(&done.message);
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,64 @@
+//! `lb peers`: replication, a row for each peer.
+use crate::args::At;
+use crate::client::Client;
+use crate::output::{self, BAD, GOOD, ODD, seconds, styled};
+use anyhow::bail;
+use lb_core::status::{PeerStatus, PeersStatus};
+use std::process::ExitCode;
+
+/// Runs it.
+pub(crate) async fn run(at: At) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&at)?;
+    let peers: Option<PeersStatus> = client.get("/api/peers").await?;
+    if at.json {
+        output::json(&peers)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(peers) = peers else { bail!("this instance stands alone: its configuration has no [peers]") };
+    show(&peers);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the peers of a cluster.
+pub(crate) fn show(peers: &PeersStatus) {
+    output::line(format_args!(
+        "cluster {}, this is {} at {}; {}{}",
+        peers.cluster,
+        peers.node,
+        peers.listen,
+        if peers.pulled { "" } else { "not ready: " },
+        peers.pull
+    ));
+    if peers.peers.is_empty() {
+        output::line("no peers: [peers] join names none but this instance");
+        return;
+    }
+    let headings =
+        ["peer", "state", "address", "up for", "rtt", "clock", "sent", "acked", "received", "backlog", "pulled"];
+    output::table(&headings, peers.peers.iter().map(row).collect());
+    for peer in peers.peers.iter().filter(|p| p.error.is_some()) {
+        output::line(format_args!("{}: {}", peer.name, peer.error.as_deref().unwrap_or_default()));
+    }
+}
+
+fn row(peer: &PeerStatus) -> Vec<String> {
+    let state = match peer.state.as_str() {
+        "up" => styled(GOOD, "up"),
+        "connecting" => styled(ODD, "connecting"),
+        other => styled(BAD, other),
+    };
+    let ms = |value: Option<f64>| value.map_or("-".into(), |ms| format!("{ms:.1}ms"));
+    vec![
+        peer.name.clone(),
+        state,
+        peer.addr.clone(),
+        peer.up_for.map_or("-".into(), |s| seconds(s as f64)),
+        ms(peer.rtt_ms),
+        ms(peer.clock_offset_ms),
+        peer.sent.to_string(),
+        peer.acked.to_string(),
+        peer.received.to_string(),
+        peer.backlog.to_string(),
+        peer.pulled.map_or("-".into(), |(entries, ms)| format!("{entries} in {ms}ms")),
+    ]
+}

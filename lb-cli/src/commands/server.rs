@@ -1,0 +1,104 @@
+//! `lb server`: what operators decide about servers.
+use crate::args::{At, Decision, Server};
+use crate::client::{Client, encode};
+use crate::commands::life::say;
+use crate::output::{self, BAD, GOOD, ODD, styled};
+use anyhow::bail;
+use hyper::Method;
+use lb_core::server::{AdminState, Health};
+use lb_core::status::{Done, ServerStatus};
+use serde_json::json;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// Runs it.
+pub(crate) async fn run(command: Server) -> anyhow::Result<ExitCode> {
+    match command {
+        Server::List { at } => list(at).await,
+        Server::Drain { wait, timeout, decision } => {
+            let exit = decide(&decision, json!({ "state": "drain" })).await?;
+            if wait { until_empty(&decision, timeout).await } else { Ok(exit) }
+        }
+        Server::Maint { decision } => decide(&decision, json!({ "state": "maint" })).await,
+        Server::Ready { decision } => decide(&decision, json!({ "state": "ready" })).await,
+        Server::Weight { decision, weight } => decide(&decision, json!({ "weight": weight })).await,
+    }
+}
+
+async fn list(at: At) -> anyhow::Result<ExitCode> {
+    let servers: Vec<ServerStatus> = Client::new(&at)?.get("/api/servers").await?;
+    if at.json {
+        output::json(&servers)?;
+    } else {
+        show(&servers);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints servers, a row each.
+pub(crate) fn show(servers: &[ServerStatus]) {
+    let headings = ["server", "address", "health", "state", "weight", "active", "tunnels", "requests", "errors", ""];
+    output::table(&headings, servers.iter().map(row).collect());
+}
+
+fn row(server: &ServerStatus) -> Vec<String> {
+    let health = match server.health {
+        Health::Up => styled(GOOD, "up"),
+        Health::Down => styled(BAD, "down"),
+    };
+    let state = match server.state {
+        AdminState::Ready => "ready".into(),
+        AdminState::Drain => styled(ODD, "drain"),
+        AdminState::Maint => styled(ODD, "maint"),
+    };
+    let decision = server.decision.as_ref().map(|d| {
+        let scope = if d.local { " for itself" } else { "" };
+        let by = if d.author.is_empty() { String::new() } else { format!(" by {}", d.author) };
+        let why = if d.reason.is_empty() { String::new() } else { format!(": {}", d.reason) };
+        format!("decided on {}{scope}{by}{why}", d.node)
+    });
+    let notes = [server.reason.clone(), decision].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    vec![
+        format!("{}/{}", server.backend, server.name),
+        server.addr.clone(),
+        health,
+        state,
+        server.weight.to_string(),
+        server.active.to_string(),
+        server.tunnels.to_string(),
+        server.requests.to_string(),
+        server.errors.to_string(),
+        notes,
+    ]
+}
+
+async fn decide(decision: &Decision, mut body: serde_json::Value) -> anyhow::Result<ExitCode> {
+    let (backend, server) = &decision.server;
+    body["local"] = decision.local.into();
+    body["reason"] = decision.reason.as_str().into();
+    body["author"] = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default().into();
+    let path = format!("/api/servers/{}/{}", encode(backend), encode(server));
+    let done: Done = Client::new(&decision.at)?.call(Method::POST, &path, Some(&body)).await?;
+    say(&done, decision.at.json)
+}
+
+/// Waits until nothing is open on the server, as far as this instance sees.
+async fn until_empty(decision: &Decision, timeout: Option<Duration>) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&decision.at)?;
+    let deadline = timeout.map(|t| Instant::now() + t);
+    let (backend, name) = &decision.server;
+    loop {
+        let servers: Vec<ServerStatus> = client.get("/api/servers").await?;
+        let Some(server) = servers.iter().find(|s| s.backend == *backend && s.name == *name) else {
+            bail!("{backend}/{name} is gone from the configuration");
+        };
+        if server.active == 0 {
+            return Ok(ExitCode::SUCCESS);
+        }
+        if deadline.is_some_and(|d| Instant::now() >= d) {
+            bail!("{} still open on {backend}/{name}", server.active);
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}

@@ -1,0 +1,67 @@
+//! `lb status`: an instance and its cluster on one screen.
+use super::{peers, server, table};
+use crate::args::At;
+use crate::client::Client;
+use crate::output::{self, BAD, GOOD, ODD, seconds, styled};
+use lb_core::status::Status;
+use std::process::ExitCode;
+
+/// Runs it.
+pub(crate) async fn run(at: At) -> anyhow::Result<ExitCode> {
+    let status: Status = Client::new(&at)?.get("/api/status").await?;
+    if at.json {
+        output::json(&status)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let phase = match status.phase.as_str() {
+        "ready" => styled(GOOD, &status.phase),
+        "draining" | "stopped" => styled(BAD, &status.phase),
+        _ => styled(ODD, &status.phase),
+    };
+    output::line(format_args!(
+        "{} is {phase} (lb {}, pid {}, up {}, configuration {}, {} workers{})",
+        styled(output::HEAD, &status.name),
+        status.version,
+        status.pid,
+        seconds(status.uptime as f64),
+        status.generation,
+        status.workers,
+        status.admin.as_ref().map_or(String::new(), |a| format!(", admin http://{a}")),
+    ));
+    section("Frontends");
+    let frontends = status.frontends.iter().map(|f| {
+        vec![
+            f.name.clone(),
+            f.listen.join(" "),
+            f.open.to_string(),
+            f.accepted.to_string(),
+            f.requests.to_string(),
+            f.routes.join("; "),
+        ]
+    });
+    output::table(&["frontend", "listen", "open", "accepted", "requests", "routes"], frontends.collect());
+    section("Servers");
+    let rules = |b: &lb_core::status::BackendStatus| match b.sticky.is_empty() {
+        true => b.balance.clone(),
+        false => format!("{}, sticky: {}", b.balance, b.sticky.join("; ")),
+    };
+    for backend in &status.backends {
+        output::line(format_args!("{}: {}", backend.name, rules(backend)));
+    }
+    server::show(&status.backends.iter().flat_map(|b| b.servers.clone()).collect::<Vec<_>>());
+    if !status.tables.is_empty() {
+        section("Tables");
+        table::show_tables(&status.tables);
+    }
+    section("Peers");
+    match &status.peers {
+        Some(peers) => peers::show(peers),
+        None => output::line("none: this instance stands alone"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn section(title: &str) {
+    output::line("");
+    output::heading(title);
+}

@@ -1,0 +1,191 @@
+//! The shape of the file, second half: frontends and backends. See [`super::file`].
+use super::file::{Kind, Shape, TIMEOUT, key};
+
+pub(super) static FRONTEND: Shape = Shape {
+    doc: "Where clients arrive.",
+    keys: &[
+        key("listen", Kind::Many(&Kind::Either(&[Kind::Text, Kind::Section(&LISTEN)])), "[\"0.0.0.0:80\"]", "Addresses, as `\"0.0.0.0:80\"` or `{ addr = \"[::]:80\" }`. Required.")
+            .also(&["bind", "addr", "address"]),
+        key("backend", Kind::Text, "\"app\"", "Backend where no route matches. Default: such requests get 404.").also(&["default_backend", "use_backend", "proxy_pass"]),
+        key("routes", Kind::List(&Kind::Section(&ROUTE)), "[{ path_prefix = \"/ws\", backend = \"ws\" }]", "Tried in order; the first that matches decides.")
+            .also(&["route", "rules", "locations", "location"]),
+        key("timeout", Kind::Section(&TIMEOUT), "{ client = \"30s\" }", "Timeouts; those not given come from `[defaults.timeout]`.").also(&["timeouts"]),
+        key("maxconn", Kind::Size(1, 100_000_000), "10_000", "Connections at a time. Default: the instance's.").also(&["max_connections", "max_conn"]),
+        key("forwarded", Kind::Flag, "true", "`X-Forwarded-For` and `X-Forwarded-Proto` to the servers. Default true.").also(&["forwardfor"]),
+        key("trusted_proxies", Kind::Many(&Kind::Text), "[\"10.0.0.0/8\"]", "Networks whose `X-Forwarded-For` is believed: `src` is then the last address it names that is not trusted itself. Default: none.")
+            .also(&["set_real_ip_from", "trusted"]),
+        key("max_head", Kind::Size(1024, 1_048_576), "16384", "Greatest size of a request's head in bytes. Default 16 KiB.").also(&["bufsize", "client_header_buffer_size"]),
+        key("max_headers", Kind::Whole(1, 1000), "100", "Greatest number of header fields. Default 100.").also(&["maxhdr"]),
+    ],
+};
+
+static LISTEN: Shape = Shape {
+    doc: "One address of a frontend.",
+    keys: &[key("addr", Kind::Text, "\"0.0.0.0:80\"", "IP address and port; port 0 takes a free one. Required.")
+        .also(&["address", "listen", "bind"])],
+};
+
+static ROUTE: Shape = Shape {
+    doc: "One route: all the conditions given must hold.",
+    keys: &[
+        key(
+            "host",
+            Kind::Many(&Kind::Text),
+            "[\"shop.example.com\", \"*.example.org\"]",
+            "Host names, without port; `*.` before a name matches everything under it.",
+        )
+        .also(&["hosts", "hdr", "server_name", "domain"]),
+        key(
+            "path_prefix",
+            Kind::Many(&Kind::Text),
+            "\"/ws\"",
+            "Path prefixes, at segment borders: `/ws` matches `/ws` and `/ws/x`, not `/wsx`.",
+        )
+        .also(&["path", "path_beg", "prefix", "location"]),
+        key(
+            "header",
+            Kind::Either(&[Kind::Text, Kind::Pairs]),
+            "{ X-Tenant = \"blue\" }",
+            "Headers that must be there: `{ X-Tenant = \"blue\" }` with that value, `\"X-Tenant\"` with any.",
+        )
+        .also(&["headers", "hdr"]),
+        key("websocket", Kind::Flag, "true", "Whether the request asks for a WebSocket.").also(&["ws", "upgrade"]),
+        key("backend", Kind::Text, "\"ws\"", "Where it goes. Required.").also(&["use_backend", "to", "target"]),
+    ],
+};
+
+pub(super) static BACKEND: Shape = Shape {
+    doc: "Where requests go: servers, how one is chosen, how a client stays with it.",
+    keys: &[
+        key("balance", Kind::Text, "\"roundrobin\"", "For clients that no pin binds: `roundrobin`, `leastconn`, `source`, or a consistent hash of a key expression, as `hash(header(X-Tenant))`. Default roundrobin.")
+            .also(&["algorithm", "lb_policy", "policy", "method"]),
+        key("sticky", Kind::List(&Kind::Section(&STICKY)), "[{ cookie = \"SERVERID\", insert = true }]", "Affinity: cookies first, then tables in the order given.")
+            .also(&["stick", "stick_rules", "cookie", "stickiness", "affinity"]),
+        key("on_down", Kind::Word(&["redispatch", "fail"]), "\"redispatch\"", "What a client gets whose server is down: another server, and the pin moves (`redispatch`), or 503 while the pin stays (`fail`). Default redispatch.")
+            .also(&["redispatch"]),
+        key("drain", Kind::Word(&["stay", "move"]), "\"stay\"", "Whether a draining server's pinned clients still come, or go elsewhere at their next request. Default stay."),
+        key("check", Kind::Section(&CHECK), "{ http = \"GET /health\", expect = 200 }", "Health check. Default: none, servers are up until connecting fails.").also(&["health_check", "healthcheck", "httpchk", "option"]),
+        key("retries", Kind::Whole(0, 100), "3", "Connection attempts after the first, all servers together. Default: `[defaults]`, else 3."),
+        key("retry_after", Kind::Span, "\"5s\"", "Without a check: how long until a server that refused connections is tried again. Default 5s.").also(&["fail_timeout"]),
+        key("max_queue", Kind::Size(0, 100_000_000), "1000", "Requests that may wait for one server with `maxconn`. Default 1,000.").also(&["maxqueue"]),
+        key("real_ip", Kind::Flag, "false", "`X-Real-IP` to the servers. Default false."),
+        key("max_idle", Kind::Whole(0, 100_000), "64", "Idle connections a worker keeps for each server. Default 64.").also(&["keepalive", "pool_max_conn"]),
+        key("timeout", Kind::Section(&TIMEOUT), "{ connect = \"5s\" }", "Timeouts; those not given come from `[defaults.timeout]`.").also(&["timeouts"]),
+        key("server", Kind::List(&Kind::Section(&SERVER)), "[{ name = \"node1\", addr = \"10.0.1.10:8080\" }]", "Servers, at least one.").also(&["servers", "targets", "endpoints"]),
+    ],
+};
+
+static STICKY: Shape = Shape {
+    doc: "One sticky rule: a cookie of ours, or a table.",
+    keys: &[
+        key(
+            "cookie",
+            Kind::Text,
+            "\"SERVERID\"",
+            "A cookie of ours that names the server: its name. Needs `insert = true`.",
+        )
+        .also(&["lb_cookie"]),
+        key("insert", Kind::Flag, "true", "The cookie is set by lb."),
+        key(
+            "indirect",
+            Kind::Flag,
+            "true",
+            "The server does not see the cookie, and a client that has a right one is not sent it again. Default false.",
+        ),
+        key("nocache", Kind::Flag, "true", "`Cache-Control: private` where the cookie is set. Default false."),
+        key("httponly", Kind::Flag, "true", "Scripts in the page do not see the cookie. Default false.")
+            .also(&["http_only"]),
+        key("secure", Kind::Flag, "true", "Only over HTTPS. Default false."),
+        key(
+            "samesite",
+            Kind::Word(&["strict", "lax", "none"]),
+            "\"lax\"",
+            "`SameSite`; `none` needs `secure = true`. Default: not said.",
+        )
+        .also(&["same_site"]),
+        key("domain", Kind::Text, "\"example.com\"", "`Domain`. Default: the host alone."),
+        key("path", Kind::Text, "\"/\"", "`Path`. Default /."),
+        key(
+            "preserve",
+            Kind::Flag,
+            "true",
+            "A cookie of that name that the server itself sets is left as it is. Default false.",
+        ),
+        key(
+            "maxidle",
+            Kind::Span,
+            "\"30m\"",
+            "The cookie is ignored when it was not used for this long. Default: no bound.",
+        )
+        .also(&["max_idle"]),
+        key(
+            "maxlife",
+            Kind::Span,
+            "\"8h\"",
+            "The cookie is ignored this long after it was first set. Default: no bound.",
+        )
+        .also(&["max_life"]),
+        key("on", Kind::Text, "\"src\"", "Look up this key in the table, and store it on the request.")
+            .also(&["stick_on"]),
+        key("match", Kind::Text, "\"header(X-Session-ID)\"", "Look up this key in the table.")
+            .also(&["lookup", "stick_match"]),
+        key("store_request", Kind::Text, "\"query(room)\"", "Store this key of the request in the table.")
+            .also(&["store", "store-request"]),
+        key("store_response", Kind::Text, "\"cookie(JSESSIONID)\"", "Store this key of the answer in the table.")
+            .also(&["learn", "app_cookie", "store-response"]),
+        key("table", Kind::Text, "\"sessions\"", "The table of `on`, `match`, `store_request`, `store_response`."),
+    ],
+};
+
+static CHECK: Shape = Shape {
+    doc: "Health check: `tcp = true` or `http = \"GET /path\"`.",
+    keys: &[
+        key("tcp", Kind::Flag, "true", "A connection opens."),
+        key("http", Kind::Text, "\"GET /health\"", "A request is answered as expected: method and path.")
+            .also(&["path", "uri", "httpchk"]),
+        key(
+            "headers",
+            Kind::Pairs,
+            "{ Host = \"shop.example.com\" }",
+            "Headers of the request. `Host` defaults to the server's address.",
+        )
+        .also(&["header"]),
+        key(
+            "expect",
+            Kind::Many(&Kind::Either(&[Kind::Whole(100, 599), Kind::Text])),
+            "200",
+            "Statuses taken: 200, \"200-399\", or a list of these. Default 200-399.",
+        )
+        .also(&["status", "matcher"]),
+        key("expect_body", Kind::Text, "\"ok\"", "Text that the first 64 KiB of the body must hold. Default: any.")
+            .also(&["body"]),
+        key("interval", Kind::Span, "\"2s\"", "Time between two. Default 2s.").also(&["inter"]),
+        key("fall", Kind::Whole(1, 1000), "3", "Failures in a row until a server is down. Default 3."),
+        key("rise", Kind::Whole(1, 1000), "2", "Successes in a row until it is up. Default 2."),
+    ],
+};
+
+static SERVER: Shape = Shape {
+    doc: "One server of a backend.",
+    keys: &[
+        key("name", Kind::Text, "\"node1\"", "Unique in the backend: its identity in tables. Required.").also(&["id"]),
+        key("addr", Kind::Text, "\"10.0.1.10:8080\"", "IP address and port. Required.")
+            .also(&["address", "host", "url"]),
+        key("weight", Kind::Whole(0, 256), "1", "Share of new clients, 0 to 256; 0: pinned clients only. Default 1."),
+        key(
+            "maxconn",
+            Kind::Size(0, 100_000_000),
+            "200",
+            "Connections at a time; the rest waits. 0: no bound. Default 0.",
+        )
+        .also(&["max_connections", "max_conn", "max_conns"]),
+        key("cookie", Kind::Text, "\"n1\"", "Its value in the cookie. Default: its name."),
+        key(
+            "state",
+            Kind::Word(&["ready", "drain", "maint"]),
+            "\"ready\"",
+            "State it starts in: `ready`, `drain` (pinned clients only), `maint` (nobody). Default ready.",
+        )
+        .also(&["disabled", "backup", "down"]),
+    ],
+};

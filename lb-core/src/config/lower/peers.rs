@@ -1,0 +1,93 @@
+//! `[peers]`
+use super::super::reader::{Item, Section};
+use super::super::{PeerAddr, PeerTls, Peers};
+use super::{Addresses, instance, section, value};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub(super) fn peers(peers: &Section<'_>, addresses: &mut Addresses) -> Option<Peers> {
+    let cluster = peers.need("cluster").and_then(|item| {
+        let name = item.text()?;
+        value::check_name(peers.cx, "cluster", &name, &item.at(), &item.path).then_some(name)
+    });
+    let listen_item = peers.need("listen");
+    let listen = listen_item.as_ref().and_then(|item| instance::claimed(item, addresses));
+    let elements = peers.get("join").map_or(Vec::new(), |item| item.elements());
+    let join: Vec<_> = elements.iter().filter_map(|item| Some((item, peer(item)?))).collect();
+    let tls = section(peers, "tls").map(|s| tls(&s));
+    if tls.is_none() && !peers.flag("insecure", false) {
+        require_tls(listen_item.as_ref().zip(listen), &join);
+    }
+    let duration = |name, default| peers.duration(name, default);
+    let rest = (
+        duration("join_timeout", Duration::from_secs(10)),
+        duration("ask_timeout", Duration::from_secs(1)),
+        duration("heartbeat", Duration::from_secs(1)),
+        duration("max_clock_ahead", Duration::from_secs(86_400)),
+    );
+    Some(Peers {
+        cluster: cluster?,
+        listen: listen?,
+        join: join.into_iter().map(|(_, peer)| peer).collect(),
+        tls: match tls {
+            Some(tls) => Some(tls?),
+            None => None,
+        },
+        join_timeout: rest.0,
+        ask_timeout: rest.1,
+        heartbeat: rest.2,
+        max_clock_ahead: rest.3,
+    })
+}
+
+fn tls(tls: &Section<'_>) -> Option<PeerTls> {
+    let path = |name| tls.need(name).and_then(|item| item.text());
+    let (ca, cert, key) = (path("ca"), path("cert"), path("key"));
+    Some(PeerTls { ca: ca?.into(), cert: cert?.into(), key: key?.into() })
+}
+
+/// Off loopback, peers need TLS: whoever reaches the port can read and write the tables. One report is enough.
+fn require_tls(listen: Option<(&Item<'_>, SocketAddr)>, join: &[(&Item<'_>, PeerAddr)]) {
+    let help = "add `tls = { ca = \"ca.pem\", cert = \"lb1.pem\", key = \"lb1.key\" }` (`lb cert init` and `lb cert issue` \
+                make the files), or `insecure = true` where nobody else reaches that network";
+    if let Some((item, addr)) = listen.filter(|(_, addr)| !addr.ip().is_loopback()) {
+        item.bad(format!("peers would speak without TLS at {addr}"), help);
+        return;
+    }
+    let far = |addr: &PeerAddr| match addr {
+        PeerAddr::Socket(addr) => !addr.ip().is_loopback(),
+        PeerAddr::Name { host, .. } => host != "localhost",
+    };
+    if let Some((item, _)) = join.iter().find(|(_, addr)| far(addr)) {
+        item.bad("this peer would be spoken to without TLS", help);
+    }
+}
+
+/// `"10.0.0.2:8405"`, `"lb2.internal:8405"` or `"dns:lb-peers.internal:8405"`
+fn peer(item: &Item<'_>) -> Option<PeerAddr> {
+    let text = item.text()?;
+    let bare = text.strip_prefix("dns:").unwrap_or(&text);
+    if let Ok(addr) = bare.parse::<SocketAddr>()
+        && addr.port() != 0
+    {
+        return Some(PeerAddr::Socket(addr));
+    }
+    let named = bare.rsplit_once(':').filter(|(host, _)| is_host(host));
+    match named.and_then(|(host, port)| Some((host, port.parse::<u16>().ok().filter(|p| *p != 0)?))) {
+        Some((host, port)) => Some(PeerAddr::Name { host: host.to_ascii_lowercase(), port }),
+        None => {
+            let message = format!("\"{text}\" is no peer: it needs a host and a port from 1 to 65535");
+            item.bad(message, "write \"10.0.0.2:8405\", \"lb2.internal:8405\" or \"dns:lb-peers.internal:8405\"");
+            None
+        }
+    }
+}
+
+/// A host name: labels of letters, digits, `-`, `_`. All digits and dots is an address gone wrong.
+pub(super) fn is_host(host: &str) -> bool {
+    let label = |l: &str| {
+        !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.len() <= 253 && host.split('.').all(label) && host.bytes().any(|b| b.is_ascii_alphabetic())
+}

@@ -1,0 +1,46 @@
+//! Text that is no TOML: the parser's errors as diagnostics, and which of the later findings can still be believed.
+use super::super::diagnostic::Diagnostic;
+use std::collections::BTreeSet;
+use toml::de::Error;
+
+/// The parser's errors, one for a line: the second is mostly an echo of the first.
+pub(super) fn diagnostics(text: &str, errors: &[Error]) -> Vec<Diagnostic> {
+    let mut lines = BTreeSet::new();
+    let mut found: Vec<_> = errors.iter().map(|e| diagnostic(text, e)).collect();
+    found.sort_by_key(|d| d.span.start);
+    found.retain(|d| lines.insert(d.line));
+    found
+}
+
+fn diagnostic(text: &str, error: &Error) -> Diagnostic {
+    let mut span = error.span().unwrap_or(text.len()..text.len());
+    // "Something is missing here" at the end of a line is shown on that line, not on the next.
+    while span.start > 0 && span.start >= text.trim_end().len() && text.is_char_boundary(span.start - 1) {
+        span.start -= 1;
+        if !text[span.start..].starts_with(char::is_whitespace) {
+            break;
+        }
+    }
+    let message = error.message().replace(", expected nothing", "");
+    let word = text.get(span.clone()).unwrap_or("").trim();
+    let help = match message.as_str() {
+        m if m.contains("must be quoted") && !word.is_empty() => format!("write `\"{word}\"`"),
+        m if m.contains("must be quoted") => "write a value after the `=`".into(),
+        m if m.contains("duplicate key") => "a key stands once in its section: remove one of the two".into(),
+        m if m.contains("missing comma") => "put a `,` between the two, and close what was opened before".into(),
+        m if m.contains("unclosed") => "close it: `[section]`, `[\"list\"]`, `{ key = \"value\" }`".into(),
+        m if m.contains("string") => "close the text with the quote it began with".into(),
+        m if m.contains("key with no value") => "write `key = value`".into(),
+        _ => "lines are `[section]` or `key = value`; https://toml.io shows all of TOML".into(),
+    };
+    Diagnostic::new(text, span, "", message, help)
+}
+
+/// Of the findings about what was read: those that a syntax error cannot have caused. A bracket left open takes in
+/// lines that belong elsewhere, so nothing after it is believed; otherwise only the broken lines themselves are not.
+pub(super) fn beside(errors: &[Error], syntax: &[Diagnostic], found: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let open = |e: &&Error| ["unclosed", "comma", "in array", "inline table"].iter().any(|w| e.message().contains(w));
+    let first_open = errors.iter().filter(open).filter_map(Error::span).map(|s| s.start).min().unwrap_or(usize::MAX);
+    let broken: BTreeSet<usize> = syntax.iter().map(|d| d.line).collect();
+    found.into_iter().filter(|d| d.span.start < first_open && !broken.contains(&d.line)).collect()
+}

@@ -1,0 +1,42 @@
+//! `[table.NAME]`
+use super::super::reader::Section;
+use super::super::{KeyKind, Table};
+use super::value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Every table of the file by name; `None` where it has mistakes, so that rules that use it are not reported as well.
+pub(super) type Tables = Vec<(String, Option<Arc<Table>>)>;
+
+pub(super) fn tables(root: &Section<'_>) -> Tables {
+    let named = root.get("table").map_or(Vec::new(), |item| item.named());
+    let read = |(name, at, section): (String, _, Section<'_>)| {
+        let good = value::check_name(section.cx, "table", &name, &at, &section.path);
+        let table = table(&name, &section).filter(|_| good).map(Arc::new);
+        (name, table)
+    };
+    named.into_iter().map(read).collect()
+}
+
+fn table(name: &str, section: &Section<'_>) -> Option<Table> {
+    let kind: Option<KeyKind> = section.need("type").and_then(|item| item.word());
+    let len = section.size("len", 64);
+    if let (Some(kind), Some(item)) = (kind, section.get("len"))
+        && !matches!(kind, KeyKind::String | KeyKind::Binary)
+    {
+        item.bad(
+            "`len` is for string and binary keys: those of other types have one length",
+            "leave `len` out, or write `type = \"string\"`",
+        );
+    }
+    let rest = Table {
+        name: name.to_owned(),
+        kind: KeyKind::String,
+        len,
+        size: section.size("size", 100_000),
+        expire: section.duration("expire", Duration::from_secs(1800)),
+        when_full: section.word("when_full").unwrap_or_default(),
+        replicate: section.flag("replicate", true),
+    };
+    Some(Table { kind: kind?, ..rest })
+}

@@ -1,0 +1,119 @@
+//! Values that several sections read alike: addresses, names, header names and values, key expressions.
+use super::super::reader::Item;
+use crate::stick::{KeyExpr, is_token};
+use std::net::SocketAddr;
+use std::ops::Range;
+
+/// An IP address and port.
+pub(super) fn address(item: &Item<'_>) -> Option<SocketAddr> {
+    let text = item.text()?;
+    match text.parse() {
+        Ok(addr) => Some(addr),
+        Err(_) => {
+            let (why, help) = address_help(&text);
+            item.bad(format!("\"{text}\" is no address: {why}"), help.unwrap_or_else(|| item.example()));
+            None
+        }
+    }
+}
+
+/// As [`address`], for somewhere to connect to: port 0 is none.
+pub(super) fn target(item: &Item<'_>) -> Option<SocketAddr> {
+    let addr = address(item)?;
+    if addr.port() == 0 {
+        item.bad(format!("\"{addr}\" has port 0, which nobody can connect to"), item.example());
+        return None;
+    }
+    Some(addr)
+}
+
+/// Why a text is no address, and what was probably meant.
+fn address_help(text: &str) -> (&'static str, Option<String>) {
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');
+    if bare != text {
+        return ("it is a URL", bare.parse::<SocketAddr>().ok().map(|a| format!("write \"{a}\"")));
+    }
+    if let Ok(ip) = bare.parse::<std::net::IpAddr>() {
+        return (
+            "the port is missing",
+            Some(format!("write \"{}\", with the port you mean", SocketAddr::new(ip, 8080))),
+        );
+    }
+    let Some((host, port)) = bare.rsplit_once(':') else {
+        return ("it needs an IP address and a port", None);
+    };
+    let Ok(port) = port.parse::<u16>() else {
+        return ("the port must be a number from 0 to 65535", None);
+    };
+    match host {
+        "" | "*" => {
+            ("the IP address is missing", Some(format!("write \"0.0.0.0:{port}\", or \"[::]:{port}\" for IPv6")))
+        }
+        "localhost" => ("a name stands where an IP address must", Some(format!("write \"127.0.0.1:{port}\""))),
+        _ if host.contains(':') => ("an IPv6 address stands in brackets", Some(format!("write \"[{host}]:{port}\""))),
+        _ => ("an IP address is needed here, names are not resolved", None),
+    }
+}
+
+/// Checks the name of a section: it appears in metrics, in `lb server drain BACKEND/SERVER`, in cookies.
+pub(super) fn check_name(
+    cx: &super::super::reader::Cx<'_>,
+    what: &str,
+    name: &str,
+    at: &Range<usize>,
+    path: &str,
+) -> bool {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b"._-:".contains(&b);
+    let good = !name.is_empty() && name.len() <= 128 && name.bytes().all(fine);
+    if !good {
+        let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(128).collect();
+        let help = format!("a {what}'s name is 1 to 128 letters, digits, `.`, `_`, `-`, `:`");
+        let help = if plain.is_empty() { help } else { format!("{help}: write \"{plain}\"") };
+        cx.bad(at.clone(), path, format!("\"{name}\" is no name of a {what}"), help);
+    }
+    good
+}
+
+/// The name of a header field.
+pub(super) fn header_name(cx: &super::super::reader::Cx<'_>, name: &str, at: Range<usize>, path: &str) -> bool {
+    let good = !name.is_empty() && name.bytes().all(is_token);
+    if !good {
+        let help = "a header's name is letters, digits and `-`, as X-Tenant; no colon, no spaces";
+        cx.bad(at, path, format!("\"{name}\" is no header name"), help);
+    }
+    good
+}
+
+/// The value of a header field, as it goes over the wire.
+pub(super) fn header_value(item: &Item<'_>) -> Option<String> {
+    let text = item.text()?;
+    if text.bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f) || text.trim() != text {
+        let message = format!("the value of `{}` cannot stand in a header", item.path);
+        item.bad(message, "write it on one line, without control characters and without spaces around it");
+        return None;
+    }
+    Some(text)
+}
+
+/// A key expression.
+pub(super) fn key_expr(item: &Item<'_>) -> Option<KeyExpr> {
+    let text = item.text()?;
+    text.parse().map_err(|why| bad_expr(item, &text, &why)).ok()
+}
+
+/// Reports a text that is no key expression.
+pub(super) fn bad_expr(item: &Item<'_>, text: &str, why: &crate::stick::KeyExprError) {
+    let word = text.split('(').next().unwrap_or("").trim();
+    let unsupported = ["sni", "tls_session_id", "jwt", "hdr", "req.hdr", "req.cook", "url_param", "urlp"];
+    let help = match word {
+        "hdr" | "req.hdr" => "write `header(NAME)`".into(),
+        "req.cook" => "write `cookie(NAME)`".into(),
+        "url_param" | "urlp" => "write `query(NAME)`".into(),
+        _ => format!("write one of {}", crate::stick::FORMS),
+    };
+    // The reason ends with the list of forms, which is the help here.
+    let why = why.to_string();
+    let why = why.split(" There are:").next().unwrap_or(&why).trim_end_matches(';').to_owned();
+    let why = if unsupported.contains(&word) { format!("\"{text}\" is no key expression") } else { why };
+    item.bad(why, help);
+}

@@ -1,0 +1,232 @@
+//! What good files mean.
+use super::*;
+use crate::server::AdminState;
+use crate::stick::KeyExpr;
+
+/// The example of the README.
+const SHOP: &str = r#"
+[instance]
+name = "lb1"                         # default: the host name
+workers = 2                          # default: one per core
+
+[admin]
+listen = "127.0.0.1:8404"            # dashboard, REST API, /metrics, /healthz, /readyz
+socket = "/run/lb/lb1.sock"          # local CLI
+
+[peers]
+cluster = "shop"
+listen = "10.0.0.1:8405"
+join   = ["10.0.0.2:8405", "dns:lb-peers.internal:8405", "LB3:8405"]
+tls    = { ca = "ca.pem", cert = "lb1.pem", key = "lb1.key" }
+
+[defaults.timeout]
+connect = "5s"
+tunnel  = "1h"
+
+[table.sessions]
+type = "string"                      # ip, ipv6, integer, string, binary
+len = 64
+size = 100_000
+expire = "30m"
+
+[frontend.web]
+listen = [
+  { addr = "0.0.0.0:80" },
+  { addr = "0.0.0.0:8443" },
+]
+backend = "app"                      # where no route matches
+routes = [ { websocket = true, path_prefix = "/ws", backend = "ws" } ]
+
+[backend.ws]
+balance = "leastconn"
+sticky = [
+  { cookie = "SERVERID", insert = true, indirect = true, nocache = true },
+  { match = "header(X-Session-ID)", table = "sessions" },
+  { store_response = "header(X-Session-ID)", table = "sessions" },
+]
+check = { http = "GET /health", expect = 200, interval = "5s", fall = 3, rise = 2 }
+server = [
+  { name = "node1", addr = "10.0.1.10:8080" },
+  { name = "node2", addr = "10.0.1.11:8080", weight = 2 },
+]
+
+[backend.app]
+server = [{ name = "a", addr = "10.0.1.20:8080" }]
+"#;
+
+#[test]
+fn the_example_of_the_readme_means_what_it_says() {
+    let config = valid(SHOP);
+    let peers = config.peers.expect("peers");
+    assert_eq!(peers.join[0], PeerAddr::Socket("10.0.0.2:8405".parse().unwrap()));
+    assert_eq!(peers.join[1], PeerAddr::Name { host: "lb-peers.internal".into(), port: 8405 });
+    assert_eq!(peers.join[2], PeerAddr::Name { host: "lb3".into(), port: 8405 });
+    assert_eq!(config.frontends[0].listen.len(), 2);
+    assert_eq!(config.frontends[0].routes[0].backend, "ws");
+    assert_eq!(config.frontends[0].routes[0].websocket, Some(true));
+    let ws = &config.backends[0];
+    assert_eq!((ws.name.as_str(), &ws.balance), ("ws", &Balance::LeastConn));
+    let Sticky::Cookie(cookie) = &ws.sticky[0] else { panic!("{:?}", ws.sticky) };
+    assert_eq!(
+        (cookie.name.as_str(), cookie.indirect, cookie.nocache, cookie.preserve),
+        ("SERVERID", true, true, false)
+    );
+    assert_eq!(cookie.path, "/");
+    let rule = |action| {
+        Sticky::Table(TableRule { action, key: KeyExpr::Header("x-session-id".into()), table: "sessions".into() })
+    };
+    assert_eq!(ws.sticky[1..], [rule(StickAction::Match), rule(StickAction::StoreResponse)]);
+    let check = ws.check.as_ref().expect("check");
+    assert_eq!((check.interval, check.fall, check.rise), (Duration::from_secs(5), 3, 2));
+    assert!(matches!(&check.probe, Probe::Http { method, path, expect, .. }
+        if method == "GET" && path == "/health" && *expect == [(200, 200)]));
+    assert_eq!(ws.servers[1].weight, 2);
+    assert_eq!(ws.servers[1].cookie, "node2");
+}
+
+#[test]
+fn the_smallest_file_gets_every_default() {
+    let config = valid(SMALL);
+    assert_eq!(
+        config.instance,
+        Instance { name: "host1".into(), workers: None, drain: Duration::from_secs(30), maxconn: 100_000 }
+    );
+    assert_eq!(config.admin.listen, Some("127.0.0.1:8404".parse().unwrap()));
+    assert_eq!((config.admin.socket, config.admin.token, config.peers), (None, None, None));
+    assert_eq!(config.log, Log { level: "info".into(), format: LogFormat::Auto, access: AccessLog::Off });
+    let frontend = &config.frontends[0];
+    assert_eq!(frontend.timeout, Timeouts::default());
+    assert_eq!((frontend.maxconn, frontend.max_head, frontend.max_headers), (100_000, 16384, 100));
+    assert!(frontend.forwarded && frontend.trusted_proxies.is_empty() && frontend.routes.is_empty());
+    let backend = &config.backends[0];
+    assert_eq!((&backend.balance, &backend.check, backend.retries), (&Balance::RoundRobin, &None, 3));
+    assert_eq!((backend.on_down, backend.drain), (OnDown::Redispatch, DrainMode::Stay));
+    let server = &backend.servers[0];
+    assert_eq!((server.weight, server.maxconn, server.cookie.as_str(), server.state), (1, 0, "a", AdminState::Ready));
+}
+
+#[test]
+fn a_timeout_comes_from_the_nearest_place_and_the_queue_follows_connect() {
+    let config = valid(
+        r#"
+[defaults]
+retries = 7
+timeout = { connect = "1s", server = "9s" }
+[frontend.web]
+listen = "127.0.0.1:8080"
+backend = "app"
+timeout.client = "3s"
+[backend.app]
+timeout = { server = "8s" }
+server = [{ name = "a", addr = "127.0.0.1:9001" }]
+[backend.other]
+retries = 0
+timeout = { connect = "2s" }
+server = [{ name = "a", addr = "127.0.0.1:9001" }]
+"#,
+    );
+    let s = Duration::from_secs;
+    assert_eq!((config.frontends[0].timeout.client, config.frontends[0].timeout.server), (s(3), s(9)));
+    let (app, other) = (&config.backends[0], &config.backends[1]);
+    assert_eq!((app.timeout.connect, app.timeout.server, app.timeout.queue, app.retries), (s(1), s(8), s(1), 7));
+    assert_eq!(
+        (other.timeout.connect, other.timeout.server, other.timeout.queue, other.retries),
+        (s(2), s(9), s(2), 0)
+    );
+}
+
+#[test]
+fn sections_keep_the_order_of_the_file() {
+    let text = format!(
+        "{SMALL}[backend.zebra]\nserver = [{{ name = \"z\", addr = \"127.0.0.1:1\" }}]\n[backend.ant]\nserver = [{{ name = \"z\", addr = \"127.0.0.1:1\" }}]\n[table.z]\ntype = \"ip\"\n[table.a]\ntype = \"ip\"\n"
+    );
+    let config = valid(&text);
+    assert_eq!(config.backends.iter().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["app", "zebra", "ant"]);
+    assert_eq!(config.tables.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["z", "a"]);
+}
+
+#[test]
+fn the_environment_fills_texts_and_numbers() {
+    let config = valid(
+        r#"
+[instance]
+name = "${LB_NAME:-lb7}"
+workers = "${LB_WORKERS}"
+[frontend.web]
+listen = "127.0.0.1:${LB_PORT}"
+backend = "app"
+forwarded = "${LB_FORWARDED:-false}"
+[backend.app]
+server = [{ name = "a", addr = "127.0.0.1:9001", weight = "${W:-5}" }]
+"#,
+    );
+    assert_eq!((config.instance.name.as_str(), config.instance.workers), ("lb7", Some(3)));
+    assert_eq!(config.frontends[0].listen[0].addr.port(), 8080);
+    assert!(!config.frontends[0].forwarded);
+    assert_eq!(config.backends[0].servers[0].weight, 5);
+}
+
+#[test]
+fn the_name_comes_from_the_command_line_then_the_file_then_the_host() {
+    let named = format!("[instance]\nname = \"file\"\n{SMALL}");
+    let name = |text, over| load(text, "host1", over, &env).expect("valid").instance.name;
+    assert_eq!(name(&named, Some("line")), "line");
+    assert_eq!(name(&named, None), "file");
+    assert_eq!(name(SMALL, None), "host1");
+}
+
+#[test]
+fn values_may_be_written_short_or_long() {
+    let config = valid(
+        r#"
+[admin]
+socket = "/tmp/lb.sock"
+[log]
+access = "access.log"
+level = "lb_peers=debug,warn"
+[frontend.web]
+listen = ["127.0.0.1:1", { addr = "127.0.0.1:2" }]
+maxconn = "10k"
+max_head = "32KiB"
+trusted_proxies = "10.1.2.3"
+routes = [
+  { host = "*.Example.com", header = "X-Any", backend = "app" },
+  { header = { X-B = "2", X-A = "1" }, backend = "app" },
+]
+[backend.app]
+balance = "query(room)"
+check = { http = "HEAD /up?x=1", expect = [204, "300-302"], headers = { Host = "h" } }
+server = [{ name = "a", addr = "[::1]:9001", state = "drain", cookie = "c" }]
+[backend.other]
+balance = "hash"
+check = { tcp = true }
+server = [{ name = "a", addr = "127.0.0.1:9001" }]
+"#,
+    );
+    assert_eq!(config.admin.listen, None);
+    assert_eq!(config.log.access, AccessLog::File("access.log".into()));
+    let web = &config.frontends[0];
+    assert_eq!(
+        (web.maxconn, web.max_head, web.trusted_proxies[0].to_string().as_str()),
+        (10_000, 32768, "10.1.2.3/32")
+    );
+    assert_eq!(web.routes[0].host, ["*.example.com"]);
+    assert_eq!(web.routes[0].header, [("x-any".to_owned(), None)]);
+    let order: Vec<_> = web.routes[1].header.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(order, ["x-b", "x-a"]);
+    let app = &config.backends[0];
+    assert_eq!(app.balance, Balance::Hash(KeyExpr::Query("room".into())));
+    assert!(matches!(&app.check.as_ref().unwrap().probe, Probe::Http { method, path, expect, headers, .. }
+        if method == "HEAD" && path == "/up?x=1" && *expect == [(204, 204), (300, 302)] && headers.len() == 1));
+    assert_eq!((app.servers[0].state, app.servers[0].cookie.as_str()), (AdminState::Drain, "c"));
+    assert_eq!(config.backends[1].balance, Balance::Hash(KeyExpr::Src));
+    assert_eq!(config.backends[1].check.as_ref().unwrap().probe, Probe::Tcp);
+}
+
+#[test]
+fn off_loopback_peers_may_be_insecure_only_if_the_file_says_so() {
+    let peers = "[peers]\ncluster = \"c\"\nlisten = \"10.0.0.1:8405\"\ninsecure = true\n";
+    assert_eq!(valid(&format!("{SMALL}{peers}")).peers.unwrap().tls, None);
+    let local = "[peers]\ncluster = \"c\"\nlisten = \"127.0.0.1:0\"\njoin = [\"localhost:1\", \"[::1]:2\"]\n";
+    assert_eq!(valid(&format!("{SMALL}{local}")).peers.unwrap().join.len(), 2);
+}

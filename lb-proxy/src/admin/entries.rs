@@ -1,0 +1,146 @@
+//! Entries of a table: one by its key, or all, as a stream. A table may hold millions; the stream looks at a few
+//! hundred slots at a time and lets other control work go on in between.
+use super::problem::{Failure, Path, Query};
+use crate::instance::Control;
+use crate::instance::view::{Nodes, entry};
+use crate::shared::now;
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use lb_core::id::NameId;
+use lb_core::snapshot::Snapshot;
+use lb_core::status::EntryStatus;
+use lb_core::table::{StickKey, StickTable, Update};
+use std::convert::Infallible;
+use std::sync::Arc;
+
+/// Entries given when no limit is.
+const LIMIT: usize = 100;
+/// Slots looked at in one go.
+const STEP: usize = 512;
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filter {
+    key: Option<String>,
+    server: Option<String>,
+    /// 0: all.
+    limit: Option<usize>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ByKey {
+    key: String,
+}
+
+/// The table of that name.
+pub(super) fn table(snapshot: &Snapshot, name: &str) -> Result<Arc<StickTable>, Failure> {
+    let names = || snapshot.config.tables.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", ");
+    let absent = || match names() {
+        names if names.is_empty() => Failure::absent("this instance has no tables: its configuration names none"),
+        names => Failure::absent(format!("there is no table \"{name}\"; tables: {names}")),
+    };
+    snapshot.tables.get(name).cloned().ok_or_else(absent)
+}
+
+/// The key an operator typed, for this table.
+pub(super) fn key(table: &StickTable, text: &str) -> Result<StickKey, Failure> {
+    let spec = table.spec();
+    StickKey::parse(spec.kind, spec.len, text).map_err(|e| Failure::bad(format!("key {text:?}: {e}")))
+}
+
+/// `GET /api/tables/{table}/entry?key=`
+pub(super) async fn one(
+    State(control): State<Arc<Control>>,
+    Path(name): Path<String>,
+    Query(ByKey { key: text }): Query<ByKey>,
+) -> Result<Json<EntryStatus>, Failure> {
+    let found = find(&control, &name, &text)?;
+    found.map(Json).ok_or_else(|| Failure::absent(format!("table \"{name}\" has no entry for key {text:?}")))
+}
+
+fn find(control: &Control, name: &str, text: &str) -> Result<Option<EntryStatus>, Failure> {
+    let snapshot = control.snapshot();
+    let table = table(&snapshot, name)?;
+    let key = key(&table, text)?;
+    let Some(pin) = table.peek(&key, now()) else { return Ok(None) };
+    let update = Update { key: key.bytes().into(), server: pin.server, stamp: pin.stamp, left: pin.left };
+    Ok(entry(&table.spec(), &update, &snapshot, &Nodes::of(control)))
+}
+
+/// `GET /api/tables/{table}/entries?key=&server=&limit=`
+pub(super) async fn list(
+    State(control): State<Arc<Control>>,
+    Path(name): Path<String>,
+    Query(filter): Query<Filter>,
+) -> Result<Response, Failure> {
+    if let Some(text) = &filter.key {
+        let wanted = |e: &EntryStatus| filter.server.as_ref().is_none_or(|s| *s == e.server);
+        let found: Vec<_> = find(&control, &name, text)?.into_iter().filter(wanted).collect();
+        return Ok(Json(found).into_response());
+    }
+    let snapshot = control.snapshot();
+    let table = table(&snapshot, &name)?;
+    let server = match &filter.server {
+        None => None,
+        Some(server) => match snapshot.names.find(server) {
+            // A name that nobody ever spoke of is in no entry.
+            None => return Ok(Json(Vec::<EntryStatus>::new()).into_response()),
+            some => some,
+        },
+    };
+    let left = match filter.limit.unwrap_or(LIMIT) {
+        0 => usize::MAX,
+        limit => limit,
+    };
+    let scan = Scan { nodes: Nodes::of(&control), table, snapshot, server, left, at: Some((0, 0)), separator: b'[' };
+    let body = stream::unfold(scan, |mut scan| async move {
+        tokio::task::yield_now().await;
+        scan.next().map(|chunk| (Ok::<_, Infallible>(chunk), scan))
+    });
+    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(body)).into_response())
+}
+
+/// A walk over a table.
+struct Scan {
+    table: Arc<StickTable>,
+    snapshot: Arc<Snapshot>,
+    nodes: Nodes,
+    server: Option<NameId>,
+    /// Entries still to give.
+    left: usize,
+    /// Shard and slot to go on from; `None`: the closing bracket is written.
+    at: Option<(usize, u32)>,
+    /// What comes before the next entry.
+    separator: u8,
+}
+
+impl Scan {
+    /// The next piece of the JSON array; empty pieces are skipped by the body.
+    fn next(&mut self) -> Option<Bytes> {
+        let (shard, slot) = self.at?;
+        let mut out = Vec::new();
+        if shard >= self.table.shards() || self.left == 0 {
+            self.at = None;
+            out.extend_from_slice(if self.separator == b'[' { b"[]" } else { b"]" });
+            return Some(out.into());
+        }
+        let mut updates = Vec::new();
+        let next = self.table.scan(shard, slot, STEP, now(), &mut updates);
+        self.at = Some(next.map_or((shard + 1, 0), |slot| (shard, slot)));
+        let spec = self.table.spec();
+        let wanted = |u: &&Update| self.server.is_none_or(|server| u.server == server);
+        let entries = updates.iter().filter(wanted).filter_map(|u| entry(&spec, u, &self.snapshot, &self.nodes));
+        for entry in entries.take(self.left) {
+            out.push(std::mem::replace(&mut self.separator, b','));
+            self.left -= 1;
+            // Writing numbers and strings to a Vec cannot fail.
+            serde_json::to_writer(&mut out, &entry).ok();
+        }
+        Some(out.into())
+    }
+}

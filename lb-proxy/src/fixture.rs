@@ -1,0 +1,83 @@
+//! Small valid configurations for unit tests.
+use lb_core::config::{
+    AccessLog, Admin, Backend, Balance, Config, DrainMode, Frontend, Instance, KeyKind, Listen, Log, LogFormat, OnDown,
+    Server, Table, Timeouts, WhenFull,
+};
+use lb_core::hlc::Clock;
+use lb_core::id::{Names, NodeId};
+use lb_core::server::AdminState;
+use lb_core::snapshot::{Base, Snapshot};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An instance with nothing in it.
+pub(crate) fn config() -> Config {
+    Config {
+        instance: Instance { name: "lb1".into(), workers: Some(2), drain: Duration::from_secs(1), maxconn: 1000 },
+        admin: Admin { listen: None, socket: None, token: None },
+        peers: None,
+        log: Log { level: "info".into(), format: LogFormat::Text, access: AccessLog::Off },
+        tables: Vec::new(),
+        frontends: Vec::new(),
+        backends: Vec::new(),
+    }
+}
+
+pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
+    Server { name: name.into(), addr, weight: 1, maxconn: 0, cookie: name.into(), state: AdminState::Ready }
+}
+
+pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
+    Backend {
+        name: name.into(),
+        balance: Balance::RoundRobin,
+        sticky: Vec::new(),
+        on_down: OnDown::Redispatch,
+        drain: DrainMode::Stay,
+        check: None,
+        retries: 3,
+        retry_after: Duration::from_secs(5),
+        max_queue: 1000,
+        real_ip: false,
+        max_idle: 64,
+        timeout: Timeouts::default(),
+        servers: servers.iter().map(|(name, addr)| Arc::new(server(name, *addr))).collect(),
+    }
+}
+
+pub(crate) fn base() -> Base {
+    let clock = Clock::new(NodeId::new("lb1", 1), Duration::from_secs(86_400));
+    Base::new(Arc::new(Names::default()), Arc::new(clock), 1, 2)
+}
+
+pub(crate) fn snapshot(config: Config) -> Snapshot {
+    Snapshot::build(Arc::new(config), &base(), None)
+}
+
+pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
+    Frontend {
+        name: name.into(),
+        listen: listen.iter().map(|addr| Listen { addr: *addr }).collect(),
+        routes: Vec::new(),
+        backend: None,
+        timeout: Timeouts::default(),
+        maxconn: 1000,
+        forwarded: true,
+        trusted_proxies: Vec::new(),
+        max_head: 16 * 1024,
+        max_headers: 100,
+    }
+}
+
+pub(crate) fn table(name: &str) -> Table {
+    Table {
+        name: name.into(),
+        kind: KeyKind::String,
+        len: 64,
+        size: 100_000,
+        expire: Duration::from_secs(1800),
+        when_full: WhenFull::Evict,
+        replicate: true,
+    }
+}

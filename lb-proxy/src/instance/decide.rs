@@ -1,0 +1,146 @@
+//! Operators' decisions: making them, and making servers follow them.
+//!
+//! A decision for all instances and one for this instance only may both be there; the later one holds, as everywhere.
+use super::Control;
+use crate::shared::now;
+use lb_core::decisions::Decision;
+use lb_core::server::AdminState;
+use lb_core::snapshot::{Server, Snapshot};
+
+/// The greatest weight.
+const MAX_WEIGHT: u32 = 256;
+/// The longest author or reason, in bytes: they travel to every peer and into every log.
+const MAX_TEXT: usize = 256;
+
+/// What an operator wants of a server. What is not named stays as decided before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// `Some(None)`: as configured.
+    pub state: Option<Option<AdminState>>,
+    /// `Some(None)`: as configured.
+    pub weight: Option<Option<u32>>,
+    /// For this instance only.
+    pub local: bool,
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Why a decision was not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecideError {
+    /// No such server here.
+    #[error("{0}")]
+    Unknown(String),
+    /// Nothing, or nonsense, was asked for.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl Control {
+    /// Makes a decision on a server: it holds here at once, and on the peers as soon as they hear of it.
+    ///
+    /// # Errors
+    /// [`DecideError`]; nothing has changed then.
+    pub fn decide(&self, backend: &str, server: &str, change: Change) -> Result<Decision, DecideError> {
+        let snapshot = self.snapshot();
+        if snapshot.server(backend, server).is_none() {
+            return Err(DecideError::Unknown(unknown(&snapshot, backend, server)));
+        }
+        validate(&change)?;
+        let before = self.decision(backend, server).map(|(d, _)| d);
+        let now = now();
+        let decision = Decision {
+            server: (backend.into(), server.into()),
+            state: change.state.unwrap_or_else(|| before.as_ref().and_then(|d| d.state)),
+            weight: change.weight.unwrap_or_else(|| before.as_ref().and_then(|d| d.weight)),
+            stamp: self.shared.base.clock.stamp(now),
+            node: snapshot.config.instance.name.clone(),
+            author: change.author,
+            reason: change.reason,
+            at: now.0,
+        };
+        if change.local {
+            self.local.lock().insert(decision.server.clone(), decision.clone());
+        } else if !self.decisions.merge(decision.clone()) {
+            return Err(DecideError::Invalid("too many servers have decisions already".into()));
+        } else if let Some(peers) = self.peers.read().as_ref() {
+            peers.decide(decision.clone());
+        }
+        self.apply_decisions();
+        Ok(decision)
+    }
+
+    /// The decision that holds on a server, and whether it is for this instance only.
+    pub fn decision(&self, backend: &str, server: &str) -> Option<(Decision, bool)> {
+        let everywhere = self.decisions.get(backend, server);
+        let here = self.local.lock().get(&(backend.to_owned(), server.to_owned())).cloned();
+        match (everywhere, here) {
+            (Some(all), Some(here)) if here.stamp > all.stamp => Some((here, true)),
+            (Some(all), _) => Some((all, false)),
+            (None, here) => here.map(|d| (d, true)),
+        }
+    }
+
+    /// Makes every server follow what was decided about it, or else the configuration.
+    pub(crate) fn apply_decisions(&self) {
+        let snapshot = self.shared.snapshot.load();
+        for backend in &snapshot.backends {
+            for server in &backend.servers {
+                self.follow(server);
+            }
+        }
+    }
+
+    fn follow(&self, server: &Server) {
+        let state = &server.state;
+        let decision = self.decision(&state.backend, &state.name).map(|(d, _)| d);
+        let wanted = decision.as_ref().and_then(|d| d.state).unwrap_or(server.config.state);
+        let weight = decision.as_ref().and_then(|d| d.weight);
+        let (before, weight_before) = (state.admin(), state.weight());
+        if (before, weight_before) == (wanted, weight) {
+            return;
+        }
+        state.set_admin(wanted);
+        state.set_weight(weight);
+        let (author, reason, node) =
+            decision.as_ref().map_or(("", "", ""), |d| (d.author.as_str(), d.reason.as_str(), d.node.as_str()));
+        let name = format!("{}/{}", state.backend, state.name);
+        tracing::info!(server = %name, state = ?wanted, weight = server.weight(), node, author, reason, "server decided");
+        if before == AdminState::Maint {
+            // It was not checked meanwhile.
+            self.checks.nudge(state.uid);
+        }
+    }
+}
+
+fn validate(change: &Change) -> Result<(), DecideError> {
+    let invalid = |why: String| Err(DecideError::Invalid(why));
+    if change.state.is_none() && change.weight.is_none() {
+        return invalid("nothing to change: give \"state\" (\"ready\", \"drain\", \"maint\") or \"weight\"".into());
+    }
+    if let Some(Some(weight)) = change.weight.filter(|w| w.is_some_and(|w| w > MAX_WEIGHT)) {
+        return invalid(format!("weight {weight} is too great: write 0 to {MAX_WEIGHT}"));
+    }
+    for (name, text) in [("author", &change.author), ("reason", &change.reason)] {
+        if text.len() > MAX_TEXT {
+            return invalid(format!("\"{name}\" is longer than {MAX_TEXT} bytes: shorten it"));
+        }
+    }
+    Ok(())
+}
+
+fn unknown(snapshot: &Snapshot, backend: &str, server: &str) -> String {
+    let list = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    match snapshot.backends.iter().find(|b| b.config.name == backend) {
+        None => {
+            let names = snapshot.backends.iter().map(|b| b.config.name.as_str()).collect();
+            format!("there is no backend \"{backend}\" here; backends: {}", list(names))
+        }
+        Some(b) => {
+            let names = b.servers.iter().map(|s| s.config.name.as_str()).collect();
+            format!("backend \"{backend}\" has no server \"{server}\"; its servers: {}", list(names))
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What happens by itself while an instance runs: entries expire, failed connects are judged, peers are heard.
+use super::{Control, Phase};
+use crate::health::passive::{POLL, Passive};
+use crate::shared::now;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often entries past their deadline are dropped. Readers skip them anyway.
+const EXPIRE: Duration = Duration::from_secs(1);
+/// Entries looked at before other control work gets a turn.
+const EXPIRE_BUDGET: usize = 10_000;
+/// How often the metrics recorder tidies up; without it samples pile up until somebody scrapes.
+const RECORDER: Duration = Duration::from_secs(5);
+
+/// Starts all of it.
+pub(super) fn spawn(control: &Arc<Control>, tasks: &mut JoinSet<()>) {
+    tasks.spawn(expire(control.clone()));
+    tasks.spawn(judge(control.clone()));
+    tasks.spawn(recorder(control.clone()));
+    let peers = control.peers.read();
+    if let Some(peers) = peers.as_ref() {
+        tasks.spawn(pulled(control.clone(), peers.pulled()));
+        tasks.spawn(decided(control.clone(), peers.decided()));
+    }
+}
+
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn expire(control: Arc<Control>) {
+    let mut ticks = every(EXPIRE);
+    loop {
+        ticks.tick().await;
+        let tables: Vec<_> = control.shared.snapshot.load().tables.values().cloned().collect();
+        for table in tables {
+            // Much went: there may be more.
+            while table.expire(now(), EXPIRE_BUDGET) >= EXPIRE_BUDGET / 2 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+async fn judge(control: Arc<Control>) {
+    let mut ticks = every(POLL);
+    let mut passive = Passive::default();
+    loop {
+        ticks.tick().await;
+        passive.poll(&control.shared.snapshot.load(), &control.checks, Instant::now());
+    }
+}
+
+async fn recorder(control: Arc<Control>) {
+    let mut ticks = every(RECORDER);
+    loop {
+        ticks.tick().await;
+        control.recorder_upkeep();
+    }
+}
+
+async fn pulled(control: Arc<Control>, mut pulled: tokio::sync::watch::Receiver<bool>) {
+    // An error means that replication has ended; the instance then serves alone rather than never.
+    pulled.wait_for(|pulled| *pulled).await.ok();
+    control.shared.ask.store(None);
+    // They came with the tables: who is told "ready" must not send clients to a server in maintenance.
+    control.apply_decisions();
+    control.set_phase(Phase::Ready);
+    let how = control.peers_status().map_or(String::new(), |p| p.pull);
+    tracing::info!(tables = how, "ready");
+}
+
+async fn decided(control: Arc<Control>, mut decided: tokio::sync::watch::Receiver<u64>) {
+    control.apply_decisions();
+    while decided.changed().await.is_ok() {
+        control.apply_decisions();
+    }
+}

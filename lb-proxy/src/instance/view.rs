@@ -1,0 +1,198 @@
+//! The status views, made from the running state.
+use super::Control;
+use lb_core::config::{self, Balance, StickAction, Sticky};
+use lb_core::id::NodeId;
+use lb_core::snapshot::{Backend, Frontend, Server, Snapshot};
+use lb_core::status::{
+    BackendStatus, DecisionStatus, EntryStatus, FrontendStatus, PeersStatus, ServerStatus, Status, TableStatus,
+};
+use lb_core::table::{StickKey, StickTable, Update};
+
+impl Control {
+    /// The whole instance.
+    pub fn status(&self) -> Status {
+        let snapshot = self.snapshot();
+        Status {
+            name: snapshot.config.instance.name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            phase: self.phase().as_str().into(),
+            uptime: self.started.instant.elapsed().as_secs(),
+            generation: snapshot.generation,
+            workers: self.shared.base.workers,
+            admin: self.admin_addr().map(|a| a.to_string()),
+            frontends: snapshot.frontends.iter().map(|f| self.frontend(f)).collect(),
+            backends: snapshot.backends.iter().map(|b| self.backend(b)).collect(),
+            tables: tables(&snapshot),
+            peers: self.peers_status(),
+        }
+    }
+
+    /// Replication.
+    pub fn peers_status(&self) -> Option<PeersStatus> {
+        self.peers.read().as_ref().map(lb_peers::Peers::status)
+    }
+
+    /// All servers.
+    pub fn servers(&self) -> Vec<ServerStatus> {
+        self.snapshot()
+            .backends
+            .iter()
+            .flat_map(|b| b.servers.iter().map(|s| self.server(s)).collect::<Vec<_>>())
+            .collect()
+    }
+
+    fn frontend(&self, frontend: &Frontend) -> FrontendStatus {
+        let name = &frontend.config.name;
+        let ours = self.listening().into_iter().filter(|l| l.wanted.frontend == *name);
+        let mut routes: Vec<_> = frontend.config.routes.iter().map(route).collect();
+        routes.extend(frontend.config.backend.as_ref().map(|b| format!("any → {b}")));
+        FrontendStatus {
+            name: name.clone(),
+            listen: ours.map(|l| l.real.to_string()).collect(),
+            routes,
+            open: frontend.state.sum(|c| &c.open),
+            accepted: frontend.state.sum(|c| &c.accepted),
+            requests: (0..5).map(|i| frontend.state.sum(|c| &c.responses[i])).sum(),
+        }
+    }
+
+    fn backend(&self, backend: &Backend) -> BackendStatus {
+        BackendStatus {
+            name: backend.config.name.clone(),
+            balance: balance(&backend.config.balance),
+            sticky: backend.config.sticky.iter().map(sticky).collect(),
+            servers: backend.servers.iter().map(|s| self.server(s)).collect(),
+        }
+    }
+
+    fn server(&self, server: &Server) -> ServerStatus {
+        let state = &server.state;
+        ServerStatus {
+            backend: state.backend.clone(),
+            name: server.config.name.clone(),
+            addr: server.config.addr.to_string(),
+            state: state.admin(),
+            health: state.health(),
+            reason: self.checks.reason(state),
+            weight: server.weight(),
+            active: state.in_flight(),
+            tunnels: state.sum(|c| &c.tunnels),
+            requests: state.sum(|c| &c.requests),
+            errors: state.sum(|c| &c.connect_errors) + state.sum(|c| &c.response_errors),
+            decision: self.decision(&state.backend, &state.name).map(|(d, local)| DecisionStatus {
+                node: d.node,
+                author: d.author,
+                reason: d.reason,
+                at: d.at,
+                local,
+            }),
+        }
+    }
+}
+
+/// All tables.
+pub(crate) fn tables(snapshot: &Snapshot) -> Vec<TableStatus> {
+    let of_config = snapshot.config.tables.iter();
+    of_config.filter_map(|spec| Some(table(spec, snapshot.tables.get(&spec.name)?))).collect()
+}
+
+fn table(spec: &config::Table, table: &StickTable) -> TableStatus {
+    let stats = table.stats();
+    TableStatus {
+        name: spec.name.clone(),
+        kind: spec.kind,
+        entries: stats.entries,
+        size: spec.size as u64,
+        expire: spec.expire.as_secs_f64(),
+        when_full: spec.when_full,
+        replicate: spec.replicate,
+        stores: stats.stores,
+        hits: stats.hits,
+        misses: stats.misses,
+        evictions: stats.evictions,
+        memory: stats.memory,
+    }
+}
+
+/// Names of the nodes that may have written a pin.
+#[derive(Clone, Debug)]
+pub(crate) struct Nodes(Vec<(NodeId, String)>);
+
+impl Nodes {
+    /// This node and the peers known now.
+    pub(crate) fn of(control: &Control) -> Self {
+        let mut names = vec![control.snapshot().config.instance.name.clone()];
+        names.extend(control.peers_status().into_iter().flat_map(|p| p.peers).map(|p| p.name));
+        Self(names.into_iter().map(|name| (NodeId::new(&name, 0), name)).collect())
+    }
+
+    fn name(&self, id: NodeId) -> String {
+        let known = self.0.iter().find(|(node, _)| node.same_name(id));
+        known.map_or_else(|| format!("{:08x}", id.0), |(_, name)| name.clone())
+    }
+}
+
+/// One entry; `None` for a tombstone.
+pub(crate) fn entry(spec: &config::Table, update: &Update, snapshot: &Snapshot, nodes: &Nodes) -> Option<EntryStatus> {
+    (!update.server.is_none()).then(|| EntryStatus {
+        key: StickKey::show(spec.kind, &update.key),
+        server: snapshot.names.name(update.server).to_string(),
+        expires: update.left.as_secs_f64(),
+        node: nodes.name(update.stamp.node),
+        written: update.stamp.time().0,
+    })
+}
+
+fn route(route: &config::Route) -> String {
+    let mut conditions = Vec::new();
+    if !route.host.is_empty() {
+        conditions.push(format!("host {}", route.host.join(" or ")));
+    }
+    if !route.path_prefix.is_empty() {
+        conditions.push(format!("path {}", route.path_prefix.join(" or ")));
+    }
+    for (name, value) in &route.header {
+        conditions.push(value.as_ref().map_or_else(|| format!("header {name}"), |v| format!("header {name}: {v}")));
+    }
+    match route.websocket {
+        Some(true) => conditions.push("websocket".into()),
+        Some(false) => conditions.push("no websocket".into()),
+        None => {}
+    }
+    let conditions = if conditions.is_empty() { "any".into() } else { conditions.join(", ") };
+    format!("{conditions} → {}", route.backend)
+}
+
+fn balance(balance: &Balance) -> String {
+    match balance {
+        Balance::RoundRobin => "roundrobin".into(),
+        Balance::LeastConn => "leastconn".into(),
+        Balance::Hash(key) => format!("hash {key}"),
+    }
+}
+
+fn sticky(rule: &Sticky) -> String {
+    match rule {
+        Sticky::Cookie(cookie) => {
+            let flags = [
+                ("indirect", cookie.indirect),
+                ("nocache", cookie.nocache),
+                ("httponly", cookie.httponly),
+                ("secure", cookie.secure),
+                ("preserve", cookie.preserve),
+            ];
+            let flags: String = flags.iter().filter(|(_, on)| *on).map(|(flag, _)| format!(" {flag}")).collect();
+            format!("cookie {} insert{flags}", cookie.name)
+        }
+        Sticky::Table(rule) => {
+            let action = match rule.action {
+                StickAction::On => "on",
+                StickAction::Match => "match",
+                StickAction::StoreRequest => "store_request",
+                StickAction::StoreResponse => "store_response",
+            };
+            format!("{action} {} in {}", rule.key, rule.table)
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Every metric of the proxy: name, kind, labels and help in one table, and how a scrape is answered.
+//!
+//! The data plane counts in slots of its own ([`lb_core::server::Count`]); a scrape sums them. They are written out
+//! here, family by family, rather than mirrored into the process's recorder: what the configuration no longer has is
+//! then gone from the next scrape, and two instances in one process (tests) do not mix. The recorder holds what other
+//! crates record through the `metrics` facade (`lb_peer_…`).
+use lb_core::server::{AdminState, Health};
+use lb_core::snapshot::{Backend, DURATION_BUCKETS, Server, Snapshot};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use std::sync::OnceLock;
+use text::Text;
+
+mod text;
+
+/// How a value behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by upper bound.
+    Histogram,
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Name.
+    pub name: &'static str,
+    /// Kind.
+    pub kind: Kind,
+    /// Labels, in order.
+    pub labels: &'static [&'static str],
+    /// What it is.
+    pub help: &'static str,
+}
+
+macro_rules! families {
+    ($($id:ident $kind:ident $name:literal [$($label:literal)*] $help:literal;)*) => {
+        $(const $id: Family = Family { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+        /// All of them, for guards and docs.
+        pub const FAMILIES: &[Family] = &[$($id),*];
+    };
+}
+
+families! {
+    BUILD_INFO Gauge "lb_build_info" ["version"] "1; the release is in the label.";
+    START_TIME Gauge "process_start_time_seconds" [] "Start of this instance, Unix seconds.";
+    READY Gauge "lb_ready" [] "1 when /readyz says so: tables pulled, not draining.";
+    GENERATION Gauge "lb_config_generation" [] "Generation of the running configuration; one more for each reload.";
+    RELOADS Counter "lb_reloads_total" ["result"] "Reloads asked for, by result (ok, refused).";
+    ACCESS_DROPPED Counter "lb_access_log_dropped_total" [] "Access log lines dropped because the writer could not keep up, or could not write.";
+    FRONTEND_ACTIVE Gauge "lb_frontend_connections_active" ["frontend"] "Client connections open now.";
+    FRONTEND_TOTAL Counter "lb_frontend_connections_total" ["frontend"] "Client connections accepted.";
+    FRONTEND_REFUSED Counter "lb_frontend_connections_refused_total" ["frontend"] "Client connections refused by maxconn.";
+    REQUESTS Counter "lb_http_requests_total" ["frontend" "code"] "Requests finished, by class of their answer.";
+    OWN_ANSWERS Counter "lb_http_own_answers_total" ["frontend"] "Requests answered by lb itself (errors), not by a server.";
+    DURATION Histogram "lb_http_request_duration_seconds" ["frontend"] "From a request's first byte to the end of its answer.";
+    SERVER_UP Gauge "lb_server_up" ["backend" "server"] "1 when checks and connects find the server up.";
+    SERVER_STATE Gauge "lb_server_state" ["backend" "server" "state"] "1 for the state that the operator wants (ready, drain, maint).";
+    SERVER_WEIGHT Gauge "lb_server_weight" ["backend" "server"] "Weight that holds now.";
+    SERVER_ACTIVE Gauge "lb_server_connections_active" ["backend" "server"] "Requests and tunnels on the server now.";
+    WEBSOCKETS Gauge "lb_websocket_connections_active" ["backend" "server"] "Open WebSockets and other upgraded tunnels.";
+    SERVER_REQUESTS Counter "lb_server_requests_total" ["backend" "server"] "Requests sent to the server.";
+    SERVER_CONNECTS Counter "lb_server_connects_total" ["backend" "server"] "Connections opened to the server.";
+    SERVER_ERRORS Counter "lb_server_errors_total" ["backend" "server" "kind"] "Failed connects (connect), and answers that never came or came broken (response).";
+    SERVER_BYTES Counter "lb_server_bytes_total" ["backend" "server" "direction"] "Body and tunnel bytes from clients (in) and to clients (out).";
+    SERVER_RESPONSES Counter "lb_server_responses_total" ["backend" "server" "code"] "Answers of the server, by class.";
+    AFFINITY Counter "lb_affinity_total" ["backend" "result"] "Why requests went to their server: cookie, table, new, redispatched.";
+    RETRIES Counter "lb_backend_retries_total" ["backend"] "Connection attempts after the first.";
+    NO_SERVER Counter "lb_backend_no_server_total" ["backend"] "Requests that no server could take.";
+    QUEUED Counter "lb_backend_queued_total" ["backend"] "Requests that waited for a server with maxconn.";
+    QUEUE_DROPPED Counter "lb_backend_queue_dropped_total" ["backend"] "Requests that waited too long or found the queue full.";
+    TABLE_ENTRIES Gauge "lb_table_entries" ["table"] "Live entries.";
+    TABLE_SIZE Gauge "lb_table_size" ["table"] "Greatest number of entries.";
+    TABLE_TOMBSTONES Gauge "lb_table_tombstones" ["table"] "Cleared entries, kept until every peer must have heard.";
+    TABLE_MEMORY Gauge "lb_table_memory_bytes" ["table"] "Memory of the table.";
+    TABLE_STORES Counter "lb_table_stores_total" ["table"] "Pins written on this instance.";
+    TABLE_HITS Counter "lb_table_hits_total" ["table"] "Look-ups that found a pin.";
+    TABLE_MISSES Counter "lb_table_misses_total" ["table"] "Look-ups that found none.";
+    TABLE_EVICTIONS Counter "lb_table_evictions_total" ["table"] "Entries that went because the table was full.";
+    TABLE_REFUSED Counter "lb_table_refused_total" ["table"] "New keys refused because the table was full.";
+    TABLE_EXPIRED Counter "lb_table_expired_total" ["table"] "Entries that reached their deadline.";
+    TABLE_MERGED Counter "lb_table_merged_total" ["table"] "Updates from peers that changed something.";
+    TABLE_MERGE_REFUSED Counter "lb_table_merge_refused_total" ["table"] "Updates from peers refused: absurd stamp, wrong key, no room.";
+    TABLE_CONFLICTS Counter "lb_table_conflicts_total" ["table"] "Updates whose stamp is known here with another value: a node reuses stamps.";
+}
+
+/// What a scrape tells of the instance itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    /// Unix seconds of the start.
+    pub started: f64,
+    /// Whether `/readyz` says so.
+    pub ready: bool,
+    /// Reloads that took effect.
+    pub reloads_ok: u64,
+    /// Reloads that changed nothing.
+    pub reloads_refused: u64,
+    /// Access log lines dropped.
+    pub access_dropped: u64,
+}
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The process's recorder, installed by the first call. Where somebody else installed one, what crates record goes
+/// there, and this one stays empty.
+pub fn recorder() -> PrometheusHandle {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    RECORDER
+        .get_or_init(|| {
+            let recorder = PrometheusBuilder::new().build_recorder();
+            let handle = recorder.handle();
+            if metrics::set_global_recorder(recorder).is_err() {
+                tracing::debug!("a metrics recorder is installed already");
+            }
+            handle
+        })
+        .clone()
+}
+
+/// The answer to a scrape, in Prometheus' text format 0.0.4.
+pub fn render(snapshot: &Snapshot, process: Process, recorder: &PrometheusHandle) -> String {
+    let mut out = Text::default();
+    instance(&mut out, snapshot, process);
+    frontends(&mut out, snapshot);
+    servers(&mut out, snapshot);
+    backends(&mut out, snapshot);
+    tables(&mut out, snapshot);
+    let mut out = out.finish();
+    out.push_str(&recorder.render());
+    out
+}
+
+fn instance(out: &mut Text, snapshot: &Snapshot, process: Process) {
+    out.family(&BUILD_INFO).row(&[env!("CARGO_PKG_VERSION")], 1);
+    out.family(&START_TIME).row(&[], process.started);
+    out.family(&READY).row(&[], u8::from(process.ready));
+    out.family(&GENERATION).row(&[], snapshot.generation);
+    out.family(&RELOADS).row(&["ok"], process.reloads_ok).row(&["refused"], process.reloads_refused);
+    out.family(&ACCESS_DROPPED).row(&[], process.access_dropped);
+}
+
+fn frontends(out: &mut Text, snapshot: &Snapshot) {
+    let mut each = |family: &Family, value: &dyn Fn(&lb_core::snapshot::FrontendState) -> u64| {
+        let mut rows = out.family(family);
+        for f in &snapshot.frontends {
+            rows = rows.row(&[&f.config.name], value(&f.state));
+        }
+    };
+    each(&FRONTEND_ACTIVE, &|f| f.sum(|c| &c.open));
+    each(&FRONTEND_TOTAL, &|f| f.sum(|c| &c.accepted));
+    each(&FRONTEND_REFUSED, &|f| f.sum(|c| &c.refused));
+    each(&OWN_ANSWERS, &|f| f.sum(|c| &c.own_answers));
+    let mut rows = out.family(&REQUESTS);
+    for f in &snapshot.frontends {
+        for (i, class) in CLASSES.iter().enumerate() {
+            rows = rows.row(&[&f.config.name, class], f.state.sum(|c| &c.responses[i]));
+        }
+    }
+    let mut rows = out.family(&DURATION);
+    for f in &snapshot.frontends {
+        let counts: Vec<u64> = (0..=DURATION_BUCKETS.len()).map(|i| f.state.sum(|c| &c.durations[i])).collect();
+        let bounds = DURATION_BUCKETS.map(|us| us as f64 / 1e6);
+        rows = rows.histogram(&[&f.config.name], &bounds, &counts, f.state.sum(|c| &c.duration_us) as f64 / 1e6);
+    }
+}
+
+fn servers(out: &mut Text, snapshot: &Snapshot) {
+    let all = || snapshot.backends.iter().flat_map(|b| b.servers.iter().map(move |s| (b, s)));
+    let mut each = |family: &Family, value: &dyn Fn(&Server) -> u64| {
+        let mut rows = out.family(family);
+        for (b, s) in all() {
+            rows = rows.row(&[&b.config.name, &s.config.name], value(s));
+        }
+    };
+    each(&SERVER_UP, &|s| u64::from(s.state.health() == Health::Up));
+    each(&SERVER_WEIGHT, &|s| s.weight().into());
+    each(&SERVER_ACTIVE, &|s| s.state.in_flight().into());
+    each(&WEBSOCKETS, &|s| s.state.sum(|c| &c.tunnels));
+    each(&SERVER_REQUESTS, &|s| s.state.sum(|c| &c.requests));
+    each(&SERVER_CONNECTS, &|s| s.state.sum(|c| &c.connects));
+    // The last label takes several values for each server.
+    let mut split = |family: &Family, values: &dyn Fn(&Server) -> Vec<(&'static str, u64)>| {
+        let mut rows = out.family(family);
+        for (b, s) in all() {
+            for (label, value) in values(s) {
+                rows = rows.row(&[&b.config.name, &s.config.name, label], value);
+            }
+        }
+    };
+    split(&SERVER_STATE, &|s| {
+        let is = |state| u64::from(s.state.admin() == state);
+        vec![("ready", is(AdminState::Ready)), ("drain", is(AdminState::Drain)), ("maint", is(AdminState::Maint))]
+    });
+    split(&SERVER_ERRORS, &|s| {
+        vec![("connect", s.state.sum(|c| &c.connect_errors)), ("response", s.state.sum(|c| &c.response_errors))]
+    });
+    split(&SERVER_BYTES, &|s| vec![("in", s.state.sum(|c| &c.bytes_in)), ("out", s.state.sum(|c| &c.bytes_out))]);
+    split(&SERVER_RESPONSES, &|s| {
+        CLASSES.iter().enumerate().map(|(i, class)| (*class, s.state.sum(|c| &c.responses[i]))).collect()
+    });
+}
+
+fn backends(out: &mut Text, snapshot: &Snapshot) {
+    let mut rows = out.family(&AFFINITY);
+    for b in &snapshot.backends {
+        let (name, state) = (&b.config.name, &b.state);
+        rows = rows
+            .row(&[name, "cookie"], state.sum(|c| &c.by_cookie))
+            .row(&[name, "table"], state.sum(|c| &c.by_table))
+            .row(&[name, "new"], state.sum(|c| &c.new))
+            .row(&[name, "redispatched"], state.sum(|c| &c.redispatched));
+    }
+    let mut each = |family: &Family, value: &dyn Fn(&Backend) -> u64| {
+        let mut rows = out.family(family);
+        for b in &snapshot.backends {
+            rows = rows.row(&[&b.config.name], value(b));
+        }
+    };
+    each(&RETRIES, &|b| b.state.sum(|c| &c.retries));
+    each(&NO_SERVER, &|b| b.state.sum(|c| &c.no_server));
+    each(&QUEUED, &|b| b.state.sum(|c| &c.queued));
+    each(&QUEUE_DROPPED, &|b| b.state.sum(|c| &c.queue_dropped));
+}
+
+fn tables(out: &mut Text, snapshot: &Snapshot) {
+    let all: Vec<_> = snapshot
+        .config
+        .tables
+        .iter()
+        .filter_map(|spec| Some((spec, snapshot.tables.get(&spec.name)?.stats())))
+        .collect();
+    let mut each = |family: &Family, value: &dyn Fn(&lb_core::table::TableStats) -> u64| {
+        let mut rows = out.family(family);
+        for (spec, stats) in &all {
+            rows = rows.row(&[&spec.name], value(stats));
+        }
+    };
+    each(&TABLE_ENTRIES, &|s| s.entries);
+    each(&TABLE_TOMBSTONES, &|s| s.tombstones);
+    each(&TABLE_MEMORY, &|s| s.memory);
+    each(&TABLE_STORES, &|s| s.stores);
+    each(&TABLE_HITS, &|s| s.hits);
+    each(&TABLE_MISSES, &|s| s.misses);
+    each(&TABLE_EVICTIONS, &|s| s.evictions);
+    each(&TABLE_REFUSED, &|s| s.refused);
+    each(&TABLE_EXPIRED, &|s| s.expired);
+    each(&TABLE_MERGED, &|s| s.merged);
+    each(&TABLE_MERGE_REFUSED, &|s| s.merge_refused);
+    each(&TABLE_CONFLICTS, &|s| s.conflicts);
+    let mut rows = out.family(&TABLE_SIZE);
+    for (spec, _) in &all {
+        rows = rows.row(&[&spec.name], spec.size);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,26 @@
+//! Stories with real processes: clients, instances, servers.
+#![forbid(unsafe_code)]
+
+mod affinity;
+mod answers;
+mod cluster;
+mod failover;
+mod foreign;
+mod framing;
+mod http1;
+mod life;
+mod limits;
+mod tunnel;
+
+use lb_tests::Origin;
+
+/// A backend's server list.
+fn servers(origins: &[&Origin]) -> String {
+    let one = |(i, o): (usize, &&Origin)| format!("{{ name = \"node{}\", addr = \"{}\" }}", i + 1, o.addr);
+    format!("server = [{}]", origins.iter().enumerate().map(one).collect::<Vec<_>>().join(", "))
+}
+
+/// A configuration of one frontend and one backend, `app`, with these lines more.
+fn app(origins: &[&Origin], lines: &str) -> String {
+    format!("[frontend.web]\nlisten = [LISTEN]\nbackend = \"app\"\n[backend.app]\n{}\n{lines}\n", servers(origins))
+}

@@ -1,0 +1,221 @@
+//! A running `lb` process.
+use crate::{Client, eventually};
+use serde_json::Value;
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+/// The `lb` binary of this build, built if it was not.
+///
+/// # Panics
+/// It cannot be built.
+pub fn lb() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let status = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "lb-cli", "--bin", "lb"]).status();
+        assert!(status.expect("cargo runs").success(), "lb does not build");
+        // target/debug/deps/e2e-… → target/debug/lb
+        let test = std::env::current_exe().expect("this program's path");
+        test.parent().and_then(Path::parent).expect("target/debug").join("lb")
+    })
+}
+
+/// A running instance. Killed when dropped; its log is printed when the test fails.
+pub struct Instance {
+    /// Its name.
+    pub name: String,
+    /// The first address of its first frontend.
+    pub addr: SocketAddr,
+    /// Address of its admin.
+    pub admin: SocketAddr,
+    /// Address for peers; nobody listens there without `[peers]`.
+    pub peers: SocketAddr,
+    child: Child,
+    dir: TempDir,
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+}
+
+impl Instance {
+    /// Starts an instance of its own with this configuration, to which `[instance]`, `[admin]` and the frontend `web` on a free
+    /// port are added; waits until it is ready.
+    pub fn start(config: &str) -> Self {
+        let instance = Self::spawn("lb1", free_port(), config);
+        instance.wait_ready();
+        instance
+    }
+
+    /// Starts a cluster of so many instances; waits until all are ready and linked.
+    pub fn cluster(size: usize, config: &str) -> Vec<Self> {
+        let ports: Vec<u16> = (0..size).map(|_| free_port()).collect();
+        let join: Vec<String> = ports.iter().map(|p| format!("\"127.0.0.1:{p}\"")).collect();
+        let start = |(i, port): (usize, &u16)| {
+            let peers = format!(
+                "[peers]\ncluster = \"test\"\nlisten = \"127.0.0.1:{port}\"\njoin = [{}]\n{config}",
+                join.join(", ")
+            );
+            Self::spawn(&format!("lb{}", i + 1), *port, &peers)
+        };
+        let instances: Vec<_> = ports.iter().enumerate().map(start).collect();
+        for instance in &instances {
+            instance.wait_ready();
+            eventually("all peers are up", || instance.peers_up() == size - 1);
+        }
+        instances
+    }
+
+    /// Starts an instance without waiting.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn spawn(name: &str, peers: u16, config: &str) -> Self {
+        let dir = TempDir::new().expect("a directory");
+        let (web, admin) = (free_port(), free_port());
+        let text = format!(
+            "[instance]\nname = \"{name}\"\nworkers = 2\ndrain = \"5s\"\nmaxconn = 5000\n\
+             [admin]\nlisten = \"127.0.0.1:{admin}\"\nsocket = \"{}/lb.sock\"\n[log]\nlevel = \"debug\"\naccess = true\n{}",
+            dir.path().display(),
+            config.replace("LISTEN", &format!("\"127.0.0.1:{web}\""))
+        );
+        std::fs::write(dir.path().join("lb.toml"), text).expect("a configuration");
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let child = run(&dir);
+        Self { name: name.into(), addr: at(web), admin: at(admin), peers: at(peers), child, dir }
+    }
+
+    /// Waits until `/readyz` says yes.
+    pub fn wait_ready(&self) {
+        eventually("the instance is ready", || self.ready());
+    }
+
+    /// Whether `/readyz` says yes.
+    pub fn ready(&self) -> bool {
+        self.admin_status("/readyz") == Some(200)
+    }
+
+    /// Status of an admin path; `None` when nobody answers.
+    pub fn admin_status(&self, path: &str) -> Option<u16> {
+        std::net::TcpStream::connect(self.admin).ok()?;
+        let mut client = Client::connect(self.admin);
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"));
+        client.answer().map(|a| a.status)
+    }
+
+    /// Body of an admin path as JSON.
+    pub fn api(&self, path: &str) -> Value {
+        serde_json::from_str(&self.admin_text(path)).unwrap_or(Value::Null)
+    }
+
+    /// Body of an admin path.
+    pub fn admin_text(&self, path: &str) -> String {
+        Client::connect(self.admin).get(path, "Connection: close\r\n").text()
+    }
+
+    /// A connection to the first frontend.
+    pub fn client(&self) -> Client {
+        Client::connect(self.addr)
+    }
+
+    /// Runs a command of `lb` against it.
+    ///
+    /// # Panics
+    /// It cannot be run.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        let socket = self.dir.path().join("lb.sock");
+        Command::new(lb()).args(args).arg("--socket").arg(socket).output().expect("lb runs")
+    }
+
+    /// As [`Self::cli`], its standard output as JSON.
+    ///
+    /// # Panics
+    /// It failed, or said something else.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let output = self.cli(&[args, &["--json"]].concat());
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// How many peers are up.
+    pub fn peers_up(&self) -> usize {
+        let peers = self.api("/api/peers");
+        peers["peers"].as_array().map_or(0, |p| p.iter().filter(|p| p["state"] == "up").count())
+    }
+
+    /// The server that a key of a table is pinned to.
+    pub fn pin(&self, table: &str, key: &str) -> Option<String> {
+        let entry = self.api(&format!("/api/tables/{table}/entry?key={key}"));
+        entry["server"].as_str().map(str::to_owned)
+    }
+
+    /// Its configuration, to be changed.
+    pub fn edit(&self, change: impl FnOnce(String) -> String) {
+        let path = self.dir.path().join("lb.toml");
+        let text = std::fs::read_to_string(&path).expect("the configuration");
+        std::fs::write(path, change(text)).expect("the configuration");
+    }
+
+    /// Sends a signal, as `-HUP`.
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Starts it again with the same configuration, without waiting.
+    pub fn restart(&mut self) {
+        self.child = run(&self.dir);
+    }
+
+    /// Waits until the process has ended; its exit code.
+    pub fn wait_end(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually("the process ends", || {
+            status = self.child.try_wait().ok().flatten();
+            status.is_some()
+        });
+        status.and_then(|s| s.code())
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// What it wrote to standard output: the access log.
+    pub fn access(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("access")).unwrap_or_default()
+    }
+}
+
+fn run(dir: &TempDir) -> Child {
+    let append = |name: &str| File::options().create(true).append(true).open(dir.path().join(name)).expect("a log");
+    Command::new(lb())
+        .args(["run", "-c"])
+        .arg(dir.path().join("lb.toml"))
+        .stdin(Stdio::null())
+        .stdout(append("access"))
+        .stderr(append("log"))
+        .spawn()
+        .expect("lb starts")
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            eprintln!("--- log of {}:\n{}{}", self.name, self.log(), self.access());
+        }
+    }
+}
