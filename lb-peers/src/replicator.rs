@@ -239,6 +239,7 @@ impl Replicator {
         let (entries, partial) = (end.entries, end.partial);
         match end.full {
             true => tracing::info!(peer = name, entries, ms, partial, "tables pulled"),
+            false if entries == 0 => tracing::debug!(peer = name, "nothing differed"),
             false => tracing::info!(peer = name, entries, ms, "what differed was pulled"),
         }
         if end.full && self.plan.ended(link, &name, end.partial, end.entries, end.took) {
