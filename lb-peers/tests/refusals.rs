@@ -105,6 +105,26 @@ fn a_well_formed_beginning_with_garbage_after_it_costs_that_connection_only() {
 }
 
 #[test]
+fn strangers_that_say_nothing_or_no_more_than_hello_do_not_keep_peers_out_for_long() {
+    on_one_thread(async {
+        // Nothing; or the preface, and settings that change nothing.
+        for says in [&b""[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"] {
+            let a = Node::start(settings("a", &[])).await;
+            let mut strangers = Vec::new();
+            for _ in 0..300 {
+                let mut stranger = TcpStream::connect(a.addr()).await.unwrap();
+                let _ = stranger.write_all(says).await;
+                strangers.push(stranger);
+            }
+            let begun = std::time::Instant::now();
+            let b = Node::joining("b", &[&a]).await;
+            b.sees("a").await;
+            assert!(begun.elapsed() < Duration::from_secs(12));
+        }
+    });
+}
+
+#[test]
 fn an_address_where_something_else_listens_is_reported() {
     on_one_thread(async {
         let web = TcpListener::bind(any_port()).await.unwrap();

@@ -275,6 +275,18 @@ fn one_list_with_one_name_on_one_side_is_enough_for_a_link() {
 }
 
 #[test]
+fn a_decision_is_passed_on_to_those_whom_its_author_does_not_know() {
+    let mut world = World::new(12, 3);
+    world.join = vec![vec![], vec![0], vec![0]];
+    (0..3).for_each(|node| world.start(node));
+    world.run(2 * SECOND);
+    assert_eq!(world.ups(1), [name(0)]);
+    decide(&mut world, 2, 3);
+    world.run(ms(100));
+    assert!(world.node(1).decisions.get("web", "app3").is_some());
+}
+
+#[test]
 fn a_node_that_stops_tells_its_peers_what_they_do_not_have() {
     let mut world = cluster(9, 3);
     for i in 0..5000 {

@@ -149,10 +149,13 @@ fn a_reload_reads_the_certificates_anew() {
         let (old, new, dir) = (Ca::new(), Ca::new(), tempfile::tempdir().unwrap());
         let a = Node::start(with_tls("a", &[], old.files(dir.path(), "a", false))).await;
         let b = Node::start(with_tls("b", &[a.addr()], new.files(dir.path(), "b", false))).await;
+        let of_b = (b.settings.config.clone(), vec![b.table.clone()]);
         eventually("they do not know each other", || a.refusal().is_some() && b.refusal().is_some()).await;
         let mut config = a.settings.config.clone();
         config.tls = Some(new.files(dir.path(), "a", false));
         a.peers.reconfigure(config, vec![a.table.clone()]);
+        // A reload dials at once, too.
+        b.peers.reconfigure(of_b.0, of_b.1);
         b.sees("a").await;
     });
 }

@@ -4,6 +4,8 @@ use crate::wire::{Entries, PROTOCOL, Row};
 use lb_core::config::{KeyKind, PeerAddr, WhenFull};
 use lb_core::hlc::Stamp;
 use lb_core::id::NodeId;
+use lb_core::time::Timestamp;
+use proptest::prelude::*;
 
 const WALL: Timestamp = Timestamp(1_790_000_000_000);
 
@@ -233,6 +235,62 @@ fn absurd_stamps_and_wrong_keys_are_refused_one_by_one() {
     assert!(bench.sent().contains(&&Frame::Ack { number: 1, taken: 1, refused: 2 }));
     assert_eq!(bench.table.stats().entries, 1);
     assert_eq!(bench.status().peers[0].received, 3);
+}
+
+/// Any frame at all, of numbers that mean something here now and then.
+fn any_frame() -> impl Strategy<Value = Frame> {
+    let n = || prop_oneof![0u64..4, any::<u64>()];
+    let table = || prop_oneof![Just(9u32), Just(1u32), any::<u32>()];
+    let rows = || {
+        let row = ("[a-c]{0,3}", prop_oneof![Just(WALL.0), any::<u64>()]).prop_map(|(key, ms)| row(&key, ms >> 1));
+        proptest::collection::vec(row, 0..4).prop_map(entries)
+    };
+    let part = (table(), proptest::collection::vec(any::<u8>(), 0..200));
+    let part = part.prop_map(|(table, buckets)| wire::Part { table, buckets });
+    let digest = prop_oneof![0usize..3, Just(StickTable::BUCKETS)];
+    prop_oneof![
+        n().prop_map(|sent| Frame::Ping { sent }),
+        (n(), n()).prop_map(|(sent, wall_ms)| Frame::Pong { sent, wall_ms }),
+        Just(Frame::Pulled),
+        (n(), table(), rows()).prop_map(|(number, table, entries)| Frame::Batch { number, table, entries }),
+        (n(), any::<u32>()).prop_map(|(number, refused)| Frame::Ack { number, taken: 1, refused }),
+        (n(), proptest::collection::vec(part, 0..3)).prop_map(|(pull, parts)| Frame::PullRequest { pull, parts }),
+        (n(), table(), rows()).prop_map(|(pull, table, entries)| Frame::PullBatch { pull, table, entries }),
+        n().prop_map(|pull| Frame::PullAck { pull }),
+        (n(), n(), any::<bool>()).prop_map(|(pull, entries, partial)| Frame::PullDone { pull, entries, partial }),
+        (table(), digest).prop_map(|(table, len)| Frame::Digest { table, buckets: vec![7; len] }),
+        (n(), table()).prop_map(|(id, table)| Frame::Ask { id, table, key: b"k".to_vec() }),
+        (n(), table(), rows()).prop_map(|(id, table, entries)| Frame::Answer { id, table, entries }),
+        Just(Frame::Tables(Vec::new())),
+        Just(Frame::Tables(hello().tables)),
+        Just(Frame::Unknown),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_frames_of_a_peer_make_the_node_panic_or_lose_its_wits(
+        frames in proptest::collection::vec((any_frame(), 0u64..2000), 0..60),
+    ) {
+        let mut bench = Bench::new(Vec::new());
+        let mut link = bench.up();
+        for (frame, pause) in frames {
+            if bench.is_closed(link) {
+                link = bench.accept();
+                bench.receive(link, Frame::Hello(hello()));
+            }
+            bench.receive(link, frame);
+            bench.pass(Duration::from_millis(pause));
+        }
+        bench.status();
+        // A better peer finds it in order.
+        let link = bench.accept();
+        bench.receive(link, Frame::Hello(Hello { node: "good".into(), incarnation: 77, ..hello() }));
+        let good = Row { stamp: Stamp::new((WALL.0 + 1) << 16, NodeId::new("good", 77)), ..row("good", 0) };
+        bench.receive(link, Frame::Batch { number: 1, table: 9, entries: entries(vec![good]) });
+        let ack = Frame::Ack { number: 1, taken: 1, refused: 0 };
+        prop_assert!(bench.sent().contains(&&ack));
+    }
 }
 
 #[test]
