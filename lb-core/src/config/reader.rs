@@ -190,7 +190,7 @@ impl<'a> Item<'a> {
 
     pub(super) fn flag(&self) -> Option<bool> {
         debug_assert!(matches!(self.kind, Kind::Flag), "{} is no flag in config::file", self.path);
-        match (self.value.get_ref(), self.expanded()) {
+        match (self.value.get_ref(), self.variable()?) {
             (DeValue::Boolean(flag), _) => Some(*flag),
             (_, Some(text)) => text.parse().ok().or_else(|| self.wrong_type()),
             _ => self.wrong_type(),
@@ -203,7 +203,7 @@ impl<'a> Item<'a> {
             debug_assert!(false, "{} is no number in config::file", self.path);
             return None;
         };
-        let number: Option<i128> = match (self.value.get_ref(), self.expanded()) {
+        let number: Option<i128> = match (self.value.get_ref(), self.variable()?) {
             // A number too long even for this is out of bounds, on the side its sign says.
             (DeValue::Integer(n), _) => Some(i128::from_str_radix(n.as_str(), n.radix()).unwrap_or(i128::MAX)),
             (_, Some(text)) => suggest::size(&text),
@@ -213,7 +213,8 @@ impl<'a> Item<'a> {
         match number {
             None => self.wrong_type(),
             Some(n) if n < i128::from(min) || n > i128::from(max) => {
-                self.bad(format!("`{}` must be {}", self.path, self.kind.noun()), self.example());
+                let n = if n == i128::MAX { "more".into() } else { n.to_string() };
+                self.bad(format!("`{}` must be {}, not {n}", self.path, self.kind.noun()), self.example());
                 None
             }
             Some(n) => u64::try_from(n).ok(),
@@ -378,11 +379,12 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// The expanded text of a value that is a text with a `${VAR}` in it, where another type is meant.
-    fn expanded(&self) -> Option<String> {
+    /// The expanded text of a value that is a text with a `${VAR}` in it, where another type is meant; inside, `None`:
+    /// it is no such text. Outside, `None`: it is one, and cannot be expanded, which is reported.
+    fn variable(&self) -> Option<Option<String>> {
         match self.value.get_ref() {
-            DeValue::String(raw) if raw.contains("${") => self.expand(raw),
-            _ => None,
+            DeValue::String(raw) if raw.contains("${") => self.expand(raw).map(Some),
+            _ => Some(None),
         }
     }
 

@@ -8,8 +8,10 @@ impl Kind {
         match self {
             Self::Text => "a text in quotes".into(),
             Self::Flag => "true or false".into(),
-            Self::Whole(min, max) => format!("a whole number from {min} to {max}"),
-            Self::Size(min, max) => format!("a whole number from {min} to {max}, or a text as \"100k\""),
+            Self::Whole(min, max) => format!("a whole number from {} to {}", grouped(*min), grouped(*max)),
+            Self::Size(min, max) => {
+                format!("a whole number from {} to {}, or a text as \"100k\"", grouped(*min), grouped(*max))
+            }
             Self::Span | Self::SpanOrZero => "a duration in quotes, as \"500ms\", \"5s\", \"30m\" or \"1h30m\"".into(),
             Self::Word(words) => format!("one of {}", quoted(words)),
             Self::Pairs => "a table of texts, as { Name = \"value\" }".into(),
@@ -33,17 +35,44 @@ impl Kind {
     }
 }
 
+/// `100_000`, as TOML writes it.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let parts: Vec<_> = digits.as_bytes().rchunks(3).rev().map(|part| String::from_utf8_lossy(part)).collect();
+    parts.join("_")
+}
+
 /// Help for an unknown key: the one that was meant, or all there are.
 pub(super) fn key(word: &str, shape: &Shape) -> String {
     let names: Vec<&str> = shape.keys.iter().map(|k| k.name).collect();
     let same = |a: &str, b: &str| a.replace('-', "_").eq_ignore_ascii_case(&b.replace('-', "_"));
     let alias = shape.keys.iter().find(|k| same(k.name, word) || k.also.iter().any(|w| same(w, word))).map(|k| k.name);
-    match (alias.or_else(|| nearest(word, names.iter().copied())), names.as_slice()) {
+    let later = LATER.iter().find(|(words, _)| words.contains(&word));
+    if let (None, Some((_, what))) = (alias, later) {
+        return format!("remove it: this release has {what} yet");
+    }
+    let slip = || nearest(word, names.iter().copied()).or_else(|| near_alias(word, shape));
+    match (alias.or_else(slip), names.as_slice()) {
         (Some(name), _) => format!("did you mean `{name}`?"),
         (None, [only]) => format!("the only key here is `{only}`"),
         (None, names) => format!("the keys here are {}", ticked(names)),
     }
 }
+
+/// The key one of whose other words was mistyped.
+fn near_alias(word: &str, shape: &Shape) -> Option<&'static str> {
+    let near = nearest(word, shape.keys.iter().flat_map(|k| k.also.iter().copied()))?;
+    shape.keys.iter().find(|k| k.also.contains(&near)).map(|k| k.name)
+}
+
+/// Words of later releases, which people know from elsewhere: a near key would be a wrong suggestion.
+const LATER: [(&[&str], &str); 5] = [
+    (&["tls", "ssl", "crt", "alpn", "cert", "verify"], "no TLS for clients or servers"),
+    (&["mode", "tcp"], "no plain TCP frontends"),
+    (&["rewrite", "prefix", "dynamic", "sealed"], "no other cookies"),
+    (&["store", "counters", "max_life"], "no counters in tables and no absolute life of entries"),
+    (&["server_template", "server-template", "discovery", "resolver"], "no discovery of servers"),
+];
 
 /// Help for a wrong word.
 pub(super) fn word(text: &str, words: &[&str]) -> String {

@@ -21,11 +21,14 @@ fn diagnostic(text: &str, error: &Error) -> Diagnostic {
             break;
         }
     }
-    let message = error.message().replace(", expected nothing", "");
     let word = text.get(span.clone()).unwrap_or("").trim();
+    let message = match error.message() {
+        m if m.contains("must be quoted") && word.is_empty() => "this key has no value".into(),
+        m => m.replace(", expected nothing", "").replace(", expected literal string", ""),
+    };
     let help = match message.as_str() {
         m if m.contains("must be quoted") && !word.is_empty() => format!("write `\"{word}\"`"),
-        m if m.contains("must be quoted") => "write a value after the `=`".into(),
+        m if m.contains("has no value") => "write a value after the `=`".into(),
         m if m.contains("duplicate key") => "a key stands once in its section: remove one of the two".into(),
         m if m.contains("missing comma") => "put a `,` between the two, and close what was opened before".into(),
         m if m.contains("unclosed") => "close it: `[section]`, `[\"list\"]`, `{ key = \"value\" }`".into(),
