@@ -258,12 +258,18 @@ fn run(dir: &TempDir, files: Option<u32>) -> Child {
         .expect("lb starts")
 }
 
+/// Its last lines: enough to see what went wrong.
+fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
 impl Drop for Instance {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
         if std::thread::panicking() {
-            eprintln!("--- log of {}:\n{}{}", self.name, self.log(), self.access());
+            eprintln!("--- log of {}:\n{}\n{}", self.name, tail(&self.log()), tail(&self.access()));
         }
     }
 }
