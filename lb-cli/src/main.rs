@@ -33,7 +33,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         // It makes its own threads and runtimes.
         Command::Run { file } => life::run(file),
         Command::Check { file, json } => Ok(check::run(file.config, file.name, json)),
-        Command::Schema => anyhow::bail!("pending"),
+        Command::Schema => print(lb_core::config::schema::text().as_bytes()),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Lb::command(), "lb", &mut text);

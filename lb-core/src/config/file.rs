@@ -24,6 +24,8 @@ pub struct Key {
     pub eg: &'static str,
     /// What it does, and its default.
     pub doc: &'static str,
+    /// Whether its section must have it.
+    pub required: bool,
     /// Words that users of other balancers would write: a suggestion names the key.
     pub also: &'static [&'static str],
 }
@@ -60,10 +62,15 @@ pub enum Kind {
 }
 
 pub(super) const fn key(name: &'static str, kind: Kind, eg: &'static str, doc: &'static str) -> Key {
-    Key { name, kind, eg, doc, also: &[] }
+    Key { name, kind, eg, doc, required: false, also: &[] }
 }
 
 impl Key {
+    pub(super) const fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
     pub(super) const fn also(mut self, words: &'static [&'static str]) -> Self {
         self.also = words;
         self
@@ -131,7 +138,8 @@ static INSTANCE: Shape = Shape {
             "name",
             Kind::Text,
             "\"lb1\"",
-            "Name of this node in its cluster, different on each. Default: the host name; `lb run --name` decides over both.",
+            "Name of this node in its cluster, different on each. Default: the host name; `lb run \
+             --name` decides over both.",
         ),
         key("workers", Kind::Whole(1, 1024), "2", "Worker threads. Default: one for each core.").also(&[
             "nbthread",
@@ -153,36 +161,95 @@ static INSTANCE: Shape = Shape {
 static ADMIN: Shape = Shape {
     doc: "Dashboard, REST API, metrics, CLI socket.",
     keys: &[
-        key("listen", Kind::Text, "\"127.0.0.1:8404\"", "HTTP address: dashboard, API, /metrics, /healthz, /readyz. Default 127.0.0.1:8404, or none where `socket` is given.")
-            .also(&["addr", "address", "bind"]),
-        key("socket", Kind::Text, "\"/run/lb/lb1.sock\"", "Unix socket of the local command line. Default: none.").also(&["path", "stats_socket"]),
-        key("token", Kind::Text, "\"${LB_TOKEN}\"", "Token asked of those who change something over HTTP. Without one the HTTP address is read-only.")
-            .also(&["password", "auth", "key"]),
+        key(
+            "listen",
+            Kind::Text,
+            "\"127.0.0.1:8404\"",
+            "HTTP address: dashboard, API, /metrics, /healthz, /readyz. Default 127.0.0.1:8404, \
+             or none where `socket` is given.",
+        )
+        .also(&["addr", "address", "bind"]),
+        key("socket", Kind::Text, "\"/run/lb/lb1.sock\"", "Unix socket of the local command line. Default: none.")
+            .also(&["path", "stats_socket"]),
+        key(
+            "token",
+            Kind::Text,
+            "\"${LB_TOKEN}\"",
+            "Token asked of those who change something over HTTP. Without one the HTTP address is \
+             read-only.",
+        )
+        .also(&["password", "auth", "key"]),
     ],
 };
 
 static PEERS: Shape = Shape {
     doc: "The cluster that shares the stick tables.",
     keys: &[
-        key("cluster", Kind::Text, "\"shop\"", "Only instances with the same cluster name speak to each other. Required.").also(&["name"]),
-        key("listen", Kind::Text, "\"10.0.0.1:8405\"", "Where this instance listens for peers. Required.").also(&["addr", "address", "bind"]),
-        key("join", Kind::Many(&Kind::Text), "[\"10.0.0.2:8405\"]", "Peers to dial: addresses, host names, or `dns:NAME:PORT` for every address a name has. May hold this instance itself.")
-            .also(&["peers", "peer", "servers", "members", "seeds"]),
-        key("tls", Kind::Section(&PEER_TLS), "{ ca = \"ca.pem\", cert = \"lb1.pem\", key = \"lb1.key\" }", "Mutual TLS between peers (`lb cert init` makes the files). Required off loopback, unless `insecure = true`."),
-        key("insecure", Kind::Flag, "false", "Allows peers without TLS off loopback. Anybody who reaches the port can then read and write the tables. Default false."),
-        key("join_timeout", Kind::SpanOrZero, "\"10s\"", "How long a starting instance waits for a peer to pull the tables from, before it serves alone. Default 10s."),
-        key("ask_timeout", Kind::SpanOrZero, "\"1s\"", "How long a miss waits for the peers' word while the tables are not pulled yet. Default 1s."),
-        key("heartbeat", Kind::Span, "\"1s\"", "How often a silent link is probed; a peer counts as dead after three. Default 1s."),
-        key("max_clock_ahead", Kind::Span, "\"24h\"", "Updates from a clock further ahead than this are refused. Default 24h."),
+        key("cluster", Kind::Text, "\"shop\"", "Only instances with the same cluster name speak to each other.")
+            .required()
+            .also(&["name"]),
+        key("listen", Kind::Text, "\"10.0.0.1:8405\"", "Where this instance listens for peers.")
+            .required()
+            .also(&["addr", "address", "bind"]),
+        key(
+            "join",
+            Kind::Many(&Kind::Text),
+            "[\"10.0.0.2:8405\"]",
+            "Peers to dial: addresses, host names, or `dns:NAME:PORT` for every address a name \
+             has. May hold this instance itself.",
+        )
+        .also(&["peers", "peer", "servers", "members", "seeds"]),
+        key(
+            "tls",
+            Kind::Section(&PEER_TLS),
+            "{ ca = \"ca.pem\", cert = \"lb1.pem\", key = \"lb1.key\" }",
+            "Mutual TLS between peers. Required off loopback, \
+             unless `insecure = true`.",
+        ),
+        key(
+            "insecure",
+            Kind::Flag,
+            "false",
+            "Allows peers without TLS off loopback. Anybody who reaches the port can then read \
+             and write the tables. Default false.",
+        ),
+        key(
+            "join_timeout",
+            Kind::SpanOrZero,
+            "\"10s\"",
+            "How long a starting instance waits for a peer to pull the tables from, before it \
+             serves alone. Default 10s.",
+        ),
+        key(
+            "ask_timeout",
+            Kind::SpanOrZero,
+            "\"1s\"",
+            "How long a miss waits for the peers' word while the tables are not pulled yet. \
+             Default 1s.",
+        ),
+        key(
+            "heartbeat",
+            Kind::Span,
+            "\"1s\"",
+            "How often a silent link is probed; a peer counts as dead after three. Default 1s.",
+        ),
+        key(
+            "max_clock_ahead",
+            Kind::Span,
+            "\"24h\"",
+            "Updates from a clock further ahead than this are refused. Default 24h.",
+        ),
     ],
 };
 
 static PEER_TLS: Shape = Shape {
     doc: "Mutual TLS between peers.",
     keys: &[
-        key("ca", Kind::Text, "\"ca.pem\"", "PEM of the cluster's CA.").also(&["ca_file", "cafile"]),
-        key("cert", Kind::Text, "\"lb1.pem\"", "PEM of this node's certificate chain.").also(&["crt", "certificate"]),
-        key("key", Kind::Text, "\"lb1.key\"", "PEM of this node's private key."),
+        key("ca", Kind::Text, "\"ca.pem\"", "PEM of the cluster's CA.").required().also(&["ca_file", "cafile"]),
+        key("cert", Kind::Text, "\"lb1.pem\"", "PEM of this node's certificate chain.")
+            .required()
+            .also(&["crt", "certificate"]),
+        key("key", Kind::Text, "\"lb1.key\"", "PEM of this node's private key.").required(),
     ],
 };
 
@@ -193,19 +260,22 @@ static LOG: Shape = Shape {
             "level",
             Kind::Text,
             "\"info\"",
-            "`error`, `warn`, `info`, `debug` or `trace`; for parts as `\"lb_peers=debug,info\"`. Default info.",
+            "`error`, `warn`, `info`, `debug` or `trace`; for parts as `\"lb_peers=debug,info\"`. \
+             Default info.",
         ),
         key(
             "format",
             Kind::Word(&["auto", "text", "json"]),
             "\"auto\"",
-            "`text` for people, `json` for machines; `auto`: text on a terminal, JSON elsewhere. Default auto.",
+            "`text` for people, `json` for machines; `auto`: text on a terminal, JSON elsewhere. \
+             Default auto.",
         ),
         key(
             "access",
             Kind::Either(&[Kind::Flag, Kind::Text]),
             "true",
-            "A line for each request and tunnel: `true` to standard output, or the path of a file. Default false.",
+            "A line for each request and tunnel: `true` to standard output, or the path of a \
+             file. Default false.",
         ),
     ],
 };
@@ -233,7 +303,8 @@ pub(super) static TIMEOUT: Shape = Shape {
             "client",
             Kind::Span,
             "\"30s\"",
-            "Silence of a client in the middle of a request body, or while it reads an answer. Default 30s.",
+            "Silence of a client in the middle of a request body, or while it reads an answer. \
+             Default 30s.",
         ),
         key("server", Kind::Span, "\"30s\"", "Silence of a server that owes an answer. Default 30s."),
         key("tunnel", Kind::Span, "\"1h\"", "Silence of both sides of a WebSocket or other tunnel. Default 1h."),
@@ -254,12 +325,26 @@ pub(super) static TIMEOUT: Shape = Shape {
 static TABLE: Shape = Shape {
     doc: "A stick table: which client is pinned to which server.",
     keys: &[
-        key("type", Kind::Word(&["ip", "ipv6", "integer", "string", "binary"]), "\"string\"", "Type of the keys. Required."),
-        key("len", Kind::Whole(1, 1024), "64", "Greatest length of a string or binary key in bytes; longer ones are cut. Default 64.").also(&["length"]),
+        key("type", Kind::Word(&["ip", "ipv6", "integer", "string", "binary"]), "\"string\"", "Type of the keys.")
+            .required(),
+        key(
+            "len",
+            Kind::Whole(1, 1024),
+            "64",
+            "Greatest length of a string or binary key in bytes; longer ones are cut. Default 64.",
+        )
+        .also(&["length"]),
         key("size", Kind::Size(1, 100_000_000), "100_000", "Greatest number of entries. Default 100,000."),
-        key("expire", Kind::Span, "\"30m\"", "Life of an entry that nobody uses. Default 30m.").also(&["ttl", "timeout"]),
-        key("when_full", Kind::Word(&["evict", "refuse"]), "\"evict\"", "A new key in a full table takes the place of the entry nearest its end (`evict`), or is not stored (`refuse`). Default evict.")
-            .also(&["nopurge"]),
+        key("expire", Kind::Span, "\"30m\"", "Life of an entry that nobody uses. Default 30m.")
+            .also(&["ttl", "timeout"]),
+        key(
+            "when_full",
+            Kind::Word(&["evict", "refuse"]),
+            "\"evict\"",
+            "A new key in a full table takes the place of the entry nearest its end (`evict`), or \
+             is not stored (`refuse`). Default evict.",
+        )
+        .also(&["nopurge"]),
         key("replicate", Kind::Flag, "true", "Whether the peers get it. Default true.").also(&["peers"]),
     ],
 };

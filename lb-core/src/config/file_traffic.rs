@@ -4,24 +4,58 @@ use super::file::{Kind, Shape, TIMEOUT, key};
 pub(super) static FRONTEND: Shape = Shape {
     doc: "Where clients arrive.",
     keys: &[
-        key("listen", Kind::Many(&Kind::Either(&[Kind::Text, Kind::Section(&LISTEN)])), "[\"0.0.0.0:80\"]", "Addresses, as `\"0.0.0.0:80\"` or `{ addr = \"[::]:80\" }`. Required.")
-            .also(&["bind", "addr", "address"]),
-        key("backend", Kind::Text, "\"app\"", "Backend where no route matches. Default: such requests get 404.").also(&["default_backend", "use_backend", "proxy_pass"]),
-        key("routes", Kind::List(&Kind::Section(&ROUTE)), "[{ path_prefix = \"/ws\", backend = \"ws\" }]", "Tried in order; the first that matches decides.")
-            .also(&["route", "rules", "locations", "location"]),
-        key("timeout", Kind::Section(&TIMEOUT), "{ client = \"30s\" }", "Timeouts; those not given come from `[defaults.timeout]`.").also(&["timeouts"]),
-        key("maxconn", Kind::Size(1, 100_000_000), "10_000", "Connections at a time. Default: the instance's.").also(&["max_connections", "max_conn"]),
-        key("forwarded", Kind::Flag, "true", "`X-Forwarded-For` and `X-Forwarded-Proto` to the servers. Default true.").also(&["forwardfor"]),
-        key("trusted_proxies", Kind::Many(&Kind::Text), "[\"10.0.0.0/8\"]", "Networks whose `X-Forwarded-For` is believed: `src` is then the last address it names that is not trusted itself. Default: none.")
-            .also(&["set_real_ip_from", "trusted"]),
-        key("max_head", Kind::Size(1024, 1_048_576), "16384", "Greatest size of a request's head in bytes. Default 16 KiB.").also(&["bufsize", "client_header_buffer_size"]),
-        key("max_headers", Kind::Whole(1, 1000), "100", "Greatest number of header fields. Default 100.").also(&["maxhdr"]),
+        key(
+            "listen",
+            Kind::Many(&Kind::Either(&[Kind::Text, Kind::Section(&LISTEN)])),
+            "[\"0.0.0.0:80\"]",
+            "Addresses, as `\"0.0.0.0:80\"` or `{ addr = \"[::]:80\" }`.",
+        )
+        .required()
+        .also(&["bind", "addr", "address"]),
+        key("backend", Kind::Text, "\"app\"", "Backend where no route matches. Default: such requests get 404.")
+            .also(&["default_backend", "use_backend", "proxy_pass"]),
+        key(
+            "routes",
+            Kind::List(&Kind::Section(&ROUTE)),
+            "[{ path_prefix = \"/ws\", backend = \"ws\" }]",
+            "Tried in order; the first that matches decides.",
+        )
+        .also(&["route", "rules", "locations", "location"]),
+        key(
+            "timeout",
+            Kind::Section(&TIMEOUT),
+            "{ client = \"30s\" }",
+            "Timeouts; those not given come from `[defaults.timeout]`.",
+        )
+        .also(&["timeouts"]),
+        key("maxconn", Kind::Size(1, 100_000_000), "10_000", "Connections at a time. Default: the instance's.")
+            .also(&["max_connections", "max_conn"]),
+        key("forwarded", Kind::Flag, "true", "`X-Forwarded-For` and `X-Forwarded-Proto` to the servers. Default true.")
+            .also(&["forwardfor"]),
+        key(
+            "trusted_proxies",
+            Kind::Many(&Kind::Text),
+            "[\"10.0.0.0/8\"]",
+            "Networks whose `X-Forwarded-For` is believed: `src` is then the last address it \
+             names that is not trusted itself. Default: none.",
+        )
+        .also(&["set_real_ip_from", "trusted"]),
+        key(
+            "max_head",
+            Kind::Size(1024, 1_048_576),
+            "16384",
+            "Greatest size of a request's head in bytes. Default 16 KiB.",
+        )
+        .also(&["bufsize", "client_header_buffer_size"]),
+        key("max_headers", Kind::Whole(1, 1000), "100", "Greatest number of header fields. Default 100.")
+            .also(&["maxhdr"]),
     ],
 };
 
 static LISTEN: Shape = Shape {
     doc: "One address of a frontend.",
-    keys: &[key("addr", Kind::Text, "\"0.0.0.0:80\"", "IP address and port; port 0 takes a free one. Required.")
+    keys: &[key("addr", Kind::Text, "\"0.0.0.0:80\"", "IP address and port; port 0 takes a free one.")
+        .required()
         .also(&["address", "listen", "bind"])],
 };
 
@@ -46,32 +80,95 @@ static ROUTE: Shape = Shape {
             "header",
             Kind::Either(&[Kind::Text, Kind::Pairs]),
             "{ X-Tenant = \"blue\" }",
-            "Headers that must be there: `{ X-Tenant = \"blue\" }` with that value, `\"X-Tenant\"` with any.",
+            "Headers that must be there: `{ X-Tenant = \"blue\" }` with that value, \
+             `\"X-Tenant\"` with any.",
         )
         .also(&["headers", "hdr"]),
         key("websocket", Kind::Flag, "true", "Whether the request asks for a WebSocket.").also(&["ws", "upgrade"]),
-        key("backend", Kind::Text, "\"ws\"", "Where it goes. Required.").also(&["use_backend", "to", "target"]),
+        key("backend", Kind::Text, "\"ws\"", "Where it goes.").required().also(&["use_backend", "to", "target"]),
     ],
 };
 
 pub(super) static BACKEND: Shape = Shape {
     doc: "Where requests go: servers, how one is chosen, how a client stays with it.",
     keys: &[
-        key("balance", Kind::Text, "\"roundrobin\"", "For clients that no pin binds: `roundrobin`, `leastconn`, `source`, or a consistent hash of a key expression, as `hash(header(X-Tenant))`. Default roundrobin.")
-            .also(&["algorithm", "lb_policy", "policy", "method"]),
-        key("sticky", Kind::List(&Kind::Section(&STICKY)), "[{ cookie = \"SERVERID\", insert = true }]", "Affinity: cookies first, then tables in the order given.")
-            .also(&["stick", "stick_rules", "cookie", "stickiness", "affinity"]),
-        key("on_down", Kind::Word(&["redispatch", "fail"]), "\"redispatch\"", "What a client gets whose server is down: another server, and the pin moves (`redispatch`), or 503 while the pin stays (`fail`). Default redispatch.")
-            .also(&["redispatch"]),
-        key("drain", Kind::Word(&["stay", "move"]), "\"stay\"", "Whether a draining server's pinned clients still come, or go elsewhere at their next request. Default stay."),
-        key("check", Kind::Section(&CHECK), "{ http = \"GET /health\", expect = 200 }", "Health check. Default: none, servers are up until connecting fails.").also(&["health_check", "healthcheck", "httpchk", "option"]),
-        key("retries", Kind::Whole(0, 100), "3", "Connection attempts after the first, all servers together. Default: `[defaults]`, else 3."),
-        key("retry_after", Kind::Span, "\"5s\"", "Without a check: how long until a server that refused connections is tried again. Default 5s.").also(&["fail_timeout"]),
-        key("max_queue", Kind::Size(0, 100_000_000), "1000", "Requests that may wait for one server with `maxconn`. Default 1,000.").also(&["maxqueue"]),
+        key(
+            "balance",
+            Kind::Text,
+            "\"roundrobin\"",
+            "For clients that no pin binds: `roundrobin`, `leastconn`, `source`, or a consistent \
+             hash of a key expression, as `hash(header(X-Tenant))`. Default roundrobin.",
+        )
+        .also(&["algorithm", "lb_policy", "policy", "method"]),
+        key(
+            "sticky",
+            Kind::List(&Kind::Section(&STICKY)),
+            "[{ cookie = \"SERVERID\", insert = true }]",
+            "Affinity: cookies first, then tables in the order given.",
+        )
+        .also(&["stick", "stick_rules", "cookie", "stickiness", "affinity"]),
+        key(
+            "on_down",
+            Kind::Word(&["redispatch", "fail"]),
+            "\"redispatch\"",
+            "What a client gets whose server is down: another server, and the pin moves \
+             (`redispatch`), or 503 while the pin stays (`fail`). Default redispatch.",
+        )
+        .also(&["redispatch"]),
+        key(
+            "drain",
+            Kind::Word(&["stay", "move"]),
+            "\"stay\"",
+            "Whether a draining server's pinned clients still come, or go elsewhere at their next \
+             request. Default stay.",
+        ),
+        key(
+            "check",
+            Kind::Section(&CHECK),
+            "{ http = \"GET /health\", expect = 200 }",
+            "Health check. Default: none, servers are up until connecting fails.",
+        )
+        .also(&["health_check", "healthcheck", "httpchk", "option"]),
+        key(
+            "retries",
+            Kind::Whole(0, 100),
+            "3",
+            "Connection attempts after the first, all servers together. Default: `[defaults]`, \
+             else 3.",
+        ),
+        key(
+            "retry_after",
+            Kind::Span,
+            "\"5s\"",
+            "Without a check: how long until a server that refused connections is tried again. \
+             Default 5s.",
+        )
+        .also(&["fail_timeout"]),
+        key(
+            "max_queue",
+            Kind::Size(0, 100_000_000),
+            "1000",
+            "Requests that may wait for one server with `maxconn`. Default 1,000.",
+        )
+        .also(&["maxqueue"]),
         key("real_ip", Kind::Flag, "false", "`X-Real-IP` to the servers. Default false."),
-        key("max_idle", Kind::Whole(0, 100_000), "64", "Idle connections a worker keeps for each server. Default 64.").also(&["keepalive", "pool_max_conn"]),
-        key("timeout", Kind::Section(&TIMEOUT), "{ connect = \"5s\" }", "Timeouts; those not given come from `[defaults.timeout]`.").also(&["timeouts"]),
-        key("server", Kind::List(&Kind::Section(&SERVER)), "[{ name = \"node1\", addr = \"10.0.1.10:8080\" }]", "Servers, at least one.").also(&["servers", "targets", "endpoints"]),
+        key("max_idle", Kind::Whole(0, 100_000), "64", "Idle connections a worker keeps for each server. Default 64.")
+            .also(&["keepalive", "pool_max_conn"]),
+        key(
+            "timeout",
+            Kind::Section(&TIMEOUT),
+            "{ connect = \"5s\" }",
+            "Timeouts; those not given come from `[defaults.timeout]`.",
+        )
+        .also(&["timeouts"]),
+        key(
+            "server",
+            Kind::List(&Kind::Section(&SERVER)),
+            "[{ name = \"node1\", addr = \"10.0.1.10:8080\" }]",
+            "Servers, at least one.",
+        )
+        .required()
+        .also(&["servers", "targets", "endpoints"]),
     ],
 };
 
@@ -90,7 +187,8 @@ static STICKY: Shape = Shape {
             "indirect",
             Kind::Flag,
             "true",
-            "The server does not see the cookie, and a client that has a right one is not sent it again. Default false.",
+            "The server does not see the cookie, and a client that has a right one is not sent it \
+             again. Default false.",
         ),
         key("nocache", Kind::Flag, "true", "`Cache-Control: private` where the cookie is set. Default false."),
         key("httponly", Kind::Flag, "true", "Scripts in the page do not see the cookie. Default false.")
@@ -168,8 +266,9 @@ static CHECK: Shape = Shape {
 static SERVER: Shape = Shape {
     doc: "One server of a backend.",
     keys: &[
-        key("name", Kind::Text, "\"node1\"", "Unique in the backend: its identity in tables. Required.").also(&["id"]),
-        key("addr", Kind::Text, "\"10.0.1.10:8080\"", "IP address and port. Required.")
+        key("name", Kind::Text, "\"node1\"", "Unique in the backend: its identity in tables.").required().also(&["id"]),
+        key("addr", Kind::Text, "\"10.0.1.10:8080\"", "IP address and port.")
+            .required()
             .also(&["address", "host", "url"]),
         key("weight", Kind::Whole(0, 256), "1", "Share of new clients, 0 to 256; 0: pinned clients only. Default 1."),
         key(
@@ -184,7 +283,8 @@ static SERVER: Shape = Shape {
             "state",
             Kind::Word(&["ready", "drain", "maint"]),
             "\"ready\"",
-            "State it starts in: `ready`, `drain` (pinned clients only), `maint` (nobody). Default ready.",
+            "State it starts in: `ready`, `drain` (pinned clients only), `maint` (nobody). \
+             Default ready.",
         )
         .also(&["disabled", "backup", "down"]),
     ],

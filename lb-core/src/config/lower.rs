@@ -45,7 +45,7 @@ pub fn load(text: &str, host_name: &str, name_override: Option<&str>, env: Env<'
     }
 }
 
-fn config(cx: &Cx<'_>, root: &DeTable<'_>, host_name: &str, name_override: Option<&str>) -> Option<Config> {
+pub(super) fn config(cx: &Cx<'_>, root: &DeTable<'_>, host_name: &str, name_override: Option<&str>) -> Option<Config> {
     let root = Section::new(cx, String::new(), 0..0, root, &ROOT);
     let instance = instance::instance(cx, section(&root, "instance"), host_name, name_override);
     let mut addresses = Addresses::default();

@@ -190,7 +190,7 @@ impl<'a> Item<'a> {
 
     pub(super) fn flag(&self) -> Option<bool> {
         debug_assert!(matches!(self.kind, Kind::Flag), "{} is no flag in config::file", self.path);
-        match (self.value.get_ref(), self.from_env()) {
+        match (self.value.get_ref(), self.expanded()) {
             (DeValue::Boolean(flag), _) => Some(*flag),
             (_, Some(text)) => text.parse().ok().or_else(|| self.wrong_type()),
             _ => self.wrong_type(),
@@ -203,7 +203,7 @@ impl<'a> Item<'a> {
             debug_assert!(false, "{} is no number in config::file", self.path);
             return None;
         };
-        let number: Option<i128> = match (self.value.get_ref(), self.from_env()) {
+        let number: Option<i128> = match (self.value.get_ref(), self.expanded()) {
             // A number too long even for this is out of bounds, on the side its sign says.
             (DeValue::Integer(n), _) => Some(i128::from_str_radix(n.as_str(), n.radix()).unwrap_or(i128::MAX)),
             (_, Some(text)) => suggest::size(&text),
@@ -379,7 +379,7 @@ impl<'a> Item<'a> {
     }
 
     /// The expanded text of a value that is a text with a `${VAR}` in it, where another type is meant.
-    fn from_env(&self) -> Option<String> {
+    fn expanded(&self) -> Option<String> {
         match self.value.get_ref() {
             DeValue::String(raw) if raw.contains("${") => self.expand(raw),
             _ => None,

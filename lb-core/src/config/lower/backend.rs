@@ -122,7 +122,7 @@ fn server(section: &Section<'_>, names: &mut Unique, cookies: &mut Unique) -> Op
     let addr = section.need("addr").and_then(|item| value::target(&item));
     let cookie_item = section.get("cookie");
     let own_cookie = cookie_item.as_ref().map(|item| sticky::cookie_value(item));
-    let cookie = own_cookie.clone().flatten().or_else(|| name.clone());
+    let cookie = own_cookie.flatten().or_else(|| name.clone());
     // The cookie's value is the name where none is given: two servers collide either way.
     if let (Some(value), Some(item)) = (&cookie, cookie_item.as_ref().or(name_item.as_ref()))
         && let Some(line) = cookies.taken(cx, value, &item.at())

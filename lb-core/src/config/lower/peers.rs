@@ -15,7 +15,8 @@ pub(super) fn peers(peers: &Section<'_>, addresses: &mut Addresses) -> Option<Pe
     let elements = peers.get("join").map_or(Vec::new(), |item| item.elements());
     let join: Vec<_> = elements.iter().filter_map(|item| Some((item, peer(item)?))).collect();
     let tls = section(peers, "tls").map(|s| tls(&s));
-    if tls.is_none() && !peers.flag("insecure", false) {
+    let insecure = peers.flag("insecure", false);
+    if tls.is_none() && !insecure {
         require_tls(listen_item.as_ref().zip(listen), &join);
     }
     let duration = |name, default| peers.duration(name, default);
@@ -48,8 +49,8 @@ fn tls(tls: &Section<'_>) -> Option<PeerTls> {
 
 /// Off loopback, peers need TLS: whoever reaches the port can read and write the tables. One report is enough.
 fn require_tls(listen: Option<(&Item<'_>, SocketAddr)>, join: &[(&Item<'_>, PeerAddr)]) {
-    let help = "add `tls = { ca = \"ca.pem\", cert = \"lb1.pem\", key = \"lb1.key\" }` (`lb cert init` and `lb cert issue` \
-                make the files), or `insecure = true` where nobody else reaches that network";
+    let help = "add `tls = { ca = \"ca.pem\", cert = \"lb1.pem\", key = \"lb1.key\" }` (PEM files, the \
+                certificate naming this node), or `insecure = true` where nobody else reaches that network";
     if let Some((item, addr)) = listen.filter(|(_, addr)| !addr.ip().is_loopback()) {
         item.bad(format!("peers would speak without TLS at {addr}"), help);
         return;

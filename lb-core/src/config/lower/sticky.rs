@@ -62,8 +62,8 @@ fn cookie(section: &Section<'_>) -> Option<Cookie> {
         item.bad(format!("\"{name}\" is no cookie name"), help);
     }
     if !section.flag("insert", false) {
-        let help = "add `insert = true`: cookies that lb sets itself are the only ones there are; for a cookie that the \
-                    application sets, write `store_response = \"cookie(NAME)\"` and `match = \"cookie(NAME)\"` with a table";
+        let help = "add `insert = true`: lb knows only cookies that it sets itself; for one that the application sets, \
+                    write `store_response = \"cookie(NAME)\"` and `match = \"cookie(NAME)\"` with a table";
         item.cx.missing(item.at(), &item.path, "a cookie without `insert = true`", help);
     }
     let (samesite, secure) = (section.word("samesite"), section.flag("secure", false));

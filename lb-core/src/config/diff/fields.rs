@@ -1,0 +1,240 @@
+//! The values of a configuration's parts by key, for people. Equal texts must mean equal values.
+//!
+//! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
+use super::super::{
+    AccessLog, Admin, Backend, Balance, Check, Cookie, Frontend, Instance, Log, PeerAddr, PeerTls, Peers, Probe, Route,
+    Server, StickAction, Sticky, Table, TableRule, Timeouts,
+};
+use crate::time::format_duration;
+use std::fmt::{Debug, Display};
+use std::time::Duration;
+
+/// Keys and values, in one order for one kind of thing.
+pub(super) type Fields = Vec<(&'static str, String)>;
+
+pub(super) fn instance(of: &Instance) -> Fields {
+    let Instance { name, workers, drain, maxconn } = of;
+    let workers = workers.map_or_else(|| "one for each core".into(), |n| n.to_string());
+    vec![("name", name.clone()), ("workers", workers), ("drain", time(drain)), ("maxconn", maxconn.to_string())]
+}
+
+/// Without the token, which is a secret.
+pub(super) fn admin(of: &Admin) -> Fields {
+    let Admin { listen, socket, token: _ } = of;
+    let socket = socket.as_ref().map(|path| path.display());
+    vec![("listen", or_none(listen.as_ref())), ("socket", or_none(socket))]
+}
+
+pub(super) fn peers(of: &Peers) -> Fields {
+    let Peers { cluster, listen, join, tls, join_timeout, ask_timeout, heartbeat, max_clock_ahead } = of;
+    let tls = tls
+        .as_ref()
+        .map(|PeerTls { ca, cert, key }| format!("{}, {}, {}", ca.display(), cert.display(), key.display()));
+    vec![
+        ("cluster", cluster.clone()),
+        ("listen", listen.to_string()),
+        ("join", list(join, peer)),
+        ("tls", or_none(tls)),
+        ("join_timeout", time(join_timeout)),
+        ("ask_timeout", time(ask_timeout)),
+        ("heartbeat", time(heartbeat)),
+        ("max_clock_ahead", time(max_clock_ahead)),
+    ]
+}
+
+fn peer(of: &PeerAddr) -> String {
+    match of {
+        PeerAddr::Socket(addr) => addr.to_string(),
+        PeerAddr::Name { host, port } => format!("{host}:{port}"),
+    }
+}
+
+pub(super) fn log(of: &Log) -> Fields {
+    let Log { level, format, access } = of;
+    let access = match access {
+        AccessLog::Off => "false".into(),
+        AccessLog::Stdout => "true".into(),
+        AccessLog::File(path) => format!("{:?}", path.display().to_string()),
+    };
+    vec![("level", level.clone()), ("format", word(format)), ("access", access)]
+}
+
+pub(super) fn table(of: &Table) -> Fields {
+    let Table { name: _, kind, len, size, expire, when_full, replicate } = of;
+    vec![
+        ("type", word(kind)),
+        ("len", len.to_string()),
+        ("size", size.to_string()),
+        ("expire", time(expire)),
+        ("when_full", word(when_full)),
+        ("replicate", replicate.to_string()),
+    ]
+}
+
+/// Without the listeners, which are compared one by one.
+pub(super) fn frontend(of: &Frontend) -> Fields {
+    let Frontend {
+        name: _,
+        listen: _,
+        routes,
+        backend,
+        timeout,
+        maxconn,
+        forwarded,
+        trusted_proxies,
+        max_head,
+        max_headers,
+    } = of;
+    let mut fields = vec![
+        ("backend", or_none(backend.as_ref())),
+        ("routes", list(routes, route)),
+        ("maxconn", maxconn.to_string()),
+        ("forwarded", forwarded.to_string()),
+        ("trusted_proxies", list(trusted_proxies, ToString::to_string)),
+        ("max_head", max_head.to_string()),
+        ("max_headers", max_headers.to_string()),
+    ];
+    fields.extend(timeouts(timeout));
+    fields
+}
+
+fn route(of: &Route) -> String {
+    let Route { host, path_prefix, header, websocket, backend } = of;
+    let mut words = Vec::new();
+    words.extend((!host.is_empty()).then(|| format!("host {}", host.join("|"))));
+    words.extend((!path_prefix.is_empty()).then(|| format!("path {}", path_prefix.join("|"))));
+    words.extend(header.iter().map(|(name, value)| match value {
+        Some(value) => format!("{name}: {value:?}"),
+        None => format!("{name}: any"),
+    }));
+    words.extend(websocket.map(|yes| if yes { "websocket" } else { "no websocket" }.to_owned()));
+    format!("{} to {backend}", words.join(" and "))
+}
+
+/// Without the servers, which are compared one by one.
+pub(super) fn backend(of: &Backend) -> Fields {
+    let Backend {
+        name: _,
+        balance,
+        sticky,
+        on_down,
+        drain,
+        check,
+        retries,
+        retry_after,
+        max_queue,
+        real_ip,
+        max_idle,
+        timeout,
+        servers: _,
+    } = of;
+    let balance = match balance {
+        Balance::RoundRobin => "roundrobin".into(),
+        Balance::LeastConn => "leastconn".into(),
+        Balance::Hash(key) => format!("hash({key})"),
+    };
+    let mut fields = vec![
+        ("balance", balance),
+        ("sticky", list(sticky, self::sticky)),
+        ("on_down", word(on_down)),
+        ("drain", word(drain)),
+        ("check", or_none(check.as_ref().map(self::check))),
+        ("retries", retries.to_string()),
+        ("retry_after", time(retry_after)),
+        ("max_queue", max_queue.to_string()),
+        ("real_ip", real_ip.to_string()),
+        ("max_idle", max_idle.to_string()),
+    ];
+    fields.extend(timeouts(timeout));
+    fields
+}
+
+fn sticky(of: &Sticky) -> String {
+    match of {
+        Sticky::Cookie(of) => cookie(of),
+        Sticky::Table(TableRule { action, key, table }) => {
+            let action = match action {
+                StickAction::On => "on",
+                StickAction::Match => "match",
+                StickAction::StoreRequest => "store_request",
+                StickAction::StoreResponse => "store_response",
+            };
+            format!("{action} {key} in {table}")
+        }
+    }
+}
+
+fn cookie(of: &Cookie) -> String {
+    let Cookie { name, indirect, nocache, httponly, secure, samesite, domain, path, preserve, max_idle, max_life } = of;
+    let flags = [
+        (*indirect, "indirect"),
+        (*nocache, "nocache"),
+        (*httponly, "httponly"),
+        (*secure, "secure"),
+        (*preserve, "preserve"),
+    ];
+    let mut words = vec![format!("cookie {name}")];
+    words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()));
+    words.extend(samesite.as_ref().map(|s| format!("samesite {}", word(s))));
+    words.extend(domain.as_ref().map(|d| format!("domain {d}")));
+    words.push(format!("path {path}"));
+    words.extend(max_idle.as_ref().map(|d| format!("maxidle {}", time(d))));
+    words.extend(max_life.as_ref().map(|d| format!("maxlife {}", time(d))));
+    words.join(" ")
+}
+
+fn check(of: &Check) -> String {
+    let Check { probe, interval, fall, rise } = of;
+    let probe = match probe {
+        Probe::Tcp => "tcp".into(),
+        Probe::Http { method, path, headers, expect, expect_body } => {
+            let headers: String = headers.iter().map(|(name, value)| format!(" {name}: {value:?}")).collect();
+            let body = expect_body.as_ref().map_or(String::new(), |text| format!(" with {text:?}"));
+            let expect = list(expect, |(from, to)| if from == to { from.to_string() } else { format!("{from}-{to}") });
+            format!("{method} {path}{headers} expects {expect}{body}")
+        }
+    };
+    format!("{probe} every {} fall {fall} rise {rise}", time(interval))
+}
+
+pub(super) fn server(of: &Server) -> Fields {
+    let Server { name: _, addr, weight, maxconn, cookie, state } = of;
+    vec![
+        ("addr", addr.to_string()),
+        ("weight", weight.to_string()),
+        ("maxconn", maxconn.to_string()),
+        ("cookie", cookie.clone()),
+        ("state", word(state)),
+    ]
+}
+
+fn timeouts(of: &Timeouts) -> Fields {
+    let Timeouts { connect, client, server, tunnel, http_request, http_keep_alive, queue, check } = of;
+    vec![
+        ("timeout.connect", time(connect)),
+        ("timeout.client", time(client)),
+        ("timeout.server", time(server)),
+        ("timeout.tunnel", time(tunnel)),
+        ("timeout.http_request", time(http_request)),
+        ("timeout.http_keep_alive", time(http_keep_alive)),
+        ("timeout.queue", time(queue)),
+        ("timeout.check", time(check)),
+    ]
+}
+
+fn time(of: &Duration) -> String {
+    format_duration(*of)
+}
+
+/// A variant as the file writes it.
+fn word(of: &impl Debug) -> String {
+    format!("{of:?}").to_lowercase()
+}
+
+fn or_none(of: Option<impl Display>) -> String {
+    of.map_or_else(|| "none".into(), |value| value.to_string())
+}
+
+fn list<T>(of: &[T], show: impl Fn(&T) -> String) -> String {
+    format!("[{}]", of.iter().map(show).collect::<Vec<_>>().join(", "))
+}
