@@ -4,7 +4,7 @@ use lb_tests::origin::Reply;
 use lb_tests::{Instance, Origin};
 
 /// Heads after which nothing may reach a server. `{}` stands for a Host line.
-const REFUSED: &[&str] = &[
+pub(crate) const REFUSED: &[&str] = &[
     // Length and coding at once, in any dress.
     "POST / HTTP/1.1\r\n{}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "POST / HTTP/1.1\r\n{}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
@@ -154,7 +154,7 @@ fn no_request_in_doubt_reaches_a_server_and_each_gets_one_refusal() {
 }
 
 /// Odd, but legal: request, what the server must see of it (head without ours, body).
-const SERVED: &[(&str, &str, &str)] = &[
+pub(crate) const SERVED: &[(&str, &str, &str)] = &[
     ("\r\nGET /crlf-first HTTP/1.1\r\nHost: test\r\n\r\n", "GET /crlf-first HTTP/1.1", ""),
     ("GET /a HTTP/1.1\r\nhOsT: test\r\n\r\n", "GET /a HTTP/1.1", ""),
     ("GET /a HTTP/1.1\r\nHost:test\r\n\r\n", "GET /a HTTP/1.1", ""),

@@ -3,13 +3,19 @@
 
 mod affinity;
 mod answers;
+mod chaos;
 mod cluster;
+mod contract;
+mod demo;
 mod failover;
 mod foreign;
 mod framing;
+mod hostile;
 mod http1;
 mod life;
 mod limits;
+mod pressure;
+mod splits;
 mod tunnel;
 
 use lb_tests::Origin;

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// The `lb` binary of this build, built if it was not.
@@ -35,6 +36,8 @@ pub struct Instance {
     pub peers: SocketAddr,
     child: Child,
     dir: TempDir,
+    /// Most open files it may have.
+    files: Option<u32>,
 }
 
 /// A port that was free a moment ago.
@@ -70,11 +73,22 @@ impl Instance {
         instances
     }
 
+    /// As [`Self::start`], with so many open files at most.
+    pub fn start_with_files(files: u32, config: &str) -> Self {
+        let instance = Self::launch("lb1", free_port(), config, Some(files));
+        instance.wait_ready();
+        instance
+    }
+
     /// Starts an instance without waiting.
     ///
     /// # Panics
     /// It does not start.
     pub fn spawn(name: &str, peers: u16, config: &str) -> Self {
+        Self::launch(name, peers, config, None)
+    }
+
+    fn launch(name: &str, peers: u16, config: &str, files: Option<u32>) -> Self {
         let dir = TempDir::new().expect("a directory");
         let (web, admin) = (free_port(), free_port());
         let text = format!(
@@ -85,8 +99,8 @@ impl Instance {
         );
         std::fs::write(dir.path().join("lb.toml"), text).expect("a configuration");
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let child = run(&dir);
-        Self { name: name.into(), addr: at(web), admin: at(admin), peers: at(peers), child, dir }
+        let child = run(&dir, files);
+        Self { name: name.into(), addr: at(web), admin: at(admin), peers: at(peers), child, dir, files }
     }
 
     /// Waits until `/readyz` says yes.
@@ -122,12 +136,17 @@ impl Instance {
         Client::connect(self.addr)
     }
 
+    /// Its admin socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("lb.sock")
+    }
+
     /// Runs a command of `lb` against it.
     ///
     /// # Panics
     /// It cannot be run.
     pub fn cli(&self, args: &[&str]) -> Output {
-        let socket = self.dir.path().join("lb.sock");
+        let socket = self.socket();
         Command::new(lb()).args(args).arg("--socket").arg(socket).output().expect("lb runs")
     }
 
@@ -160,6 +179,26 @@ impl Instance {
         std::fs::write(path, change(text)).expect("the configuration");
     }
 
+    /// Anonymous memory in bytes.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub fn memory(&self) -> usize {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = text.lines().find_map(|l| l.strip_prefix("RssAnon:")).expect("RssAnon");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+    }
+
+    /// Processor time that it has used.
+    pub fn cpu(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let of = |task: std::fs::DirEntry| {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        };
+        Duration::from_nanos(tasks.into_iter().flatten().flatten().filter_map(of).sum())
+    }
+
     /// Sends a signal, as `-HUP`.
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
@@ -174,7 +213,7 @@ impl Instance {
 
     /// Starts it again with the same configuration, without waiting.
     pub fn restart(&mut self) {
-        self.child = run(&self.dir);
+        self.child = run(&self.dir, self.files);
     }
 
     /// Waits until the process has ended; its exit code.
@@ -198,9 +237,18 @@ impl Instance {
     }
 }
 
-fn run(dir: &TempDir) -> Child {
+fn run(dir: &TempDir, files: Option<u32>) -> Child {
     let append = |name: &str| File::options().create(true).append(true).open(dir.path().join(name)).expect("a log");
-    Command::new(lb())
+    let mut command = match files {
+        None => Command::new(lb()),
+        Some(files) => {
+            // It becomes lb, under the same process id.
+            let mut command = Command::new("prlimit");
+            command.arg(format!("--nofile={files}")).arg(lb());
+            command
+        }
+    };
+    command
         .args(["run", "-c"])
         .arg(dir.path().join("lb.toml"))
         .stdin(Stdio::null())
@@ -210,12 +258,18 @@ fn run(dir: &TempDir) -> Child {
         .expect("lb starts")
 }
 
+/// Its last lines: enough to see what went wrong.
+fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
 impl Drop for Instance {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
         if std::thread::panicking() {
-            eprintln!("--- log of {}:\n{}{}", self.name, self.log(), self.access());
+            eprintln!("--- log of {}:\n{}\n{}", self.name, tail(&self.log()), tail(&self.access()));
         }
     }
 }

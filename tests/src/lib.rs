@@ -6,10 +6,12 @@
 
 pub mod client;
 pub mod instance;
+pub mod link;
 pub mod origin;
 
 pub use client::{Answer, Client};
 pub use instance::{Instance, lb};
+pub use link::Link;
 pub use origin::{Origin, Seen};
 
 use std::time::{Duration, Instant};

@@ -4,6 +4,7 @@ use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 /// One request as a server saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,7 @@ pub struct Origin {
     seen: Arc<Mutex<Vec<Seen>>>,
     open: Arc<Mutex<Vec<TcpStream>>>,
     ended: Arc<AtomicBool>,
+    accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Origin {
@@ -61,7 +63,7 @@ impl Origin {
         let ended = Arc::new(AtomicBool::new(false));
         let open = Arc::new(Mutex::new(Vec::new()));
         let (stop, connections, serve) = (ended.clone(), open.clone(), Arc::new(serve));
-        std::thread::spawn(move || {
+        let accepting = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stop.load(Ordering::SeqCst) {
                     return;
@@ -74,7 +76,7 @@ impl Origin {
                 std::thread::spawn(move || serve(stream));
             }
         });
-        Self { addr, seen: Arc::default(), open, ended }
+        Self { addr, seen: Arc::default(), open, ended, accepting: Mutex::new(Some(accepting)) }
     }
 
     /// The requests so far.
@@ -87,6 +89,10 @@ impl Origin {
         self.ended.store(true, Ordering::SeqCst);
         // Wakes the accept, which then sees that it is over.
         drop(TcpStream::connect(self.addr));
+        // Until the port is closed indeed: whoever connects from now on is refused.
+        if let Some(accepting) = self.accepting.lock().ok().and_then(|mut a| a.take()) {
+            drop(accepting.join());
+        }
         if let Ok(mut open) = self.open.lock() {
             for stream in open.drain(..) {
                 drop(stream.shutdown(Shutdown::Both));

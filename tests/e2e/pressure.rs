@@ -1,0 +1,187 @@
+//! Slow sides, many clients, few descriptors: memory stays bounded, the others are served.
+use crate::app;
+use lb_tests::{Client, Instance, Origin, eventually};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// What sockets between two processes of one machine may hold, and some more.
+const IN_SOCKETS: usize = 24 << 20;
+
+/// Waits until a count no longer grows.
+fn stalls(count: &AtomicUsize) -> usize {
+    let (mut last, mut since) = (0, Instant::now());
+    eventually("it stalls", || {
+        let now = count.load(Ordering::SeqCst);
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        last > 0 && since.elapsed() > Duration::from_millis(300)
+    });
+    last
+}
+
+#[test]
+fn a_client_that_does_not_read_stops_its_server_and_costs_no_memory() {
+    const SIZE: usize = 64 << 20;
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = written.clone();
+    let a = Origin::raw(move |mut stream| {
+        let mut buf = [0; 4096];
+        drop(stream.read(&mut buf));
+        drop(stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes()));
+        let piece = vec![b'x'; 64 << 10];
+        for _ in 0..SIZE / piece.len() {
+            if stream.write_all(&piece).is_err() {
+                return;
+            }
+            count.fetch_add(piece.len(), Ordering::SeqCst);
+        }
+    });
+    let lb = Instance::start(&app(&[&a], ""));
+    let before = lb.memory();
+    let mut client = lb.client();
+    client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+    let stalled = stalls(&written);
+    assert!(stalled < IN_SOCKETS, "{stalled} bytes were taken from the server");
+    assert!(lb.memory() < before + (4 << 20));
+    assert_eq!(client.answer().expect("the rest").body.len(), SIZE, "nothing was lost");
+}
+
+#[test]
+fn a_server_that_does_not_read_stops_its_client_and_costs_no_memory() {
+    let go = Arc::new(AtomicBool::new(false));
+    let gate = go.clone();
+    const SIZE: usize = 64 << 20;
+    let a = Origin::raw(move |mut stream| {
+        eventually("the test goes on", || gate.load(Ordering::SeqCst));
+        let (mut total, mut buf) = (0, vec![0; 64 << 10]);
+        while total < SIZE {
+            match stream.read(&mut buf) {
+                Ok(0) | Err(_) => return,
+                Ok(n) => total += n,
+            }
+        }
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+        drop(stream.read(&mut buf));
+    });
+    let lb = Instance::start(&app(&[&a], ""));
+    let before = lb.memory();
+    let mut stream = TcpStream::connect(lb.addr).expect("the proxy listens");
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = sent.clone();
+    let mut writing = stream.try_clone().expect("a handle");
+    let writer = std::thread::spawn(move || {
+        let head = format!("POST / HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Length: {SIZE}\r\n\r\n");
+        writing.write_all(head.as_bytes()).expect("it takes the head");
+        let piece = vec![b'x'; 64 << 10];
+        for _ in 0..SIZE / piece.len() {
+            writing.write_all(&piece).expect("it takes the body");
+            count.fetch_add(piece.len(), Ordering::SeqCst);
+        }
+    });
+    let stalled = stalls(&sent);
+    assert!(stalled < IN_SOCKETS, "{stalled} bytes were taken from the client");
+    assert!(lb.memory() < before + (4 << 20));
+    go.store(true, Ordering::SeqCst);
+    writer.join().expect("all was taken");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn a_tunnel_whose_client_does_not_read_stops_its_server_too() {
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = written.clone();
+    let a = Origin::raw(move |mut stream| {
+        let mut buf = [0; 4096];
+        drop(stream.read(&mut buf));
+        drop(stream.write_all(b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"));
+        let piece = vec![b'x'; 64 << 10];
+        while stream.write_all(&piece).is_ok() {
+            count.fetch_add(piece.len(), Ordering::SeqCst);
+        }
+    });
+    let lb = Instance::start(&app(&[&a], ""));
+    let before = lb.memory();
+    let mut client = lb.client();
+    assert_eq!(client.upgrade("/ws", "").status, 101);
+    let stalled = stalls(&written);
+    assert!(stalled < IN_SOCKETS, "{stalled} bytes were taken from the server");
+    assert!(lb.memory() < before + (4 << 20));
+    assert!(client.read(stalled).is_some_and(|all| all.iter().all(|b| *b == b'x')), "nothing was lost");
+}
+
+#[test]
+fn a_thousand_silent_and_trickling_clients_cost_little_and_slow_nobody() {
+    let a = Origin::named("a");
+    let config = app(&[&a], "").replace(
+        "backend = \"app\"\n",
+        "backend = \"app\"\ntimeout = { http_request = \"3s\", http_keep_alive = \"3s\" }\n",
+    );
+    let lb = Instance::start(&config);
+    assert_eq!(lb.client().get("/", "").status, 200);
+    let before = lb.memory();
+    let mut slow: Vec<Client> = (0..1000).map(|_| lb.client()).collect();
+    for (i, client) in slow.iter_mut().enumerate() {
+        if i % 2 == 0 {
+            client.send("GET / HTTP/1.1\r\nHost: t\r\nX-Slow: a");
+        }
+    }
+    eventually("all are in", || lb.api("/api/status")["frontends"][0]["open"].as_u64().is_some_and(|n| n >= 1000));
+    let each = lb.memory().saturating_sub(before) / slow.len();
+    assert!(each <= 16 << 10, "{each} bytes each");
+    let mut worst = Duration::ZERO;
+    for _ in 0..50 {
+        let started = Instant::now();
+        assert_eq!(lb.client().get("/", "").status, 200);
+        worst = worst.max(started.elapsed());
+    }
+    assert!(worst < Duration::from_secs(1), "{worst:?}");
+    eventually("all are sent away", || lb.api("/api/status")["frontends"][0]["open"] == 0);
+}
+
+#[test]
+fn without_descriptors_left_it_neither_dies_nor_spins_and_serves_again() {
+    let a = Origin::named("a");
+    let lb = Instance::start_with_files(96, &app(&[&a], ""));
+    let crowd: Vec<TcpStream> = (0..200).filter_map(|_| TcpStream::connect(lb.addr).ok()).collect();
+    assert!(crowd.len() >= 100, "the kernel's queue takes more than the process");
+    let before = lb.cpu();
+    // A second in which nothing happens: what is used now is spinning.
+    std::thread::sleep(Duration::from_secs(1));
+    let used = lb.cpu() - before;
+    assert!(used < Duration::from_millis(300), "{used:?} of a second");
+    drop(crowd);
+    eventually("it serves again", || {
+        let mut client = lb.client();
+        client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+        client.answer().is_some_and(|a| a.status == 200)
+    });
+}
+
+#[test]
+fn idle_tunnels_hold_no_buffers() {
+    let a = Origin::named("a");
+    let lb = Instance::start(&app(&[&a], ""));
+    let open = |n: usize| -> Vec<Client> {
+        (0..n)
+            .map(|_| {
+                let mut client = lb.client();
+                assert_eq!(client.upgrade("/ws", "").status, 101);
+                client
+            })
+            .collect()
+    };
+    drop(open(20));
+    let before = lb.memory();
+    let mut tunnels = open(400);
+    let each = lb.memory().saturating_sub(before) / tunnels.len();
+    assert!(each < 4 << 10, "{each} bytes a tunnel");
+    for tunnel in &mut tunnels {
+        assert!(tunnel.send("x") && tunnel.read(1).is_some(), "all live");
+    }
+}
