@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
@@ -26,6 +27,14 @@ pub(crate) struct Remote {
     pub(crate) certificate: Option<Vec<String>>,
     /// Ends the connection.
     pub(crate) cancel: CancellationToken,
+    /// A stream was opened on it.
+    pub(crate) is_used: Arc<AtomicBool>,
+}
+
+impl Remote {
+    pub(crate) fn new(addr: SocketAddr, certificate: Option<Vec<String>>, cancel: CancellationToken) -> Self {
+        Self { addr, certificate, cancel, is_used: Arc::default() }
+    }
 }
 
 /// What was seen on a connection.

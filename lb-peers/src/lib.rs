@@ -1,4 +1,62 @@
-//! Replication of stick tables between instances. The protocol is told here in full (see the module docs).
+//! Replication of stick tables between instances.
+//!
+//! Every instance keeps one stream with every other (a full mesh), tells what changed in its tables, and merges what
+//! it is told. Merging is a join (`lb_core::table`), so that frames may come twice, late or in another order: that
+//! costs time, never correctness. `proto/lb/peers/v1/peers.proto` has the frames, `proto/README.md` the rules by which
+//! they may change.
+//!
+//! # One link, from its beginning
+//!
+//! ```text
+//!   dialler                                     acceptor
+//!      | ---- TCP, TLS, gRPC Peers.Sync ----------> |
+//!      | ---- Hello ------------------------------> |   both at once: cluster, node, incarnation, tables,
+//!      | <--------------------------------- Hello - |   "my tables are whole"
+//!      | <---- Decisions, Batch 1, Batch 2 .. ----> |   what the other has not acknowledged, then what changes
+//!      | <---- Ack 1, Ack 2 .. -------------------> |   cursors move
+//!      | ---- PullRequest ------------------------> |   a starting instance; updates flow meanwhile
+//!      | <------------ PullBatch x n, PullDone ---- |   8 outstanding
+//!      | <---- Digest ----------------------------> |   both whole: what differs is pulled by buckets
+//!      | <---- Ping, Pong ------------------------> |   every heartbeat; three silent ones: the link is dead
+//! ```
+//!
+//! **One stream, both ways**, rather than one for each direction: half the links, one place where "the peer is up" is
+//! decided, and it works where only one side can dial (a list on one side only, NAT). The price is a rule for the case
+//! that both dial at once. Of two streams that different sides dialled, the one stays that was dialled by the node with
+//! the smaller name; of two that one side dialled, the newer; and a stream of a peer's former life always goes. Both
+//! ends decide alike, without a word.
+//!
+//! # What is sent
+//!
+//! - A peer is a **cursor** in each shard's change log, never a queue: an entry that changes ten times while the peer is
+//!   slow is sent once, and a slow or absent peer costs no memory. At most 64 batches of at most 512 entries (64 KiB)
+//!   are out. While one is out, changes gather for a millisecond or until it is acknowledged; the first of a quiet time
+//!   goes at once.
+//! - Only what was changed *here* is in the change log: its author tells everybody. What a peer misses by that (its
+//!   author died halfway) the **digests** find: they are compared when a link comes up, when the pull is over, and among
+//!   the survivors one heartbeat after a peer is lost. Buckets that differ are pulled.
+//! - A stream that broke **goes on at the acknowledged cursors** if the peer comes back in the same life. In a new life
+//!   it pulls everything, and its cursors start at the newest change as of its Hello, before any scan of the pull:
+//!   nothing falls between.
+//! - **A starting instance pulls** every table from the first peer whose own tables are whole; when the source dies, from
+//!   another. If all who are there are as new as itself, it takes what each of them has and begins. Alone it begins as
+//!   soon as every address of the list is its own or has refused a connection twice, and after `join_timeout` in any
+//!   case. Until then a miss may **ask** for its key ([`Asker`]).
+//! - **Operators' decisions** go to everybody when they are made, and all of them at each link-up; those that are news
+//!   are passed on.
+//!
+//! # Who is refused, and how it shows
+//!
+//! Another cluster name, a doubled node name, names with one short hash, a table of one name and two types, a
+//! certificate that does not name the node, a foreign CA, another protocol, garbage: the link ends, both sides show the
+//! same words in their status (`refused`), the log has them once, and the address is tried again every five seconds.
+//! Garbage costs the link it came on, nothing else. Stamps from too far ahead are refused one by one, and counted.
+//!
+//! # The code
+//!
+//! [`replicator`] decides everything for the node, `session`, `teacher` and `learner` for one link: no sockets, no
+//! clock, no tokio; `tests/sim.rs` drives them through thousands of faults. `driver` is the only place that waits,
+//! `transport` the only one that knows gRPC, `wire` the only one that knows the generated types.
 #![forbid(unsafe_code)]
 
 use driver::{Command, Driver, Shared};
@@ -76,6 +134,8 @@ pub struct Peers {
     commands: mpsc::UnboundedSender<Command>,
     changed: Arc<Notify>,
     local_addr: SocketAddr,
+    node: String,
+    tls: Arc<Mutex<Option<Tls>>>,
     /// Both end when this is dropped: first the streams and the listener, then the driver.
     _streams: DropGuard,
     _server: AbortOnDropHandle<()>,
@@ -89,7 +149,8 @@ impl Peers {
     /// # Errors
     /// The address can't be had, or a certificate or key can't be used.
     pub async fn start(settings: Settings, tables: Vec<Arc<StickTable>>) -> Result<Self, StartError> {
-        let tls = settings.config.tls.as_ref().map(|files| Tls::load(files, &settings.node)).transpose()?;
+        let tls = load_tls(&settings.config, &settings.node)?;
+        let (tls, node) = (Arc::new(Mutex::new(tls)), settings.node.clone());
         let addr = settings.config.listen;
         let listen = |source| StartError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
@@ -101,7 +162,7 @@ impl Peers {
         let (commands, told) = mpsc::unbounded_channel();
         let cancel = CancellationToken::new();
         let (tasks, accepted) = (TaskTracker::new(), Arc::default());
-        let transport = Transport { events, tls, cancel: cancel.clone(), tasks, accepted };
+        let transport = Transport { events, tls: tls.clone(), cancel: cancel.clone(), tasks, accepted };
         let server = tokio::spawn(transport.clone().serve(listener));
         let driver = Driver::new(shared.clone(), transport, incoming, told, (changed.clone(), heartbeat));
         Ok(Self {
@@ -109,6 +170,8 @@ impl Peers {
             commands,
             changed,
             local_addr,
+            node,
+            tls,
             _streams: cancel.drop_guard(),
             _server: AbortOnDropHandle::new(server),
             driver: AbortOnDropHandle::new(tokio::spawn(driver.run())),
@@ -120,8 +183,14 @@ impl Peers {
         self.local_addr
     }
 
-    /// Takes on the tables and the peer list of a new configuration. The listen address and the certificates stay.
+    /// Takes on the tables and the peer list of a new configuration, and reads the certificates anew: links that come
+    /// up from now on use them. Certificates that can't be used are logged, and the old ones stay. So does the listen
+    /// address.
     pub fn reconfigure(&self, config: config::Peers, tables: Vec<Arc<StickTable>>) {
+        match load_tls(&config, &self.node) {
+            Ok(tls) => *self.tls.lock() = tls,
+            Err(error) => tracing::error!(%error, "the peers' certificates stay as they were"),
+        }
         wake_on_change(&self.changed, &tables);
         self.tell(Input::Configure { config: Box::new(config), tables });
     }
@@ -164,6 +233,10 @@ impl Peers {
         // It fails only when the driver has gone, and then there is nobody left to tell.
         let _ = self.commands.send(Command::Tell(input));
     }
+}
+
+fn load_tls(config: &config::Peers, node: &str) -> Result<Option<Tls>, StartError> {
+    config.tls.as_ref().map(|files| Tls::load(files, node)).transpose()
 }
 
 fn wake_on_change(changed: &Arc<Notify>, tables: &[Arc<StickTable>]) {

@@ -20,7 +20,7 @@ const PULL_WINDOW: usize = 8;
 /// Scans of a pull in one turn; others want theirs.
 const PULL_SCANS: usize = 8;
 /// Where counting a backlog ends.
-const BACKLOG_LIMIT: usize = 100_000;
+const BACKLOG_LIMIT: usize = 20_000;
 
 /// What is remembered of a peer between two links.
 #[derive(Debug, Default)]

@@ -26,6 +26,13 @@ pub(crate) struct Tls {
     pub(crate) connector: TlsConnector,
 }
 
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // No keys in logs.
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
+}
+
 impl Tls {
     /// Reads the files.
     ///
@@ -36,7 +43,7 @@ impl Tls {
         let chain = certificates("cert", &files.cert)?;
         let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| unusable("key", &files.key, &e))?;
         let names = chain.first().map(names).unwrap_or_default();
-        if !names.iter().any(|name| name == node) {
+        if !names.iter().any(|name| name.eq_ignore_ascii_case(node)) {
             let shown = files.cert.display();
             return Err(StartError::Tls(format!(
                 "cert: {shown} is for \"{}\", this instance is \"{node}\": its DNS names must hold instance.name",

@@ -46,7 +46,8 @@ pub(crate) enum Event {
 #[derive(Clone)]
 pub(crate) struct Transport {
     pub(crate) events: mpsc::Sender<Event>,
-    pub(crate) tls: Option<Tls>,
+    /// Changes when certificates are renewed; `None` inside: plain.
+    pub(crate) tls: Arc<Mutex<Option<Tls>>>,
     /// Ends everything.
     pub(crate) cancel: CancellationToken,
     /// The tasks of streams.
@@ -55,6 +56,10 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
+    fn tls(&self) -> Option<Tls> {
+        self.tls.lock().clone()
+    }
+
     /// Runs until it is cancelled.
     pub(crate) async fn serve(self, listener: TcpListener) {
         let (connections, incoming) = mpsc::channel::<Result<PeerIo, std::io::Error>>(16);
@@ -94,7 +99,12 @@ impl Transport {
                 let begun = cancel.run_until_cancelled(transport.begin(stream, addr)).await;
                 match begun {
                     Some(Ok((stream, prefix, remote))) => {
-                        let _ = connections.send(Ok(PeerIo::new(stream, prefix, remote, Some(place)))).await;
+                        let io = PeerIo::new(stream, prefix, remote.clone(), Some(place));
+                        let _ = connections.send(Ok(io)).await;
+                        remote.cancel.run_until_cancelled(tokio::time::sleep(STEP)).await;
+                        if !remote.is_used.load(Ordering::Relaxed) {
+                            remote.cancel.cancel();
+                        }
                     }
                     Some(Err(Some(error))) => transport.tell(Input::Stranger { remote: addr, error }).await,
                     Some(Err(None)) | None => {}
@@ -111,7 +121,7 @@ impl Transport {
         addr: SocketAddr,
     ) -> Result<(Box<dyn crate::io::Stream>, Vec<u8>, Remote), Option<String>> {
         let _ = stream.set_nodelay(true);
-        let (mut stream, certificate): (Box<dyn crate::io::Stream>, _) = match &self.tls {
+        let (mut stream, certificate): (Box<dyn crate::io::Stream>, _) = match self.tls() {
             None => (Box::new(stream), None),
             Some(tls) => {
                 let late = |_| Some("it did not finish the TLS handshake in time".to_owned());
@@ -135,7 +145,7 @@ impl Transport {
         if prefix != PREFACE {
             return Err(Some(foreign(&prefix)));
         }
-        Ok((stream, prefix, Remote { addr, certificate, cancel: self.cancel.child_token() }))
+        Ok((stream, prefix, Remote::new(addr, certificate, self.cancel.child_token())))
     }
 
     async fn tell(&self, input: Input) {
@@ -184,8 +194,8 @@ impl Transport {
             _ => (Failure::Unreachable, e.to_string()),
         })?;
         let _ = stream.set_nodelay(true);
-        let Some(tls) = &self.tls else {
-            return Ok(PeerIo::new(Box::new(stream), Vec::new(), Remote { addr, certificate: None, cancel }, None));
+        let Some(tls) = self.tls() else {
+            return Ok(PeerIo::new(Box::new(stream), Vec::new(), Remote::new(addr, None, cancel), None));
         };
         let connected = timeout(STEP, tls.connector.connect(addr.ip().into(), stream)).await;
         let stream = connected.map_err(late)?.map_err(|e| match tls::is_tls(&e) {
@@ -193,7 +203,7 @@ impl Transport {
             false => (Failure::Unreachable, format!("it ended the TLS handshake ({e}): is peers.tls set there, too?")),
         })?;
         let certificate = Some(tls::peer_names(stream.get_ref().1));
-        Ok(PeerIo::new(Box::new(stream), Vec::new(), Remote { addr, certificate, cancel }, None))
+        Ok(PeerIo::new(Box::new(stream), Vec::new(), Remote::new(addr, certificate, cancel), None))
     }
 
     /// Hands incoming frames to the driver until the stream ends. The driver takes them at its own speed; meanwhile
@@ -295,6 +305,7 @@ impl peers_server::Peers for Service {
     async fn sync(&self, request: Request<Streaming<pb::Frame>>) -> Result<Response<Self::SyncStream>, Status> {
         let remote = request.extensions().get::<Remote>().cloned();
         let remote = remote.ok_or_else(|| Status::internal("a connection of no peer"))?;
+        remote.is_used.store(true, Ordering::Relaxed);
         let stream = request.into_inner();
         let link = LinkId::accepted(self.0.accepted.fetch_add(1, Ordering::Relaxed));
         let (frames, outgoing) = mpsc::channel(QUEUE);

@@ -1,4 +1,6 @@
 //! The checked-in code of the wire format is what the `.proto` file says. Nobody needs `protoc` to build `lb`.
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 #[test]

@@ -1,4 +1,6 @@
 //! Real nodes over real TCP: pins travel, restarted nodes pull, questions are answered, decisions spread.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use lb_core::decisions::Decision;

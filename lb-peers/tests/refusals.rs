@@ -1,4 +1,6 @@
 //! Those who must not speak to each other are told so, in words, on both sides; and garbage hurts nobody.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use lb_core::config::{KeyKind, PeerAddr};
@@ -99,6 +101,26 @@ fn a_well_formed_beginning_with_garbage_after_it_costs_that_connection_only() {
         a.pin("k", "app1");
         b.has("k", "app1").await;
         assert!(a.is_up("b"));
+    });
+}
+
+#[test]
+fn strangers_that_say_nothing_or_no_more_than_hello_do_not_keep_peers_out_for_long() {
+    on_one_thread(async {
+        // Nothing; or the preface, and settings that change nothing.
+        for says in [&b""[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"] {
+            let a = Node::start(settings("a", &[])).await;
+            let mut strangers = Vec::new();
+            for _ in 0..300 {
+                let mut stranger = TcpStream::connect(a.addr()).await.unwrap();
+                let _ = stranger.write_all(says).await;
+                strangers.push(stranger);
+            }
+            let begun = std::time::Instant::now();
+            let b = Node::joining("b", &[&a]).await;
+            b.sees("a").await;
+            assert!(begun.elapsed() < Duration::from_secs(12));
+        }
     });
 }
 

@@ -1,4 +1,6 @@
 //! Mutual TLS between nodes.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use lb_core::config::PeerTls;
@@ -138,5 +140,22 @@ fn a_file_that_cannot_be_used_is_named() {
         files.cert = dir.path().join("nowhere.pem");
         let error = Peers::start(with_tls("a", &[], files), Vec::new()).await.unwrap_err().to_string();
         assert!(error.starts_with("peers.tls: cert: ") && error.contains("nowhere.pem"), "{error}");
+    });
+}
+
+#[test]
+fn a_reload_reads_the_certificates_anew() {
+    on_one_thread(async {
+        let (old, new, dir) = (Ca::new(), Ca::new(), tempfile::tempdir().unwrap());
+        let a = Node::start(with_tls("a", &[], old.files(dir.path(), "a", false))).await;
+        let b = Node::start(with_tls("b", &[a.addr()], new.files(dir.path(), "b", false))).await;
+        let of_b = (b.settings.config.clone(), vec![b.table.clone()]);
+        eventually("they do not know each other", || a.refusal().is_some() && b.refusal().is_some()).await;
+        let mut config = a.settings.config.clone();
+        config.tls = Some(new.files(dir.path(), "a", false));
+        a.peers.reconfigure(config, vec![a.table.clone()]);
+        // A reload dials at once, too.
+        b.peers.reconfigure(of_b.0, of_b.1);
+        b.sees("a").await;
     });
 }

@@ -3,7 +3,7 @@
 //! A question is asked while this instance does not know the tables yet, so "nobody is up to be asked" is no answer: it
 //! waits, and is put to every peer that comes up. A peer that is not whole itself can say yes, but its no means nothing.
 use super::LinkId;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Questions waiting at most; one more is answered at once, with nothing.
@@ -30,7 +30,7 @@ impl Question {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Asks {
-    open: HashMap<u64, Question>,
+    open: BTreeMap<u64, Question>,
 }
 
 impl Asks {
@@ -94,7 +94,7 @@ impl Asks {
     }
 
     fn end(&mut self, mut ends: impl FnMut(&mut Question) -> bool) -> Vec<u64> {
-        self.open.extract_if(|_, q| ends(q)).map(|(id, _)| id).collect()
+        self.open.extract_if(.., |_, q| ends(q)).map(|(id, _)| id).collect()
     }
 
     /// When the next question's time is up.

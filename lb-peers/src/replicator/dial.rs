@@ -116,6 +116,13 @@ impl Targets {
         }
         self.names = names;
         self.list(now);
+        // Whatever was wrong may be right now.
+        for target in self.addrs.values_mut() {
+            target.failures = 0;
+            if let State::Idle { due } = &mut target.state {
+                *due = now;
+            }
+        }
     }
 
     /// A name was looked up.

@@ -71,7 +71,9 @@ impl Replicator {
             let text = format!("the names \"{one}\" and \"{other}\" share a short hash: change one instance.name");
             return refused(RefuseCode::Name, text);
         }
-        if let Some(names) = session.certificate.as_ref().filter(|names| !names.contains(them)) {
+        if let Some(names) =
+            session.certificate.as_ref().filter(|names| !names.iter().any(|n| n.eq_ignore_ascii_case(them)))
+        {
             let text = format!(
                 "the certificate of {them} is for \"{}\": a peer's certificate must have its instance.name as DNS name",
                 names.join("\", \"")

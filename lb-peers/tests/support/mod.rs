@@ -1,5 +1,5 @@
 //! Real nodes on loopback.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use lb_core::config::{self, KeyKind, PeerAddr, WhenFull};
 use lb_core::decisions::Decisions;

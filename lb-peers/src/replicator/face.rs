@@ -1,0 +1,187 @@
+//! What comes into a replicator and what goes out: plain values, no behaviour.
+use super::Failure;
+use crate::wire::{self, Frame};
+use lb_core::config;
+use lb_core::decisions::Decision;
+use lb_core::table::StickTable;
+use lb_core::time::Timestamp;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The time, read by the caller.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Time since the start: never goes back.
+    pub at: Duration,
+    /// The wall clock.
+    pub wall: Timestamp,
+}
+
+/// A stream to a peer, in the order of their making. The caller numbers those that were accepted
+/// ([`LinkId::accepted`]), the replicator those that it dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(u64);
+
+impl LinkId {
+    /// The `n`th stream that was accepted.
+    pub fn accepted(n: u64) -> Self {
+        Self(n * 2 + 1)
+    }
+
+    /// The `n`th stream that is dialled.
+    pub(super) fn dialled(n: u64) -> Self {
+        Self(n * 2)
+    }
+}
+
+/// Who dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// We did.
+    Dialler,
+    /// The peer did.
+    Acceptor,
+}
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A stream is open, dialled or accepted.
+    Opened {
+        /// Which.
+        link: LinkId,
+        /// Who dialled.
+        side: Side,
+        /// The other end's address.
+        remote: SocketAddr,
+        /// Names in the peer's certificate; `None`: no TLS.
+        certificate: Option<Vec<String>>,
+    },
+    /// An [`Output::Dial`] led to no stream.
+    NotOpened {
+        /// Which.
+        link: LinkId,
+        /// Kind of failure.
+        failure: Failure,
+        /// For people.
+        error: String,
+    },
+    /// Somebody came who is not of us, and has been sent away.
+    Stranger {
+        /// From where.
+        remote: SocketAddr,
+        /// For people.
+        error: String,
+    },
+    /// A frame came in.
+    Received {
+        /// On which stream.
+        link: LinkId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// Bytes came in that are no frame.
+    Garbage {
+        /// On which stream.
+        link: LinkId,
+        /// What is wrong with them.
+        garbage: wire::Garbage,
+    },
+    /// A stream has ended.
+    Closed {
+        /// Which.
+        link: LinkId,
+        /// For people.
+        error: String,
+    },
+    /// An [`Output::LookUp`] was done.
+    LookedUp {
+        /// Name.
+        host: String,
+        /// Port, as asked.
+        port: u16,
+        /// Its addresses, or why it has none.
+        result: Result<Vec<SocketAddr>, String>,
+    },
+    /// A table's change log has something new.
+    Changed,
+    /// Time has passed.
+    Tick,
+    /// Somebody wants to know a key.
+    Ask {
+        /// For [`Output::Answered`].
+        id: u64,
+        /// Table.
+        table: String,
+        /// Canonical key.
+        key: Vec<u8>,
+    },
+    /// A decision was made here.
+    Decided(Box<Decision>),
+    /// Another configuration holds.
+    Configure {
+        /// `[peers]`
+        config: Box<config::Peers>,
+        /// The replicated tables.
+        tables: Vec<Arc<StickTable>>,
+    },
+    /// The node stops: sends what is left, for this long at most.
+    Stop {
+        /// At most.
+        within: Duration,
+    },
+}
+
+/// Something is to be done.
+#[derive(Debug)]
+pub enum Output {
+    /// Look a name up.
+    LookUp {
+        /// Name.
+        host: String,
+        /// Port, to come back with the addresses.
+        port: u16,
+    },
+    /// Dial an address.
+    Dial {
+        /// The stream's number.
+        link: LinkId,
+        /// Where to.
+        addr: SocketAddr,
+    },
+    /// Send a frame.
+    Send {
+        /// On which stream.
+        link: LinkId,
+        /// What.
+        frame: Frame,
+    },
+    /// Close a stream, once what was sent is out.
+    Close {
+        /// Which.
+        link: LinkId,
+    },
+    /// A question is done: what was found is merged.
+    Answered {
+        /// As in [`Input::Ask`].
+        id: u64,
+    },
+    /// The tables are whole from now on.
+    Pulled,
+    /// A peer's decision was merged.
+    DecisionsChanged,
+    /// Everything is told; the node may go.
+    Stopped,
+}
+
+/// What a replicator works on.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// As for the whole crate.
+    pub settings: crate::Settings,
+    /// Where it listens, with the real port.
+    pub listen: SocketAddr,
+    /// Random: for jitter.
+    pub seed: u64,
+}

@@ -1,0 +1,45 @@
+//! The benchmark: the same load through `lb`, Debian's HAProxy and Debian's nginx, in turns on the same core.
+//!
+//! `cargo run --release -p lb-tests --bin perf -- http1 [ROUNDS]` or `-- idle-ws [TUNNELS]`. It installs what is missing (as root), builds
+//! `lb` in release, and needs two cores: the proxy under test alone on core 0, load and backend on core 1. Machines
+//! are shared and noisy: only the ratios of one run say something. An answer that is not the right one voids the run.
+//!
+//! Environment: `LB`, `HAPROXY`, `NGINX`, `WRK` name another binary.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout)] // printing its figures is all that this program is for
+
+mod backend;
+mod http1;
+mod idle;
+mod measure;
+mod proxy;
+mod setup;
+
+use anyhow::{Context as _, Result, bail};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args.iter().map(String::as_str).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            // The whole chain in a line, never a backtrace.
+            eprintln!("perf: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Result<()> {
+    match args {
+        ["http1"] => http1::run(7),
+        ["http1", rounds] => http1::run(number(rounds)?),
+        ["idle-ws"] => idle::run(6000),
+        ["idle-ws", tunnels] => idle::run(number(tunnels)?),
+        _ => bail!("usage: perf http1 [ROUNDS] | idle-ws [TUNNELS]"),
+    }
+}
+
+fn number(text: &str) -> Result<usize> {
+    text.parse().ok().filter(|n| *n > 0).with_context(|| format!("\"{text}\" is no number of at least 1"))
+}
