@@ -73,7 +73,10 @@ impl Refused {
                 let source = miette::NamedSource::new(path.display().to_string(), text.clone());
                 let handler = miette::MietteHandlerOpts::new().context_lines(1).build();
                 for mistake in found {
-                    anstream::eprint!("{}", Drawn { mistake: Mistake { mistake, source: &source }, handler: &handler });
+                    anstream::eprintln!(
+                        "{}",
+                        Drawn { mistake: Mistake { mistake, source: &source }, handler: &handler }
+                    );
                 }
                 let count = count(found.len(), "error");
                 anstream::eprintln!("{}", styled(BAD, format_args!("{}: {count}", path.display())));

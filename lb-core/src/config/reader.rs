@@ -98,10 +98,16 @@ impl<'a> Section<'a> {
         Some(Item { cx: self.cx, path: join(&self.path, name), value, word: word.span(), key, kind: &key.kind })
     }
 
+    /// Whether an unknown key stands for this one: then it is not missing, only misspelt, and that is reported.
+    fn misspelt(&self, name: &str) -> bool {
+        let unknown = self.table.keys().map(|k| k.get_ref()).filter(|k| self.shape.key(k).is_none());
+        unknown.filter_map(|k| suggest::meant(k, self.shape)).any(|meant| meant == name)
+    }
+
     /// The value of a key the section must have.
     pub(super) fn need(&self, name: &'static str) -> Option<Item<'a>> {
         let item = self.get(name);
-        if item.is_none() {
+        if item.is_none() && !self.misspelt(name) {
             let example = self.shape.key(name).map_or("", |k| k.eg);
             let message = format!("`{}` has no `{name}`", self.path);
             self.cx.missing(self.at.clone(), &self.path, message, format!("add `{name} = {example}`"));

@@ -42,21 +42,30 @@ fn grouped(n: u64) -> String {
     parts.join("_")
 }
 
+/// The key that an unknown one stands for: another spelling, another balancer's word, a slip.
+pub(super) fn meant(word: &str, shape: &Shape) -> Option<&'static str> {
+    let same = |a: &str, b: &str| a.replace('-', "_").eq_ignore_ascii_case(&b.replace('-', "_"));
+    let known = shape.keys.iter().find(|k| same(k.name, word) || k.also.iter().any(|w| same(w, word))).map(|k| k.name);
+    if known.is_some() || later(word).is_some() {
+        return known;
+    }
+    nearest(word, shape.keys.iter().map(|k| k.name)).or_else(|| near_alias(word, shape))
+}
+
 /// Help for an unknown key: the one that was meant, or all there are.
 pub(super) fn key(word: &str, shape: &Shape) -> String {
     let names: Vec<&str> = shape.keys.iter().map(|k| k.name).collect();
-    let same = |a: &str, b: &str| a.replace('-', "_").eq_ignore_ascii_case(&b.replace('-', "_"));
-    let alias = shape.keys.iter().find(|k| same(k.name, word) || k.also.iter().any(|w| same(w, word))).map(|k| k.name);
-    let later = LATER.iter().find(|(words, _)| words.contains(&word));
-    if let (None, Some((_, what))) = (alias, later) {
-        return format!("remove it: this release has {what} yet");
+    match (meant(word, shape), later(word), names.as_slice()) {
+        (Some(name), ..) => format!("did you mean `{name}`?"),
+        (None, Some(what), _) => format!("remove it: this release has {what} yet"),
+        (None, None, [only]) => format!("the only key here is `{only}`"),
+        (None, None, names) => format!("the keys here are {}", ticked(names)),
     }
-    let slip = || nearest(word, names.iter().copied()).or_else(|| near_alias(word, shape));
-    match (alias.or_else(slip), names.as_slice()) {
-        (Some(name), _) => format!("did you mean `{name}`?"),
-        (None, [only]) => format!("the only key here is `{only}`"),
-        (None, names) => format!("the keys here are {}", ticked(names)),
-    }
+}
+
+/// What a word of a later release would need.
+fn later(word: &str) -> Option<&'static str> {
+    LATER.iter().find(|(words, _)| words.contains(&word)).map(|(_, what)| *what)
 }
 
 /// The key one of whose other words was mistyped.

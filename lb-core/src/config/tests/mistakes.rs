@@ -62,12 +62,12 @@ fn unknown_keys_are_refused_with_the_one_that_was_meant() {
             "no TLS for clients",
         ),
         (
-            "[frontend.web]\n¦bind = \"x\"\nlisten = \"127.0.0.1:1\"\nbackend = \"app\"",
+            "[frontend.web]\n¦bind = \":80\"\nbackend = \"app\"",
             "unknown key `bind` in `frontend.web`",
             "did you mean `listen`?",
         ),
         (
-            "[backend.app]\nserver = [\n  { name = \"a\", addr = \"127.0.0.1:1\" },\n  { name = \"b\", ¦adress = 1, addr = \"127.0.0.1:2\" },\n]",
+            "[backend.app]\nserver = [\n  { name = \"a\", addr = \"127.0.0.1:1\" },\n  { name = \"b\", ¦adress = \"127.0.0.1:2\" },\n]",
             "unknown key `adress` in `backend.app.server[1]`",
             "did you mean `addr`?",
         ),
