@@ -3,11 +3,10 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
-use tokio::net::tcp::ReadHalf;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
@@ -73,13 +72,32 @@ pub(crate) async fn read(from: &mut (impl AsyncRead + Unpin), buf: &mut Vec<u8>)
     poll_fn(|cx| poll_read_buf(Pin::new(&mut *from), cx, buf)).await
 }
 
-/// As [`read`], but an empty `buf` gets its memory only when there is something to read.
-pub(crate) async fn fill(from: &mut ReadHalf<'_>, buffers: &Buffers, buf: &mut Vec<u8>) -> io::Result<usize> {
-    from.readable().await?;
-    if buf.capacity() == 0 {
+/// As [`read`], but an empty `buf` has memory only while there is something to read. (A socket counts as readable until
+/// a read says otherwise: to wait for readiness first is not enough.)
+pub(crate) async fn fill(
+    from: &mut (impl AsyncRead + Unpin),
+    buffers: &Buffers,
+    buf: &mut Vec<u8>,
+) -> io::Result<usize> {
+    poll_fn(|cx| poll_fill(from, buffers, buf, cx)).await
+}
+
+/// See [`fill`].
+pub(crate) fn poll_fill(
+    from: &mut (impl AsyncRead + Unpin),
+    buffers: &Buffers,
+    buf: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let empty = buf.capacity() == 0;
+    if empty {
         *buf = buffers.take();
     }
-    read(from, buf).await
+    let read = poll_read_buf(Pin::new(from), cx, buf);
+    if empty && read.is_pending() {
+        buffers.give(std::mem::take(buf));
+    }
+    read
 }
 
 /// Writes all of it.

@@ -7,9 +7,8 @@ use crate::io::{self, Elapsed, Timer};
 use crate::listener::{Admission, Listening};
 use crate::tunnel;
 use crate::worker::{Client, Local};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -46,7 +45,8 @@ pub(crate) async fn serve(
     let mut first = true;
     loop {
         let after = match conn.head(first).await {
-            Ok(request) => forward::exchange(&mut conn, request).await,
+            // Apart, so that a connection between two requests does not hold the memory of a request.
+            Ok(request) => Box::pin(forward::exchange(&mut conn, request)).await,
             Err(None) => break,
             Err(Some(reason)) => conn.refuse(reason).await,
         };
@@ -98,14 +98,9 @@ impl Conn {
                 }
             }
             let limit = frontend.timeout.http_request;
-            let at = if looked == 0 {
-                Instant::now() + limit
-            } else {
-                *deadline.get_or_insert_with(|| Instant::now() + limit)
-            };
-            match self.timer.until(at, io::read(&mut self.stream, &mut self.input)).await {
+            let at = *deadline.get_or_insert_with(|| Instant::now() + limit);
+            match self.timer.until(at, more(&self.local, &mut self.stream, &mut self.input)).await {
                 Err(Elapsed) => return Err(Some(Reason::HEAD_TIMEOUT)),
-                Ok(Ok(0) | Err(_)) if looked == 0 => return Err(None),
                 Ok(Ok(0)) => return Err(Some(Reason::BAD_REQUEST)),
                 Ok(Err(_)) => return Err(None),
                 Ok(Ok(_)) => {}
@@ -113,21 +108,18 @@ impl Conn {
         }
     }
 
-    /// Waits for a first byte, without a buffer.
+    /// Waits for first bytes, without a buffer.
     async fn idle(&mut self, limit: Duration, first: bool) -> Result<(), Option<Reason>> {
-        let (local, client, mut readable) = (&self.local, &self.client, pin!(self.stream.readable()));
-        let byte = poll_fn(|cx| {
+        let Self { local, client, stream, input, .. } = self;
+        let bytes = poll_fn(|cx| {
             client.wake_on_drain(cx.waker());
-            match readable.as_mut().poll(cx) {
-                Poll::Pending if local.draining() && !first => Poll::Ready(Err(std::io::ErrorKind::Other.into())),
+            match io::poll_fill(stream, &local.buffers, input, cx) {
+                Poll::Pending if local.draining() && !first => Poll::Ready(Ok(0)),
                 polled => polled,
             }
         });
-        match self.timer.within(limit, byte).await {
-            Ok(Ok(())) => {
-                self.input = self.local.buffers.take();
-                Ok(())
-            }
+        match self.timer.within(limit, bytes).await {
+            Ok(Ok(1..)) => Ok(()),
             Err(Elapsed) if first => Err(Some(Reason::HEAD_TIMEOUT)),
             _ => Err(None),
         }
@@ -171,10 +163,36 @@ impl Conn {
     }
 }
 
+/// Appends to `input`. What is there already is the beginning of a head that came in pieces: it waits in as much memory
+/// as it needs, because such clients may be many and slow.
+async fn more(local: &Local, stream: &mut TcpStream, input: &mut Vec<u8>) -> std::io::Result<usize> {
+    if input.capacity() > 2 * input.len() {
+        let fitting = input.as_slice().to_vec();
+        local.buffers.give(std::mem::replace(input, fitting));
+    }
+    let mut piece = Vec::new();
+    let read = io::fill(stream, &local.buffers, &mut piece).await;
+    input.extend_from_slice(&piece);
+    local.buffers.give(piece);
+    read
+}
+
 /// Whether the bytes from `from` on can have completed or spoilt a head: a blank line, or a line that ends wrongly.
 fn worth_a_look(input: &[u8], from: usize) -> bool {
     memchr::memchr_iter(b'\n', &input[from..]).any(|i| {
         let at = from + i;
         at < 3 || input[at - 1] != b'\r' || input[at - 2] == b'\n'
     })
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_between_two_requests_is_small() {
+        fn future<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(future(serve) <= 2048, "{}", future(serve));
+    }
 }
