@@ -180,7 +180,8 @@ fn idle_tunnels_hold_no_buffers() {
     let before = lb.memory();
     let mut tunnels = open(400);
     let each = lb.memory().saturating_sub(before) / tunnels.len();
-    assert!(each < 4 << 10, "{each} bytes a tunnel");
+    // A buffer would be 16 KiB; the rest of the bound is for what the allocator rounds up (tests/perf has the figure).
+    assert!(each < 8 << 10, "{each} bytes a tunnel");
     for tunnel in &mut tunnels {
         assert!(tunnel.send("x") && tunnel.read(1).is_some(), "all live");
     }
