@@ -30,7 +30,7 @@ struct Record {
 }
 
 /// The sums.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Tally {
     /// Sample clients.
     pub(super) clients: usize,

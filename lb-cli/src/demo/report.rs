@@ -10,20 +10,9 @@ use std::io::{IsTerminal as _, Write as _};
 /// The end of it: `lb demo --json`. Field names are stable.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Summary {
-    /// Sample clients.
-    pub(super) clients: usize,
-    /// Clients that were answered by one server from first to last.
-    pub(super) kept: usize,
-    /// Clients that were not.
-    pub(super) moved: usize,
-    /// Connections after each client's first.
-    pub(super) reconnects: u64,
-    /// Requests and messages answered.
-    pub(super) requests: u64,
-    /// Connections lost to the killed instance.
-    pub(super) interrupted: u64,
-    /// Connections that failed for no such reason.
-    pub(super) failures: u64,
+    /// What the clients saw.
+    #[serde(flatten)]
+    pub(super) tally: Tally,
     /// Sessions on each server.
     pub(super) servers: BTreeMap<String, usize>,
     /// Whether an instance was killed.
@@ -49,13 +38,7 @@ impl Summary {
     /// The sums, and what the servers hold.
     pub(super) fn new(tally: Tally, servers: &[Server], notes: Vec<String>) -> Self {
         Self {
-            clients: tally.clients,
-            kept: tally.kept,
-            moved: tally.moved,
-            reconnects: tally.reconnects,
-            requests: tally.requests,
-            interrupted: tally.interrupted,
-            failures: tally.failures,
+            tally,
             servers: servers.iter().map(|server| (server.name.clone(), server.sessions())).collect(),
             killed: false,
             restarted: None,
@@ -66,13 +49,13 @@ impl Summary {
     /// Whether the demo showed what it is there to show: every client kept its server. In a demo that was broken off
     /// (not `whole`) some may not have come to it yet.
     pub(super) fn good(&self, whole: bool) -> bool {
-        self.moved == 0 && self.kept > 0 && (self.kept == self.clients || !whole)
+        self.tally.moved == 0 && self.tally.kept > 0 && (self.tally.kept == self.tally.clients || !whole)
     }
 
     /// For people.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
-        let Self { clients, kept, moved, reconnects, requests, failures, .. } = self;
+        let Tally { clients, kept, moved, reconnects, requests, failures, .. } = &self.tally;
         let held: Vec<String> = self.servers.iter().map(|(name, count)| format!("{name} {count}")).collect();
         let _ = writeln!(text, "{kept} of {clients} clients kept their server, {moved} moved");
         let _ = writeln!(text, "  {reconnects} reconnects, {requests} requests and messages, {failures} failures");
@@ -82,7 +65,7 @@ impl Summary {
             let _ = writeln!(text, "  {unheard} clients were never answered");
         }
         if self.killed {
-            let _ = writeln!(text, "  {} connections went down with the killed instance", self.interrupted);
+            let _ = writeln!(text, "  {} connections went down with the killed instance", self.tally.interrupted);
         }
         for note in &self.notes {
             let _ = writeln!(text, "  ! {note}");
@@ -187,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_client_that_was_never_answered_is_a_failure_unless_the_demo_was_broken_off() {
-        let unheard = Summary { clients: 24, ..summary(23, 0) };
+        let mut unheard = summary(23, 0);
+        unheard.tally.clients = 24;
         assert!(!unheard.good(true));
         assert!(unheard.good(false));
         assert!(unheard.text().contains("1 clients were never answered"), "{}", unheard.text());
