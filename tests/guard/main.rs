@@ -63,3 +63,33 @@ fn the_data_plane_does_not_know_the_peers() {
         assert!(!text.contains("lb_peers::"), "{relative} names lb_peers");
     }
 }
+
+#[test]
+fn only_the_command_line_prints() {
+    let mut sources = Vec::new();
+    for library in ["lb-core", "lb-peers", "lb-proxy"] {
+        files(&root().join(library).join("src"), ".rs", &mut sources);
+    }
+    assert!(sources.len() > 50);
+    for path in sources {
+        let text = std::fs::read_to_string(&path).expect("a file");
+        for word in ["println!(", "print!(", "eprintln!(", "eprint!(", "dbg!("] {
+            assert!(!text.contains(word), "{}: a library logs, it does not print ({word})", path.display());
+        }
+    }
+}
+
+#[test]
+fn no_file_speaks_of_the_machine_it_was_written_on() {
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
+    // A source archive has no git, and nothing that git has not seen.
+    let Ok(listed) = listed else { return };
+    let home = std::env::var("HOME").unwrap_or_default();
+    for path in String::from_utf8_lossy(&listed.stdout).split('\0').filter(|p| !p.is_empty()) {
+        let Ok(text) = std::fs::read_to_string(root().join(path)) else { continue };
+        for (i, line) in text.lines().enumerate() {
+            let at_home = home.len() > 5 && line.contains(&format!("{home}/"));
+            assert!(!at_home, "{path}:{}: a path of this machine: {line}", i + 1);
+        }
+    }
+}
