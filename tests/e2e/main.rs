@@ -15,6 +15,7 @@ mod http1;
 mod life;
 mod limits;
 mod pressure;
+mod races;
 mod splits;
 mod tunnel;
 
