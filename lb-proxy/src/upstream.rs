@@ -144,6 +144,12 @@ pub struct Queues {
 }
 
 impl Queues {
+    /// Forgets the queues of servers that are gone, once nobody is on them.
+    pub(crate) fn sweep(&self, backends: &[Backend]) {
+        let known: HashSet<u32> = backends.iter().flat_map(|b| &b.servers).map(|s| s.state.uid).collect();
+        self.by_server.lock().retain(|uid, queue| known.contains(uid) || Arc::strong_count(queue) > 1);
+    }
+
     fn of(&self, server: &ServerState) -> Arc<Queue> {
         self.by_server.lock().entry(server.uid).or_default().clone()
     }

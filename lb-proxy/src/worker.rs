@@ -221,7 +221,11 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                 }
                 Some(Command::Abort) | None => return,
             },
-            _ = sweep.tick() => local.pool.sweep(&local.snapshot().backends),
+            _ = sweep.tick() => {
+                let snap = local.snapshot();
+                local.pool.sweep(&snap.backends);
+                local.shared.queues.sweep(&snap.backends);
+            }
             () = local.empty.notified() => {
                 if local.draining.get() && local.open.get() == 0 {
                     return;
