@@ -114,9 +114,7 @@ fn clients_keep_their_server_while_an_instance_is_killed_and_comes_back() {
                 while !stop.load(Ordering::SeqCst) {
                     turn += 1;
                     // A dead instance is a reconnect through the other, as DNS or a VIP would do it.
-                    let Ok(stream) = std::net::TcpStream::connect(addrs[turn % 2]) else { continue };
-                    drop(stream);
-                    let mut connection = lb_tests::Client::connect(addrs[turn % 2]);
+                    let Some(mut connection) = lb_tests::Client::try_connect(addrs[turn % 2]) else { continue };
                     connection.send(format!("GET / HTTP/1.1\r\nHost: t\r\nX-Key: client{client}\r\n\r\n"));
                     let Some(answer) = connection.answer() else { continue };
                     let server = answer.text();

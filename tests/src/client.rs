@@ -55,6 +55,11 @@ impl Client {
         Self::of(TcpStream::connect(addr).expect("the proxy listens"))
     }
 
+    /// Connects, if anybody listens there.
+    pub fn try_connect(addr: SocketAddr) -> Option<Self> {
+        TcpStream::connect(addr).ok().map(Self::of)
+    }
+
     fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
