@@ -1,6 +1,6 @@
 //! Points in time and durations as the configuration writes them (`"30m"`).
 //! It reads no clock: a [`Timestamp`] always comes from the caller.
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +71,34 @@ pub fn format_duration(d: Duration) -> String {
         }
     }
     out
+}
+
+/// The wall clock as it was at one moment, carried on by the monotonic one.
+///
+/// Lives of entries are counted by this: a wall clock that is set, an hour forth or back, while the process runs then
+/// neither ends an entry early nor keeps one too long. Two processes may disagree by as much as their wall clocks did
+/// when they began, which costs nothing: a life travels as time left, and stamps are hybrid.
+#[derive(Clone, Copy, Debug)]
+pub struct Steady {
+    started: Instant,
+    wall: Timestamp,
+}
+
+impl Steady {
+    /// `wall` is what the wall clock said at `started`.
+    pub fn new(started: Instant, wall: Timestamp) -> Self {
+        Self { started, wall }
+    }
+
+    /// The time at `instant`.
+    pub fn at(&self, instant: Instant) -> Timestamp {
+        self.wall.plus(instant.saturating_duration_since(self.started))
+    }
+
+    /// How long before `instant` this began.
+    pub fn since(&self, instant: Instant) -> Duration {
+        instant.saturating_duration_since(self.started)
+    }
 }
 
 #[cfg(test)]

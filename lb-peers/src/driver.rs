@@ -3,7 +3,7 @@ use crate::metrics::Meters;
 use crate::replicator::{Input, LinkId, Now, Output, Replicator};
 use crate::transport::{Event, Transport};
 use crate::wire::generated as pb;
-use lb_core::time::Timestamp;
+use lb_core::time::{Steady, Timestamp};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,21 +20,21 @@ const AT_ONCE: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) replicator: Mutex<Replicator>,
-    pub(crate) started: Instant,
+    pub(crate) time: Steady,
     pub(crate) pulled: watch::Sender<bool>,
     pub(crate) decided: watch::Sender<u64>,
 }
 
 impl Shared {
     pub(crate) fn now(&self) -> Now {
-        now(self.started)
+        now(&self.time)
     }
 }
 
-/// The time, by the wall clock and since `started`.
-pub(crate) fn now(started: Instant) -> Now {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { at: started.elapsed(), wall: Timestamp(lb_core::time::millis(wall)) }
+/// The time: since the start, steady, and as the wall clock has it.
+pub(crate) fn now(time: &Steady) -> Now {
+    let (instant, wall) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+    Now { at: time.since(instant), wall: time.at(instant), clock: Timestamp(lb_core::time::millis(wall)) }
 }
 
 /// What the public face asks of the driver.

@@ -66,11 +66,12 @@ use lb_core::hlc::Clock;
 use lb_core::id::Names;
 use lb_core::status::PeersStatus;
 use lb_core::table::StickTable;
+use lb_core::time::Steady;
 use parking_lot::Mutex;
 use replicator::{Input, Replicator, Setup};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tls::Tls;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -109,6 +110,8 @@ pub struct Settings {
     pub clock: Arc<Clock>,
     /// Operators' decisions, shared with the peers.
     pub decisions: Arc<Decisions>,
+    /// The time that the tables go by.
+    pub time: Steady,
 }
 
 /// Why replication did not start.
@@ -247,11 +250,11 @@ fn wake_on_change(changed: &Arc<Notify>, tables: &[Arc<StickTable>]) {
 }
 
 fn share(settings: Settings, listen: SocketAddr, tables: Vec<Arc<StickTable>>) -> Shared {
-    let started = Instant::now();
+    let time = settings.time;
     let seed = settings.incarnation ^ lb_core::hash::stable(settings.node.as_bytes());
-    let replicator = Replicator::new(Setup { settings, listen, seed }, tables, driver::now(started));
+    let replicator = Replicator::new(Setup { settings, listen, seed }, tables, driver::now(&time));
     let pulled = watch::Sender::new(replicator.is_pulled());
-    Shared { replicator: Mutex::new(replicator), started, pulled, decided: watch::Sender::new(0) }
+    Shared { replicator: Mutex::new(replicator), time, pulled, decided: watch::Sender::new(0) }
 }
 
 /// Asks peers for single keys.

@@ -478,7 +478,7 @@ impl Replicator {
             node: settings.node.clone(),
             incarnation: settings.incarnation,
             listen: self.setup.listen.to_string(),
-            wall_ms: now.wall.0,
+            wall_ms: now.clock.0,
             pulled: self.is_pulled(),
             tables: self.tables.schemas(),
             release: env!("CARGO_PKG_VERSION").to_owned(),

@@ -8,7 +8,7 @@ use crate::learner::{Learner, PullEnd};
 use crate::replicator::{LinkId, Now, Side};
 use crate::tables::{Common, Local};
 use crate::teacher::{Memory, Teacher};
-use crate::wire::{Entries, Frame, Garbage, Goodbye, Hello, Refusal, Schema};
+use crate::wire::{Entries, Frame, Garbage, Goodbye, Hello, PROTOCOL, Refusal, Schema};
 use lb_core::decisions::Decision;
 use lb_core::id::Names;
 use lb_core::table::{StickKey, StickTable, Update};
@@ -45,6 +45,8 @@ pub(crate) struct Session {
 #[derive(Debug)]
 pub(crate) struct Up {
     pub(crate) hello: Hello,
+    /// The protocol that both speak.
+    pub(crate) protocol: u32,
     pub(crate) since: Duration,
     pub(crate) common: Common,
     pub(crate) teacher: Teacher,
@@ -115,6 +117,7 @@ impl Session {
         let catch_up = if self.said_pulled && hello.pulled { self.heartbeat / 2 } else { Duration::ZERO };
         self.up = Some(Up {
             pulled: hello.pulled,
+            protocol: hello.protocol.min(PROTOCOL),
             hello,
             since: now.at,
             common,
@@ -186,7 +189,7 @@ impl Up {
         out: &mut VecDeque<Frame>,
     ) -> Result<Option<Event>, Garbage> {
         match frame {
-            Frame::Ping { sent } => out.push_back(Frame::Pong { sent, wall_ms: now.wall.0 }),
+            Frame::Ping { sent } => out.push_back(Frame::Pong { sent, wall_ms: now.clock.0 }),
             Frame::Pong { sent, wall_ms } => self.pong(now, sent, wall_ms),
             Frame::Batch { number, table, entries } => {
                 let part = (self.common.remote(table).map(|t| &**t), entries);
@@ -220,7 +223,7 @@ impl Up {
         let Some(rtt) = micros(now.at).checked_sub(sent) else { return };
         self.rtt = Some(Duration::from_micros(rtt));
         // Its clock was read half a round trip ago, if both ways are alike.
-        self.offset_ms = Some(wall_ms as f64 + rtt as f64 / 2000.0 - now.wall.0 as f64);
+        self.offset_ms = Some(wall_ms as f64 + rtt as f64 / 2000.0 - now.clock.0 as f64);
     }
 
     fn digest(&mut self, table: u32, buckets: &[u64], node: Node<'_>) -> Result<(), Garbage> {

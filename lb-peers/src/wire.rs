@@ -20,7 +20,7 @@ use generated as pb;
 use pb::frame::Body;
 
 /// The newest protocol spoken here.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// The oldest protocol spoken here: a release speaks its own and the one before.
 pub const MIN_PROTOCOL: u32 = 1;
 /// The greatest frame, in bytes; a greater one is refused before it is decoded.

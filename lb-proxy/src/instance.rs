@@ -268,6 +268,7 @@ async fn start_peers(shared: &Shared, incarnation: u64) -> Result<(Option<Peers>
         names: shared.base.names.clone(),
         clock: shared.base.clock.clone(),
         decisions: decisions.clone(),
+        time: crate::shared::steady(),
     };
     let peers = Peers::start(settings, control::replicated(&snapshot)).await?;
     let asker = peers.asker();

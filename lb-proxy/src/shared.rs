@@ -2,11 +2,12 @@
 use crate::upstream::Queues;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use lb_core::snapshot::{Base, Snapshot};
-use lb_core::time::Timestamp;
+use lb_core::time::{Steady, Timestamp};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Shared by every thread of an instance.
 pub struct Shared {
@@ -74,8 +75,19 @@ pub struct AccessLine {
     pub tunnel: bool,
 }
 
-/// Wall clock.
+/// The time that lives, stamps and cookies go by: the wall clock of the process's beginning, carried on steadily.
 pub fn now() -> Timestamp {
+    steady().at(Instant::now())
+}
+
+/// The base of [`now`].
+pub(crate) fn steady() -> Steady {
+    static STEADY: OnceLock<Steady> = OnceLock::new();
+    *STEADY.get_or_init(|| Steady::new(Instant::now(), wall()))
+}
+
+/// The wall clock as it is: for what people read.
+pub(crate) fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    Timestamp(lb_core::time::millis(since))
 }

@@ -14,8 +14,10 @@ use std::time::Duration;
 pub struct Now {
     /// Time since the start: never goes back.
     pub at: Duration,
-    /// The wall clock.
+    /// The wall clock as it was at the start, carried on steadily: lives and stamps go by it.
     pub wall: Timestamp,
+    /// The wall clock as it is, which somebody may have set meanwhile. Only told to peers, who show the offset.
+    pub clock: Timestamp,
 }
 
 /// A stream to a peer, in the order of their making. The caller numbers those that were accepted

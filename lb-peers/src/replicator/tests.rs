@@ -76,9 +76,11 @@ impl Bench {
         let decisions = Arc::default();
         let config = config(join);
         let listen = config.listen;
-        let settings = crate::Settings { node: "a".into(), incarnation: 1, config, names, clock, decisions };
+        let time = lb_core::time::Steady::new(std::time::Instant::now(), WALL);
+        let settings = crate::Settings { node: "a".into(), incarnation: 1, config, names, clock, decisions, time };
         let setup = Setup { settings, listen, seed: 1 };
-        let replicator = Replicator::new(setup, vec![table.clone()], Now { at: Duration::ZERO, wall: WALL });
+        let replicator =
+            Replicator::new(setup, vec![table.clone()], Now { at: Duration::ZERO, wall: WALL, clock: WALL });
         let mut bench = Self { replicator, table, at: Duration::ZERO, outputs: Vec::new(), accepted: 0 };
         bench.drain();
         bench
@@ -89,7 +91,7 @@ impl Bench {
     }
 
     fn now(&self) -> Now {
-        Now { at: self.at, wall: WALL.plus(self.at) }
+        Now { at: self.at, wall: WALL.plus(self.at), clock: WALL.plus(self.at) }
     }
 
     fn input(&mut self, input: Input) {

@@ -5,7 +5,7 @@ use lb_core::decisions::Decisions;
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
 use lb_core::table::{StickKey, StickTable};
-use lb_core::time::Timestamp;
+use lb_core::time::{Steady, Timestamp};
 use lb_peers::Settings;
 use lb_peers::replicator::{Failure, Input, LinkId, Now, Output, Replicator, Setup, Side};
 use lb_peers::wire::Frame;
@@ -131,7 +131,7 @@ impl World {
 
     pub(crate) fn now(&self, node: usize) -> Now {
         let wall = (EPOCH + self.at.as_millis() as u64).saturating_add_signed(self.skews[node]);
-        Now { at: self.at, wall: Timestamp(wall) }
+        Now { at: self.at, wall: Timestamp(wall), clock: Timestamp(wall) }
     }
 
     pub(crate) fn start(&mut self, node: usize) {
@@ -169,6 +169,7 @@ impl World {
             names: names.clone(),
             clock: clock.clone(),
             decisions: decisions.clone(),
+            time: Steady::new(std::time::Instant::now(), self.now(node).wall),
         };
         let setup = Setup { settings, listen: addr(node), seed: self.random.next() };
         let replicator = Replicator::new(setup, vec![table.clone()], self.now(node));

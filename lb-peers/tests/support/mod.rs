@@ -7,7 +7,7 @@ use lb_core::hlc::Clock;
 use lb_core::id::{NameId, Names, NodeId};
 use lb_core::status::PeerStatus;
 use lb_core::table::{StickKey, StickTable};
-use lb_core::time::Timestamp;
+use lb_core::time::{Steady, Timestamp};
 use lb_peers::{Peers, Settings};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -50,6 +50,7 @@ pub(crate) fn settings(name: &str, join: &[SocketAddr]) -> Settings {
         names: Arc::default(),
         clock: Arc::new(Clock::new(NodeId::new(name, incarnation), config.max_clock_ahead)),
         decisions: Arc::new(Decisions::default()),
+        time: Steady::new(Instant::now(), now()),
         config,
     }
 }

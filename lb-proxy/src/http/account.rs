@@ -37,7 +37,7 @@ impl Request {
         let text = |piece: head::Piece| String::from_utf8_lossy(piece.get(buf)).into_owned();
         let log = local.shared.access.load().is_some().then(|| {
             Box::new(AccessLine {
-                time: crate::shared::now().0,
+                time: crate::shared::wall().0,
                 client,
                 frontend: frontend.name.clone(),
                 backend: None,
