@@ -196,6 +196,29 @@ pub struct PeerStatus {
     pub backlog: u64,
     /// Last full pull from it: entries, and how long it took in milliseconds.
     pub pulled: Option<(u64, u64)>,
+    /// Whether its tables hold the same pins as ours, but for what is on its way; `None`: not known.
+    pub in_sync: Option<bool>,
+    /// What is known of each table that both have.
+    pub tables: Vec<TableSync>,
+}
+
+/// How a table compares with a peer's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TableSync {
+    /// Name.
+    pub table: String,
+    /// Whether both hold the same pins, but for what is on its way; `None`: not known.
+    pub equal: Option<bool>,
+    /// Seconds since they were compared last.
+    pub compared_ago: Option<u64>,
+    /// Of 1024 buckets, those with a difference that lasts.
+    pub buckets_differed: u64,
+    /// Entries that repairs brought from the peer since the link came up.
+    pub repaired: u64,
+    /// Entries of the peer that repairs found no room for, or could not take.
+    pub refused: u64,
+    /// What there is to know, for people.
+    pub note: Option<String>,
 }
 
 /// Answer to a change: what was done, for people and for scripts.

@@ -400,6 +400,22 @@ impl StickTable {
         self.env.digest.read()
     }
 
+    /// One hash over a digest: equal ones, equal digests.
+    pub fn root(digest: &[u64]) -> u64 {
+        digest::root(digest)
+    }
+
+    /// The entry of a key as a peer is told it, tombstones included; untouched.
+    pub fn entry(&self, key: &[u8], now: Timestamp) -> Option<Update> {
+        let (hash, shard) = self.lock(key);
+        shard.entry(&self.env, hash, key, now)
+    }
+
+    /// Whether a new key can come only if another goes.
+    pub fn is_full(&self) -> bool {
+        self.env.is_full()
+    }
+
     /// The bucket of [`Self::digest`] that a key is in.
     pub fn bucket(key: &[u8]) -> usize {
         digest::bucket(crate::hash::stable(key))

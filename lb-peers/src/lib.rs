@@ -79,6 +79,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use transport::Transport;
 
+mod compare;
 mod cursor;
 mod driver;
 mod io;

@@ -4,6 +4,7 @@
 //! Sans-IO: it opens no socket and reads no clock. Everything that happens comes in by [`Replicator::handle`],
 //! everything to be done goes out by [`Replicator::poll_output`], and [`Replicator::poll_timeout`] says when to call
 //! again if nothing happens. A simulation drives it as well as the network does.
+use crate::learner::Kind;
 use crate::session::{Event, Node, SILENT, Session};
 use crate::tables::Tables;
 use crate::teacher::Memory;
@@ -31,7 +32,7 @@ mod pull;
 mod status;
 
 pub use dial::Failure;
-pub use face::{Input, LinkId, Now, Output, Setup, Side};
+pub use face::{Input, Inspect, Inspected, LinkId, Now, Output, Setup, Side};
 
 /// Decisions in one frame.
 const DECISIONS_A_FRAME: usize = 256;
@@ -128,6 +129,7 @@ impl Replicator {
             Input::Changed => self.changed(),
             Input::Tick => {}
             Input::Ask { id, table, key } => self.ask(now, id, &table, key),
+            Input::Inspect { id, peer, table, what } => self.inspect(id, &peer, &table, what),
             Input::Decided(decision) => self.broadcast(&Frame::Decisions(vec![*decision]), None),
             Input::Configure { config, tables } => self.configure(now, *config, tables),
             Input::Stop { within } => self.stop(now, within),
@@ -172,7 +174,7 @@ impl Replicator {
 
     fn received(&mut self, now: Now, link: LinkId, frame: Frame) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
-        let node = Node { names: &self.names, pulled: self.plan.is_done() };
+        let node = node(&self.names, &self.plan, &self.setup);
         match session.receive(now, frame, node) {
             Ok(None) => {}
             Ok(Some(event)) => self.event(now, link, event),
@@ -196,6 +198,9 @@ impl Replicator {
             Event::Pulled => drop(self.up_mut(link).map(|up| up.pulled = true)),
             Event::PullEnded(end) => self.pull_ended(link, end),
             Event::Decisions(all) => self.decided(now, link, all),
+            Event::Inspected(found) => {
+                self.outputs.extend(found.into_iter().map(|(id, found)| Output::Inspected { id, found }));
+            }
             Event::Answered { id, found } => {
                 let whole = self.up_mut(link).is_some_and(|up| up.pulled);
                 if self.asks.answered(id, link, found, whole) {
@@ -237,12 +242,13 @@ impl Replicator {
             peer.pulled = Some((end.entries, ms));
         }
         let (entries, partial) = (end.entries, end.partial);
-        match end.full {
+        let applied: u64 = end.tables.values().map(|t| t.applied).sum();
+        match end.kind == Kind::Full {
             true => tracing::info!(peer = name, entries, ms, partial, "tables pulled"),
-            false if entries == 0 => tracing::debug!(peer = name, "nothing differed"),
-            false => tracing::info!(peer = name, entries, ms, "what differed was pulled"),
+            false if applied == 0 => tracing::debug!(peer = name, entries, "nothing that differed was news"),
+            false => tracing::info!(peer = name, entries, applied, ms, "what differed was pulled"),
         }
-        if end.full && self.plan.ended(link, &name, end.partial, end.entries, end.took) {
+        if end.kind == Kind::Full && self.plan.ended(link, &name, end.partial, end.entries, end.took) {
             self.whole();
         }
     }
@@ -299,6 +305,23 @@ impl Replicator {
             ended.extend(self.asks.whole());
         }
         self.outputs.extend(ended.into_iter().map(|id| Output::Answered { id }));
+    }
+
+    /// Puts what people want to know to the peer.
+    fn inspect(&mut self, id: u64, peer: &str, table: &str, what: Inspect) {
+        let whole = self.plan.is_done();
+        let ups = self.sessions.values_mut().filter_map(|s| s.up.as_mut());
+        let up = ups.into_iter().find(|up| up.hello.node == peer);
+        let table = self.tables.by_name(table);
+        let failed = match (up, table) {
+            _ if !whole => "this instance has not pulled its tables yet",
+            (None, _) => "it is not up",
+            (Some(up), _) if !up.pulled => "it has not pulled its tables yet",
+            (Some(up), _) if !up.compares() => "its release does not compare tables",
+            (Some(up), Some(table)) if up.common.local(table.id).is_some() => return up.inspect(id, table.id, what),
+            _ => "it has no such table",
+        };
+        self.outputs.push_back(Output::Inspected { id, found: Inspected::Failed(failed.into()) });
     }
 
     fn configure(&mut self, now: Now, config: config::Peers, tables: Vec<Arc<StickTable>>) {
@@ -368,7 +391,7 @@ impl Replicator {
             self.woken = false;
             self.tables.all().iter().for_each(|t| t.table.rearm());
         }
-        let node = Node { names: &self.names, pulled: self.plan.is_done() };
+        let node = node(&self.names, &self.plan, &self.setup);
         for (link, session) in &mut self.sessions {
             session.work(now, node);
             self.outputs.extend(session.out.drain(..).map(|frame| Output::Send { link: *link, frame }));
@@ -419,6 +442,9 @@ impl Replicator {
         self.outputs.push_back(Output::Close { link });
         for id in self.asks.gone(link) {
             self.outputs.push_back(Output::Answered { id });
+        }
+        for id in session.up.iter().flat_map(|up| up.inspections()) {
+            self.outputs.push_back(Output::Inspected { id, found: Inspected::Failed("the link ended".into()) });
         }
         self.plan.lost(link);
         self.note_end(now, &session, &why);
@@ -484,6 +510,11 @@ impl Replicator {
             release: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
+}
+
+/// What sessions need to know of their node.
+fn node<'a>(names: &'a Names, plan: &Plan, setup: &Setup) -> Node<'a> {
+    Node { names, pulled: plan.is_done(), anti_entropy: setup.settings.config.anti_entropy }
 }
 
 #[cfg(test)]

@@ -66,6 +66,10 @@ impl Env {
         self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < size).then_some(n + 1)).is_ok()
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        self.held.load(Ordering::Relaxed) >= self.size.load(Ordering::Relaxed)
+    }
+
     /// Holds more than its size: it was made smaller.
     pub(super) fn is_over_full(&self) -> bool {
         self.held.load(Ordering::Relaxed) > self.size.load(Ordering::Relaxed)
@@ -111,6 +115,11 @@ impl Shard {
     /// The live pin of a key, untouched.
     pub(super) fn peek(&self, env: &Env, hash: u64, key: &[u8], now: Timestamp) -> Option<Pin> {
         self.slab[self.find(hash, key)?].live_pin(now, env.expire())
+    }
+
+    /// The entry of a key as a peer is told it.
+    pub(super) fn entry(&self, env: &Env, hash: u64, key: &[u8], now: Timestamp) -> Option<Update> {
+        self.slab[self.find(hash, key)?].update(now, env.expire())
     }
 
     /// The live pin of a key, touched; and whether the change log has something new.

@@ -80,6 +80,12 @@ impl Replicator {
         status.backlog = up.teacher.backlog();
         status.pulled = peer.pulled;
         count(&mut status, up.teacher.memory.counts);
+        status.tables = up.known(now, self.setup.settings.config.anti_entropy);
+        let found: Option<Vec<bool>> = status.tables.iter().map(|t| t.equal).collect();
+        status.in_sync = match status.tables.iter().any(|t| t.equal == Some(false)) {
+            true => Some(false),
+            false => found.map(|_| true),
+        };
         status
     }
 }
@@ -114,5 +120,7 @@ fn row(name: &str, addr: &str, state: &str, error: Option<&str>) -> PeerStatus {
         received: 0,
         backlog: 0,
         pulled: None,
+        in_sync: None,
+        tables: Vec::new(),
     }
 }

@@ -30,6 +30,7 @@ fn config(join: Vec<PeerAddr>) -> config::Peers {
         join_timeout: Duration::from_secs(10),
         ask_timeout: Duration::from_millis(20),
         heartbeat: Duration::from_secs(1),
+        anti_entropy: Duration::from_secs(10),
         max_clock_ahead: Duration::from_secs(86_400),
     }
 }

@@ -42,6 +42,7 @@ pub(crate) fn settings(name: &str, join: &[SocketAddr]) -> Settings {
         join_timeout: Duration::from_secs(10),
         ask_timeout: Duration::from_secs(5),
         heartbeat: Duration::from_millis(250),
+        anti_entropy: Duration::from_secs(10),
         max_clock_ahead: Duration::from_secs(86_400),
     };
     Settings {
