@@ -180,6 +180,8 @@ pub struct PeerStatus {
     pub state: String,
     /// Why, when it is not up: the last error.
     pub error: Option<String>,
+    /// Somebody who came and was sent away, and neither is in the list nor was ever linked.
+    pub stranger: bool,
     /// Round trip in milliseconds.
     pub rtt_ms: Option<f64>,
     /// Its wall clock minus ours, in milliseconds.
@@ -219,6 +221,62 @@ pub struct TableSync {
     pub refused: u64,
     /// What there is to know, for people.
     pub note: Option<String>,
+}
+
+/// `POST /api/peers/verify`: our tables held against the peers'.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Verified {
+    /// This node's name.
+    pub node: String,
+    /// All were compared, and no key differs.
+    pub equal: bool,
+    /// Live entries here in these tables.
+    pub entries: u64,
+    /// The tables.
+    pub tables: Vec<String>,
+    /// A row for each table and peer.
+    pub comparisons: Vec<VerifiedTable>,
+}
+
+/// One table held against one peer's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VerifiedTable {
+    /// The peer.
+    pub peer: String,
+    /// The table.
+    pub table: String,
+    /// `None`: not compared.
+    pub equal: Option<bool>,
+    /// Why it was not compared.
+    pub error: Option<String>,
+    /// Keys that differ.
+    pub differing: u64,
+    /// The first 1000 of them.
+    pub keys: Vec<DifferingKey>,
+}
+
+/// A key that two instances hold differently.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DifferingKey {
+    /// The key, as text.
+    pub key: String,
+    /// What this instance has; `None`: nothing.
+    pub here: Option<HeldStatus>,
+    /// What the peer has; `None`: nothing.
+    pub there: Option<HeldStatus>,
+}
+
+/// One side's version of an entry.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HeldStatus {
+    /// The server; `None`: the entry was cleared.
+    pub server: Option<String>,
+    /// Node that wrote it, when its name is known here; else its id in hexadecimal.
+    pub node: String,
+    /// When it was written, Unix milliseconds.
+    pub written: u64,
+    /// Life left in seconds.
+    pub expires: f64,
 }
 
 /// Answer to a change: what was done, for people and for scripts.

@@ -97,7 +97,13 @@ impl Comparison {
 
     /// The peer asks whether its table is ours. If not, it gets our digest, and repairs its own; our side asks in its
     /// turn. If so, both know, and we need not ask soon.
-    pub(crate) fn root(&mut self, now: Now, every: Duration, local: &Local, (hash, full): (u64, bool)) -> Option<Frame> {
+    pub(crate) fn root(
+        &mut self,
+        now: Now,
+        every: Duration,
+        local: &Local,
+        (hash, full): (u64, bool),
+    ) -> Option<Frame> {
         let state = self.tables.get_mut(&local.id)?;
         state.full_there = full;
         if StickTable::root(&local.table.digest()) != hash {

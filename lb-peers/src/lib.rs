@@ -91,7 +91,10 @@ mod tables;
 mod teacher;
 mod tls;
 mod transport;
+mod verify;
 pub mod wire;
+
+pub use verify::{Unknown, Verifier};
 
 /// Events of the streams that wait for the driver.
 const EVENTS: usize = 256;
@@ -218,6 +221,11 @@ impl Peers {
     /// Callable from any thread and runtime.
     pub fn asker(&self) -> Asker {
         Asker { commands: self.commands.clone() }
+    }
+
+    /// Holds the tables against the peers'. It may take seconds, and need not be held on to meanwhile.
+    pub fn verifier(&self) -> Verifier {
+        Verifier { commands: self.commands.clone(), shared: self.shared.clone() }
     }
 
     /// State of every peer.

@@ -307,23 +307,6 @@ impl Replicator {
         self.outputs.extend(ended.into_iter().map(|id| Output::Answered { id }));
     }
 
-    /// Puts what people want to know to the peer.
-    fn inspect(&mut self, id: u64, peer: &str, table: &str, what: Inspect) {
-        let whole = self.plan.is_done();
-        let ups = self.sessions.values_mut().filter_map(|s| s.up.as_mut());
-        let up = ups.into_iter().find(|up| up.hello.node == peer);
-        let table = self.tables.by_name(table);
-        let failed = match (up, table) {
-            _ if !whole => "this instance has not pulled its tables yet",
-            (None, _) => "it is not up",
-            (Some(up), _) if !up.pulled => "it has not pulled its tables yet",
-            (Some(up), _) if !up.compares() => "its release does not compare tables",
-            (Some(up), Some(table)) if up.common.local(table.id).is_some() => return up.inspect(id, table.id, what),
-            _ => "it has no such table",
-        };
-        self.outputs.push_back(Output::Inspected { id, found: Inspected::Failed(failed.into()) });
-    }
-
     fn configure(&mut self, now: Now, config: config::Peers, tables: Vec<Arc<StickTable>>) {
         self.targets.configure(&config.join, now.at);
         self.setup.settings.config = config;

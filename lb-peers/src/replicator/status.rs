@@ -1,11 +1,14 @@
-//! The state of replication as people see it.
+//! The state of replication as people see it, and what they ask about it.
 use super::dial::Target;
 use super::peer::Peer;
-use super::{Failure, Now, Replicator};
+use super::{Failure, Inspect, Inspected, Now, Output, Replicator};
 use crate::session::{Session, Up};
+use crate::tables::Local;
 use crate::teacher::Counts;
+use lb_core::id::Names;
 use lb_core::status::{PeerStatus, PeersStatus};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What metrics tell of a peer that is up.
@@ -26,7 +29,10 @@ impl Replicator {
         let dialled = self.targets.others().filter(|(addr, t)| !self.is_met(*addr, t)).map(|(a, t)| address(a, t));
         let unknown = self.targets.unknown_names().map(|(name, error)| row(&name, &name, "down", Some(error)));
         let strangers = self.strangers.recent(now);
-        let strangers = strangers.map(|(name, s)| row(name, &s.addr.to_string(), "refused", Some(&s.error)));
+        let strangers = strangers.map(|(name, s)| PeerStatus {
+            stranger: true,
+            ..row(name, &s.addr.to_string(), "refused", Some(&s.error))
+        });
         let settings = &self.setup.settings;
         PeersStatus {
             cluster: settings.config.cluster.clone(),
@@ -50,6 +56,33 @@ impl Replicator {
             };
             (up.hello.node.as_str(), extra)
         })
+    }
+
+    /// This node's name, and the names behind ids in tables.
+    pub(crate) fn identity(&self) -> (String, Arc<Names>) {
+        (self.setup.settings.node.clone(), self.names.clone())
+    }
+
+    /// The tables.
+    pub(crate) fn replicated(&self) -> Vec<Arc<Local>> {
+        self.tables.all().to_vec()
+    }
+
+    /// Puts what people want to know to the peer.
+    pub(super) fn inspect(&mut self, id: u64, peer: &str, table: &str, what: Inspect) {
+        let whole = self.plan.is_done();
+        let ups = self.sessions.values_mut().filter_map(|s| s.up.as_mut());
+        let up = ups.into_iter().find(|up| up.hello.node == peer);
+        let table = self.tables.by_name(table);
+        let failed = match (up, table) {
+            _ if !whole => "this instance has not pulled its tables yet",
+            (None, _) => "it is not up",
+            (Some(up), _) if !up.pulled => "it has not pulled its tables yet",
+            (Some(up), _) if !up.compares() => "its release does not compare tables",
+            (Some(up), Some(table)) if up.common.local(table.id).is_some() => return up.inspect(id, table.id, what),
+            _ => "it has no such table",
+        };
+        self.outputs.push_back(Output::Inspected { id, found: Inspected::Failed(failed.into()) });
     }
 
     fn is_met(&self, addr: SocketAddr, target: &Target) -> bool {
@@ -112,6 +145,7 @@ fn row(name: &str, addr: &str, state: &str, error: Option<&str>) -> PeerStatus {
         addr: addr.to_owned(),
         state: state.to_owned(),
         error: error.map(str::to_owned),
+        stranger: false,
         rtt_ms: None,
         clock_offset_ms: None,
         up_for: None,

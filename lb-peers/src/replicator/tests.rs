@@ -164,7 +164,7 @@ fn a_peer_two_protocols_ahead_is_refused_and_one_that_still_speaks_ours_is_not()
     let link = bench.accept();
     bench.receive(link, Frame::Hello(Hello { protocol: PROTOCOL + 2, min_protocol: PROTOCOL + 1, ..hello() }));
     let text = &bench.refusal().unwrap().text;
-    assert!(text.contains("a has the peer protocols 1 to 1, b has the peer protocols 2 to 3"), "{text}");
+    assert!(text.contains("a has the peer protocols 1 to 2, b has the peer protocols 3 to 4"), "{text}");
     assert!(bench.is_closed(link));
     let mut bench = Bench::new(Vec::new());
     let link = bench.accept();
@@ -204,6 +204,7 @@ fn what_no_peer_sends_costs_the_link() {
         Frame::Ack { number: 7, taken: 1, refused: 0 },
         Frame::Batch { number: 2, table: 9, entries: Entries::default() },
         Frame::Digest { table: 9, buckets: vec![1, 2, 3] },
+        Frame::Compared { table: 9, buckets: vec![1, 2, 3] },
     ];
     for frame in frames {
         let mut bench = Bench::new(Vec::new());
@@ -262,6 +263,9 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         n().prop_map(|pull| Frame::PullAck { pull }),
         (n(), n(), any::<bool>()).prop_map(|(pull, entries, partial)| Frame::PullDone { pull, entries, partial }),
         (table(), digest).prop_map(|(table, len)| Frame::Digest { table, buckets: vec![7; len] }),
+        (table(), n(), any::<bool>()).prop_map(|(table, hash, full)| Frame::Root { table, hash, full }),
+        (table(), prop_oneof![0usize..3, Just(StickTable::BUCKETS)])
+            .prop_map(|(table, len)| Frame::Compared { table, buckets: vec![7; len] }),
         (n(), table()).prop_map(|(id, table)| Frame::Ask { id, table, key: b"k".to_vec() }),
         (n(), table(), rows()).prop_map(|(id, table, entries)| Frame::Answer { id, table, entries }),
         Just(Frame::Tables(Vec::new())),
