@@ -11,6 +11,8 @@
 //! - **A touch is told to the peers only when it matters**: once for each eighth of the table's expiry that a life
 //!   grows by. A peer may therefore believe that an entry has up to an eighth of the expiry less to live than it has
 //!   here, never more; and a key used a thousand times a second costs eight messages in the time of its expiry.
+//! - **An open socket holds its entry alive** on every instance ([`StickTable::hold`]): the idle time begins when the
+//!   last one closes, and such an entry is the last to be evicted.
 //! - **An entry past its end is a miss for everybody**, swept or not. To the merge its version still counts as long as
 //!   it is there, so that an old update can't win over it.
 //! - **A tombstone** is kept an hour longer than a pin of its age; that is how long a peer may have been cut off and
