@@ -379,14 +379,7 @@ impl StickTable {
 
     /// Appends to `out` up to `max` entries of a shard changed here after `cursor`, in order of change, and moves the
     /// cursor. An entry that changed again meanwhile comes once. True: there may be more.
-    pub fn changes(
-        &self,
-        shard: usize,
-        cursor: &mut Cursor,
-        max: usize,
-        now: Timestamp,
-        out: &mut impl Sink,
-    ) -> bool {
+    pub fn changes(&self, shard: usize, cursor: &mut Cursor, max: usize, now: Timestamp, out: &mut impl Sink) -> bool {
         let Some(shard) = self.shards.get(shard).map(|s| s.0.lock()) else { return false };
         let mut slot = shard.log.after(&shard.slab, *cursor);
         for _ in 0..max {
