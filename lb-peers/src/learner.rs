@@ -7,7 +7,7 @@ use crate::tables::{Common, Local};
 use crate::teacher::Counts;
 use crate::wire::{Entries, Frame, Garbage, Part};
 use lb_core::id::Names;
-use lb_core::table::{Merged, StickTable};
+use lb_core::table::StickTable;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -62,13 +62,12 @@ pub(crate) struct PullEnd {
 }
 
 /// How merging some entries went.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Tally {
     taken: u32,
     /// Of those, pins that were news.
     applied: u32,
     refused: u32,
-    absurd: u32,
 }
 
 impl Learner {
@@ -85,29 +84,21 @@ impl Learner {
             return Err(Garbage("batches out of order"));
         }
         self.last_number = number;
-        let tally = self.merge(now, local, entries, names);
+        let tally = self.merge(now, local, &entries, names);
         counts.received += u64::from(tally.taken + tally.refused);
         counts.refused_here += u64::from(tally.refused);
         Ok(Frame::Ack { number, taken: tally.taken, refused: tally.refused })
     }
 
-    fn merge(&mut self, now: Now, local: Option<&Local>, entries: Entries, names: &Names) -> Tally {
-        let mut tally = Tally::default();
+    fn merge(&mut self, now: Now, local: Option<&Local>, entries: &Entries, names: &Names) -> Tally {
         let Some(local) = local else {
-            tally.refused = entries.rows.len() as u32;
-            return tally;
+            return Tally { taken: 0, applied: 0, refused: entries.len() as u32 };
         };
-        for update in entries.unpack(names) {
-            match update.map_or(Merged::Refused, |update| local.table.merge(&update, now.wall)) {
-                Merged::Applied => (tally.taken, tally.applied) = (tally.taken + 1, tally.applied + 1),
-                Merged::Extended | Merged::Known => tally.taken += 1,
-                Merged::TooFarAhead => tally.absurd += 1,
-                Merged::BadKey | Merged::Refused => tally.refused += 1,
-            }
-        }
-        tally.refused += tally.absurd;
-        self.absurd |= tally.absurd > 0;
-        tally
+        let (updates, lost) = entries.unpack(names);
+        let merges = local.table.merge_all(&updates, now.wall);
+        self.absurd |= merges.absurd > 0;
+        let taken = merges.applied + merges.extended + merges.known;
+        Tally { taken, applied: merges.applied, refused: merges.refused + merges.absurd + lost }
     }
 
     /// Whether stamps too far ahead came since this was last asked.
@@ -115,9 +106,9 @@ impl Learner {
         std::mem::take(&mut self.absurd)
     }
 
-    /// Asks the peer for everything.
-    pub(crate) fn pull_all(&mut self, now: Now, common: &Common) -> Frame {
-        let part = |t: &std::sync::Arc<Local>| Part { table: t.id, buckets: Vec::new() };
+    /// Asks the peer for these buckets of all tables (none: for everything).
+    pub(crate) fn pull(&mut self, now: Now, common: &Common, buckets: &[u8]) -> Frame {
+        let part = |t: &std::sync::Arc<Local>| Part { table: t.id, buckets: buckets.to_vec() };
         self.repairs.clear();
         self.request(now, Kind::Full, common.tables().iter().map(part).collect())
     }
@@ -139,8 +130,8 @@ impl Learner {
         entries: Entries,
         names: &Names,
     ) -> Frame {
-        let count = entries.rows.len() as u64;
-        let tally = self.merge(now, local, entries, names);
+        let count = entries.len() as u64;
+        let tally = self.merge(now, local, &entries, names);
         if let Some(pulling) = self.pulling.as_mut().filter(|p| p.pull == pull) {
             pulling.entries += count;
             pulling.progress = now.at;

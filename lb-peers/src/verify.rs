@@ -208,7 +208,7 @@ impl Pair {
         buckets.iter().for_each(|bucket| bits[bucket / 8] |= 1 << (bucket % 8));
         let mut answer = self.inspect(Inspect::List(bits));
         while let Inspected::Entries(entries) = next(&mut answer).await? {
-            entries.unpack(&self.names).flatten().for_each(&mut each);
+            entries.unpack(&self.names).0.iter().for_each(|update| each(update.to_owned()));
         }
         Ok(())
     }
@@ -219,9 +219,9 @@ impl Pair {
         for shard in 0..table.shards() {
             let mut from = Some(0);
             while let Some(slot) = from {
-                let mut some = Vec::new();
-                from = table.scan(shard, slot, STEP, self.verifier.shared.now().wall, &mut some);
-                some.retain(|update| buckets.binary_search(&StickTable::bucket(&update.key)).is_ok());
+                let mut some: Vec<Update> = Vec::new();
+                let wanted = |key: &[u8]| buckets.binary_search(&StickTable::bucket(key)).is_ok();
+                from = table.scan_where(shard, slot, STEP, self.verifier.shared.now().wall, wanted, &mut some);
                 some.into_iter().for_each(&mut each);
                 tokio::task::yield_now().await;
             }

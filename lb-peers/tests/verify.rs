@@ -28,7 +28,7 @@ async fn in_sync(a: &Node, b: &Node) {
 /// A node has a pin that its peers are never told.
 fn lose(node: &Node, key: &str, server: &str, left: Duration) {
     let (stamp, server) = (node.settings.clock.stamp(now()), node.names.intern(server));
-    let update = Update { key: key.as_bytes().into(), server, stamp, left };
+    let update = Update { key: key.as_bytes().into(), server, stamp, left, holders: Vec::new() };
     assert_ne!(node.table.merge(&update, now()), Merged::Refused);
 }
 
@@ -100,7 +100,13 @@ fn a_cleared_entry_differs_from_a_pin_and_shows_as_cleared() {
         lose(&b, "gone", "app1", Duration::from_secs(600));
         let stamp = a.settings.clock.stamp(now());
         let none = lb_core::id::NameId::NONE;
-        let cleared = Update { key: b"gone"[..].into(), server: none, stamp, left: Duration::from_secs(4000) };
+        let cleared = Update {
+            key: b"gone"[..].into(),
+            server: none,
+            stamp,
+            left: Duration::from_secs(4000),
+            holders: Vec::new(),
+        };
         a.table.merge(&cleared, now());
         let verified = verify(&b).await;
         let keys = &only(&verified).keys;

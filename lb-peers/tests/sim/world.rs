@@ -410,7 +410,7 @@ impl World {
         let it = self.node(node);
         let (stamp, server) = (it.clock.stamp(now), it.names.intern(server));
         let left = Duration::from_secs(7200);
-        let update = Update { key: text(key).bytes().into(), server, stamp, left };
+        let update = Update { key: text(key).bytes().into(), server, stamp, left, holders: Vec::new() };
         assert_eq!(it.table.merge(&update, now), Merged::Applied);
     }
 
