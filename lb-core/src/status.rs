@@ -170,16 +170,19 @@ pub struct PeersStatus {
 }
 
 /// One peer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PeerStatus {
     /// Node name; the address until it is known.
     pub name: String,
     /// Address.
     pub addr: String,
-    /// `up`, `connecting`, `down`, `refused`.
+    /// `up`, `connecting`, `down`, `refused`; `stale`: a name that cannot be looked up, and whose last addresses are used.
     pub state: String,
     /// Why, when it is not up: the last error.
     pub error: Option<String>,
+    /// The error in a word: `cluster`, `name`, `table`, `certificate`, `protocol`, `malformed`, `dns`, `unreachable`,
+    /// `other`.
+    pub reason: Option<String>,
     /// Somebody who came and was sent away, and neither is in the list nor was ever linked.
     pub stranger: bool,
     /// Round trip in milliseconds.
@@ -194,8 +197,18 @@ pub struct PeerStatus {
     pub acked: u64,
     /// Entries received from it in live updates.
     pub received: u64,
+    /// Entries of those that found no room here, or could not be taken.
+    pub refused: u64,
+    /// Entries sent that it could not take.
+    pub refused_by: u64,
     /// Entries changed here that it was not sent yet.
     pub backlog: u64,
+    /// How long the oldest batch that is out waits for its acknowledgement, in milliseconds.
+    pub lag_ms: f64,
+    /// Comparisons of tables that it answered.
+    pub compared: u64,
+    /// Entries that repairs brought from it since it was met.
+    pub repaired: u64,
     /// Last full pull from it: entries, and how long it took in milliseconds.
     pub pulled: Option<(u64, u64)>,
     /// Whether its tables hold the same pins as ours, but for what is on its way; `None`: not known.

@@ -1,5 +1,4 @@
 //! The only place that waits: moves values between the replicator (which decides), the transport and the tables.
-use crate::metrics::Meters;
 use crate::replicator::{Input, Inspect, Inspected, LinkId, Now, Output, Replicator};
 use crate::transport::{Event, Transport};
 use crate::wire::generated as pb;
@@ -58,7 +57,6 @@ pub(crate) struct Driver {
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) changed: Arc<Notify>,
-    pub(crate) heartbeat: Duration,
     links: HashMap<LinkId, Pipe>,
     asks: HashMap<u64, oneshot::Sender<()>>,
     inspections: HashMap<u64, mpsc::UnboundedSender<Inspected>>,
@@ -72,18 +70,15 @@ impl Driver {
         transport: Transport,
         events: mpsc::Receiver<Event>,
         commands: mpsc::UnboundedReceiver<Command>,
-        (changed, heartbeat): (Arc<Notify>, Duration),
+        changed: Arc<Notify>,
     ) -> Self {
         let (links, asks, inspections) = (HashMap::new(), HashMap::new(), HashMap::new());
         let (last_ask, stopped) = (0, false);
-        Self { shared, transport, events, commands, changed, heartbeat, links, asks, inspections, last_ask, stopped }
+        Self { shared, transport, events, commands, changed, links, asks, inspections, last_ask, stopped }
     }
 
     /// Runs until it is told to stop.
     pub(crate) async fn run(mut self) {
-        let mut meters = Meters::default();
-        let mut measure = tokio::time::interval(self.heartbeat);
-        measure.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let wait = self.turn();
             if self.stopped {
@@ -97,7 +92,6 @@ impl Driver {
                 Some(event) = self.events.recv() => self.take_events(event),
                 Some(command) = self.commands.recv() => self.command(command),
                 () = self.changed.notified() => self.handle(Input::Changed),
-                _ = measure.tick() => meters.measure(&self.shared),
                 () = tokio::time::sleep(wait) => self.handle(Input::Tick),
             }
         }

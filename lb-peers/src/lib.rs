@@ -88,7 +88,6 @@ mod cursor;
 mod driver;
 mod io;
 mod learner;
-mod metrics;
 pub mod replicator;
 mod session;
 mod tables;
@@ -166,7 +165,7 @@ impl Peers {
         let listen = |source| StartError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
-        let (changed, heartbeat) = (Arc::new(Notify::new()), settings.config.heartbeat);
+        let changed = Arc::new(Notify::new());
         wake_on_change(&changed, &tables);
         let shared = Arc::new(share(settings, local_addr, tables));
         let (events, incoming) = mpsc::channel(EVENTS);
@@ -175,7 +174,7 @@ impl Peers {
         let (tasks, accepted) = (TaskTracker::new(), Arc::default());
         let transport = Transport { events, tls: tls.clone(), cancel: cancel.clone(), tasks, accepted };
         let server = tokio::spawn(transport.clone().serve(listener));
-        let driver = Driver::new(shared.clone(), transport, incoming, told, (changed.clone(), heartbeat));
+        let driver = Driver::new(shared.clone(), transport, incoming, told, changed.clone());
         Ok(Self {
             shared,
             commands,

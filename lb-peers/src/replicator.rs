@@ -43,7 +43,7 @@ enum End {
     /// It broke, or the peer is gone.
     Lost(String),
     /// The two must not speak to each other.
-    Refused(String),
+    Refused(Refusal),
     /// Nothing is wrong: the pair has another stream, or we dialled ourselves.
     Needless,
 }
@@ -121,11 +121,14 @@ impl Replicator {
         match input {
             Input::Opened { link, side, remote, certificate } => self.opened(now, (link, side), remote, certificate),
             Input::NotOpened { link, failure, error } => self.not_opened(now, link, failure, error),
-            Input::Stranger { remote, error } => self.strangers.note(now, &remote.ip().to_string(), remote, error),
+            Input::Stranger { remote, why } => self.strangers.note(now, &remote.ip().to_string(), remote, why),
             Input::Received { link, frame } => self.received(now, link, frame),
             Input::Garbage { link, garbage } => self.garbage(now, link, garbage),
             Input::Closed { link, error } => self.end(now, link, End::Lost(error)),
-            Input::LookedUp { host, port, result } => self.targets.looked_up((&host, port), result, now.at),
+            Input::LookedUp { host, port, result } => {
+                self.strangers.name(&format!("{host}:{port}"), result.as_ref().err().map(String::as_str));
+                self.targets.looked_up((&host, port), result, now.at);
+            }
             Input::Changed => self.changed(),
             Input::Tick => {}
             Input::Ask { id, table, key } => self.ask(now, id, &table, key),
@@ -161,7 +164,7 @@ impl Replicator {
     fn not_opened(&mut self, now: Now, link: LinkId, failure: Failure, error: String) {
         if let Some(addr) = self.targets.ended(link, Some((failure, error.clone())), now.at) {
             match failure {
-                Failure::Refused => self.strangers.warn(addr, &error),
+                Failure::Refused(_) => self.strangers.warn(addr, &error),
                 _ => tracing::debug!(%addr, error, "peer cannot be reached"),
             }
         }
@@ -185,7 +188,7 @@ impl Replicator {
     fn event(&mut self, now: Now, link: LinkId, event: Event) {
         match event {
             Event::Hello(hello) => self.greeted(now, link, hello),
-            Event::Refused(refusal) => self.end(now, link, End::Refused(refusal.text)),
+            Event::Refused(refusal) => self.end(now, link, End::Refused(refusal)),
             Event::Goodbye(Goodbye::Stopping) => self.end(now, link, End::Lost("it was stopped".into())),
             // The peer keeps another stream of this pair.
             Event::Goodbye(Goodbye::Double) => self.end(now, link, End::Needless),
@@ -434,7 +437,7 @@ impl Replicator {
         self.note_end(now, &session, &why);
         let error = match why {
             End::Lost(error) => Some((Failure::Unreachable, error)),
-            End::Refused(error) => Some((Failure::Refused, error)),
+            End::Refused(why) => Some((Failure::Refused(why.code), why.text)),
             End::Needless => None,
         };
         self.targets.ended(link, error.clone(), now.at);
@@ -446,17 +449,17 @@ impl Replicator {
     fn note_end(&mut self, now: Now, session: &Session, why: &End) {
         let name = session.up.as_ref().map(|up| up.hello.node.as_str());
         match (why, name) {
-            (End::Refused(error), _) if session.side == Side::Dialler => self.strangers.warn(session.remote, error),
-            (End::Refused(error), None) => {
+            (End::Refused(why), _) if session.side == Side::Dialler => self.strangers.warn(session.remote, &why.text),
+            (End::Refused(why), None) => {
                 let unnamed = || (session.remote.ip().to_string(), session.remote);
                 let (name, addr) = session.greeted_as.clone().unwrap_or_else(unnamed);
                 // Where we dial it, too, that shows the trouble.
                 if !self.targets.others().any(|(target, _)| target == addr) {
-                    self.strangers.note(now, &name, addr, error.clone());
+                    self.strangers.note(now, &name, addr, why.clone());
                 }
             }
             (End::Lost(error), Some(peer)) => tracing::warn!(peer, error, "peer is down"),
-            (End::Refused(error), Some(peer)) => tracing::warn!(peer, error, "peer is refused"),
+            (End::Refused(why), Some(peer)) => tracing::warn!(peer, error = why.text, "peer is refused"),
             _ => {}
         }
     }

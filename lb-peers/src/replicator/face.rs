@@ -73,8 +73,8 @@ pub enum Input {
     Stranger {
         /// From where.
         remote: SocketAddr,
-        /// For people.
-        error: String,
+        /// Why.
+        why: wire::Refusal,
     },
     /// A frame came in.
     Received {
@@ -210,7 +210,7 @@ pub enum Inspected {
     /// The buckets that differ; this is all.
     Differ(Vec<usize>),
     /// Some of the entries.
-    Entries(crate::wire::Entries),
+    Entries(Box<wire::Entries>),
     /// There are no more.
     End,
     /// Why there is no answer.
