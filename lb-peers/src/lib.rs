@@ -17,6 +17,8 @@
 //!      | ---- PullRequest ------------------------> |   a starting instance; updates flow meanwhile
 //!      | <------------ PullBatch x n, PullDone ---- |   8 outstanding
 //!      | <---- Digest ----------------------------> |   both whole: what differs is pulled by buckets
+//!      | ---- Root ------------------------------> |   every anti_entropy: one hash of a table
+//!      | <------------------------------ Compared - |   equal; or a digest, and what differs for good is pulled
 //!      | <---- Ping, Pong ------------------------> |   every heartbeat; three silent ones: the link is dead
 //! ```
 //!
@@ -35,6 +37,9 @@
 //! - Only what was changed *here* is in the change log: its author tells everybody. What a peer misses by that (its
 //!   author died halfway) the **digests** find: they are compared when a link comes up, when the pull is over, and among
 //!   the survivors one heartbeat after a peer is lost. Buckets that differ are pulled.
+//! - Whatever else is missed, **periodic comparison** finds (`compare`): a root every `anti_entropy`, digests where it
+//!   differs, pulls of what still differs by the same a second later, an eighth of the buckets at most. So "in sync" is
+//!   something that is known, and shown. `verify` lists what differs, and names it, when somebody asks.
 //! - A stream that broke **goes on at the acknowledged cursors** if the peer comes back in the same life. In a new life
 //!   it pulls everything, and its cursors start at the newest change as of its Hello, before any scan of the pull:
 //!   nothing falls between.
