@@ -7,7 +7,8 @@
 //! Where digests are equal, nothing differs. Where not, the entries of the buckets that differ are listed, and once
 //! more a second later: what changed in between was on its way. A key differs that has two versions, or that only one
 //! side has. Life left is no version; and an entry that only one side has is no difference when it has no more than an
-//! eighth of the table's expiry to live, because by so much the other may have known less of its life, and dropped it.
+//! eighth of the table's expiry to live: by so much the other may have known less of its life, and dropped it a moment
+//! before the rest was told.
 use crate::driver::{Command, Shared};
 use crate::replicator::{Inspect, Inspected};
 use crate::tables::Local;

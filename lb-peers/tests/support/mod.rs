@@ -113,6 +113,11 @@ impl Node {
         self.peers.status().peers.into_iter().find(|p| p.state == "refused")?.error
     }
 
+    /// The reason of that, in a word, as metrics have it.
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.peers.status().peers.into_iter().find(|p| p.state == "refused")?.reason
+    }
+
     pub(crate) async fn pulled(&self) {
         let mut pulled = self.peers.pulled();
         tokio::time::timeout(PATIENCE, pulled.wait_for(|p| *p)).await.expect("pulls").unwrap();
