@@ -165,8 +165,19 @@ pub struct PeersStatus {
     pub pulled: bool,
     /// How it came to be so, for people.
     pub pull: String,
+    /// The certificate that peers see; `None`: links are not encrypted.
+    pub tls: Option<TlsStatus>,
     /// Peers, configured or met.
     pub peers: Vec<PeerStatus>,
+}
+
+/// This instance's certificate for peers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TlsStatus {
+    /// When it expires, Unix milliseconds.
+    pub not_after: u64,
+    /// Why the files as they are now are not in use; those that they were before are.
+    pub error: Option<String>,
 }
 
 /// One peer.
@@ -176,7 +187,7 @@ pub struct PeerStatus {
     pub name: String,
     /// Address.
     pub addr: String,
-    /// `up`, `connecting`, `down`, `refused`.
+    /// `up`, `connecting`, `down`, `refused`; `unresolved`: a name of the join list that cannot be looked up.
     pub state: String,
     /// Why, when it is not up: the last error.
     pub error: Option<String>,

@@ -1,5 +1,6 @@
 //! Metrics of replication. Labels hold names of peers that were greeted, never what a stranger calls itself.
 use crate::driver::Shared;
+use crate::replicator::Replicator;
 use metrics::{Counter, Gauge, counter, gauge};
 use std::collections::HashMap;
 
@@ -10,6 +11,7 @@ const PEERS: usize = 64;
 #[derive(Default)]
 pub(crate) struct Meters {
     peers: HashMap<String, Meter>,
+    names: HashMap<String, (Gauge, Counter)>,
 }
 
 struct Meter {
@@ -61,6 +63,19 @@ impl Meters {
             meter.backlog.set(extra.backlog as f64);
             meter.offset.set(extra.offset_ms.unwrap_or_default() / 1000.0);
             meter.rtt.set(extra.rtt.unwrap_or_default().as_secs_f64());
+        }
+        self.names(&replicator);
+    }
+    /// Those of the join list. One that left it is neither up nor down.
+    fn names(&mut self, replicator: &Replicator) {
+        self.names.values().for_each(|(up, _)| up.set(f64::NAN));
+        for (name, failed, is_up) in replicator.names() {
+            let (up, errors) = self.names.entry(name).or_insert_with_key(|name| {
+                let errors = counter!("lb_peer_dns_errors_total", "name" => name.clone());
+                (gauge!("lb_peer_dns_up", "name" => name.clone()), errors)
+            });
+            up.set(f64::from(u8::from(is_up)));
+            errors.absolute(failed);
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The state of replication as people see it.
-use super::dial::Target;
+use super::dial::{Name, Target};
 use super::peer::Peer;
 use super::{Failure, Now, Replicator};
 use crate::session::{Session, Up};
@@ -24,7 +24,7 @@ impl Replicator {
     pub fn status(&self, now: Now) -> PeersStatus {
         let met = self.peers.iter().map(|(name, peer)| self.peer(now, name, peer));
         let dialled = self.targets.others().filter(|(addr, t)| !self.is_met(*addr, t)).map(|(a, t)| address(a, t));
-        let unknown = self.targets.unknown_names().map(|(name, error)| row(&name, &name, "down", Some(error)));
+        let names = self.targets.names().iter().filter_map(name);
         let strangers = self.strangers.recent(now);
         let strangers = strangers.map(|(name, s)| row(name, &s.addr.to_string(), "refused", Some(&s.error)));
         let settings = &self.setup.settings;
@@ -34,7 +34,8 @@ impl Replicator {
             listen: self.setup.listen.to_string(),
             pulled: self.is_pulled(),
             pull: self.plan.how().to_owned(),
-            peers: met.chain(dialled).chain(unknown).chain(strangers).collect(),
+            tls: None,
+            peers: met.chain(dialled).chain(names).chain(strangers).collect(),
         }
     }
 
@@ -50,6 +51,11 @@ impl Replicator {
             };
             (up.hello.node.as_str(), extra)
         })
+    }
+
+    /// Names of the list: how many of their look-ups failed, and whether the last one did not.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (String, u64, bool)> {
+        self.targets.names().iter().map(|n| (n.name.to_string(), n.errors, n.known && n.error.is_none()))
     }
 
     fn is_met(&self, addr: SocketAddr, target: &Target) -> bool {
@@ -98,6 +104,16 @@ fn address(addr: SocketAddr, target: &Target) -> PeerStatus {
         None => ("connecting", None),
     };
     row(&addr.to_string(), &addr.to_string(), state, error)
+}
+
+/// A name that is not found, or not yet.
+fn name(name: &Name) -> Option<PeerStatus> {
+    let shown = name.name.to_string();
+    match &name.error {
+        Some(error) => Some(row(&shown, &shown, "unresolved", Some(error))),
+        None if name.known => None,
+        None => Some(row(&shown, &shown, "connecting", Some("being looked up"))),
+    }
 }
 
 fn row(name: &str, addr: &str, state: &str, error: Option<&str>) -> PeerStatus {
