@@ -55,8 +55,9 @@
 //! # The code
 //!
 //! [`replicator`] decides everything for the node, `session`, `teacher` and `learner` for one link: no sockets, no
-//! clock, no tokio; `tests/sim.rs` drives them through thousands of faults. `driver` is the only place that waits,
-//! `transport` the only one that knows gRPC, `wire` the only one that knows the generated types.
+//! clock, no tokio; `tests/sim.rs` drives them through thousands of faults. `driver` is the only place that waits for
+//! them, `transport` the only one that knows gRPC, `wire` the only one that knows the generated types, `names` the only
+//! one that asks DNS, `certs` the only one that looks after certificates.
 #![forbid(unsafe_code)]
 
 use certs::Certs;

@@ -6,9 +6,7 @@
 use crate::replicator::Found;
 use futures_util::future::join_all;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
+use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
@@ -24,7 +22,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// Records of one name that are looked at.
 const MAX_RECORDS: usize = 64;
 
-/// Looks up a name of the join list. An error says which name.
+/// Looks up a name of the join list.
 pub(crate) async fn look_up(name: &PeerAddr, server: Option<SocketAddr>) -> Result<Found, String> {
     let found = async {
         match name {
@@ -35,7 +33,7 @@ pub(crate) async fn look_up(name: &PeerAddr, server: Option<SocketAddr>) -> Resu
     };
     let found = timeout(PATIENCE, found).await.unwrap_or_else(|_| Err("nobody answers".into()));
     let at = server.map(|addr| format!(" at {addr}")).unwrap_or_default();
-    found.map_err(|error| format!("{name} cannot be looked up{at}: {error}"))
+    found.map_err(|error| format!("it cannot be looked up{at}: {error}"))
 }
 
 async fn host_addrs(host: &str, port: u16, server: Option<SocketAddr>) -> Result<Found, String> {
@@ -83,7 +81,7 @@ async fn service_addrs(service: &str, server: Option<SocketAddr>) -> Result<Foun
     match (all.addrs.is_empty(), all.missing) {
         (true, missing) => Err(missing.unwrap_or_else(|| "it has no SRV records".into())),
         (false, missing) => {
-            all.missing = missing.map(|error| format!("srv:{service} can be looked up in part: {error}"));
+            all.missing = missing.map(|error| format!("it can be looked up in part: {error}"));
             Ok(all)
         }
     }
@@ -94,7 +92,7 @@ fn left(until: Instant) -> Duration {
 }
 
 fn resolver(server: Option<SocketAddr>) -> Result<TokioResolver, String> {
-    let builder = match server {
+    let mut builder = match server {
         None => TokioResolver::builder_tokio().map_err(|e| format!("/etc/resolv.conf cannot be used: {e}"))?,
         Some(addr) => {
             let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
@@ -103,12 +101,11 @@ fn resolver(server: Option<SocketAddr>) -> Result<TokioResolver, String> {
             });
             let server = NameServerConfig::new(addr.ip(), true, connections.into());
             let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
-            let mut options = ResolverOpts::default();
-            options.use_hosts_file = ResolveHosts::Never;
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options)
+            let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+            builder.options_mut().use_hosts_file = ResolveHosts::Never;
+            builder
         }
     };
-    let mut builder = builder;
     let options = builder.options_mut();
     options.timeout = ANSWER;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;

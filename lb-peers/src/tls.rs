@@ -5,10 +5,11 @@
 use crate::StartError;
 use crate::certs::Life;
 use lb_core::config::PeerTls;
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -84,6 +85,10 @@ fn configs(
         .with_custom_certificate_verifier(Arc::new(any_node))
         .with_client_auth_cert(chain, key)
         .map_err(text)?;
+    // Links are few and live long; each new one looks at the certificates as they are now.
+    client.resumption = Resumption::disabled();
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    server.send_tls13_tickets = 0;
     server.alpn_protocols = vec![b"h2".to_vec()];
     client.alpn_protocols = vec![b"h2".to_vec()];
     Ok((server, client))

@@ -57,7 +57,7 @@ fn instances_find_each_other_by_srv_records_and_go_on_when_the_dns_server_dies()
     for lb in &cluster[..2] {
         eventually("the dead server is shown", || unresolved(lb).is_some());
         let error = unresolved(lb).unwrap_or_default();
-        assert!(error.starts_with(&format!("srv:{SERVICE} cannot be looked up at 127.0.0.1:")), "{error}");
+        assert!(error.starts_with("it cannot be looked up at 127.0.0.1:"), "{error}");
         eventually("and measured", || {
             let metrics = lb.admin_text("/metrics");
             let value = |name: &str| metrics.lines().find(|l| l.starts_with(name)).and_then(|l| l.rsplit(' ').next());

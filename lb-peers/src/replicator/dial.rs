@@ -315,7 +315,8 @@ impl Name {
 
     fn is_unwell(&mut self, error: String, now: Duration) {
         if self.error.is_none() {
-            tracing::warn!(error, addresses = self.addrs.len(), "a name of peers.join: the addresses it had stay");
+            let (name, addresses) = (&self.name, self.addrs.len());
+            tracing::warn!(%name, error, addresses, "a name of peers.join: the addresses it had stay");
         }
         self.errors += 1;
         self.error = Some(error);
