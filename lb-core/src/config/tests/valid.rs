@@ -227,7 +227,7 @@ server = [{ name = "a", addr = "127.0.0.1:9001" }]
 fn peers_are_named_by_srv_records_and_by_a_dns_server() {
     let text = "[peers]\ncluster = \"c\"\nlisten = \"127.0.0.1:1\"\njoin = \"srv:_LB._tcp.shop.internal\"\n\
                 resolver = \"[::1]:5353\"\ninsecure = true\n";
-    let peers = valid(text).peers.expect("peers");
+    let peers = valid(&format!("{SMALL}{text}")).peers.expect("peers");
     assert_eq!(peers.join, [PeerAddr::Service("_lb._tcp.shop.internal".into())]);
     assert_eq!(peers.join[0].to_string(), "srv:_lb._tcp.shop.internal");
     assert_eq!(peers.resolver, Some("[::1]:5353".parse().unwrap()));
