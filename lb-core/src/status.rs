@@ -165,8 +165,32 @@ pub struct PeersStatus {
     pub pulled: bool,
     /// How it came to be so, for people.
     pub pull: String,
+    /// The certificate that peers see; `None`: links are not encrypted.
+    pub tls: Option<TlsStatus>,
+    /// Names of the join list.
+    pub names: Vec<PeerName>,
     /// Peers, configured or met.
     pub peers: Vec<PeerStatus>,
+}
+
+/// A name of the join list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerName {
+    /// As the list writes it.
+    pub name: String,
+    /// Whether its last look-up found something.
+    pub found: bool,
+    /// Look-ups that failed so far.
+    pub errors: u64,
+}
+
+/// This instance's certificate for peers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TlsStatus {
+    /// When it expires, Unix milliseconds.
+    pub not_after: u64,
+    /// Why the files as they are now are not in use; those that they were before are.
+    pub error: Option<String>,
 }
 
 /// One peer.
@@ -176,7 +200,7 @@ pub struct PeerStatus {
     pub name: String,
     /// Address.
     pub addr: String,
-    /// `up`, `connecting`, `down`, `refused`; `stale`: a name that cannot be looked up, and whose last addresses are used.
+    /// `up`, `connecting`, `down`, `refused`; `unresolved`: a name of the join list that cannot be looked up.
     pub state: String,
     /// Why, when it is not up: the last error.
     pub error: Option<String>,

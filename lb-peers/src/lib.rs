@@ -64,10 +64,12 @@
 //! # The code
 //!
 //! [`replicator`] decides everything for the node, `session`, `teacher` and `learner` for one link: no sockets, no
-//! clock, no tokio; `tests/sim.rs` drives them through thousands of faults. `driver` is the only place that waits,
-//! `transport` the only one that knows gRPC, `wire` the only one that knows the generated types.
+//! clock, no tokio; `tests/sim.rs` drives them through thousands of faults. `driver` is the only place that waits for
+//! them, `transport` the only one that knows gRPC, `wire` the only one that knows the generated types, `names` the only
+//! one that asks DNS, `certs` the only one that looks after certificates.
 #![forbid(unsafe_code)]
 
+use certs::Certs;
 use driver::{Command, Driver, Shared};
 use lb_core::config;
 use lb_core::decisions::{Decision, Decisions};
@@ -81,18 +83,19 @@ use replicator::{Input, Replicator, Setup};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tls::Tls;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use transport::Transport;
 
+mod certs;
 mod compare;
 mod cursor;
 mod driver;
 mod io;
 mod learner;
+mod names;
 pub mod replicator;
 mod session;
 mod tables;
@@ -149,8 +152,8 @@ pub struct Peers {
     commands: mpsc::UnboundedSender<Command>,
     changed: Arc<Notify>,
     local_addr: SocketAddr,
-    node: String,
-    tls: Arc<Mutex<Option<Tls>>>,
+    certs: Arc<Certs>,
+    _watch: AbortOnDropHandle<()>,
     /// Both end when this is dropped: first the streams and the listener, then the driver.
     _streams: DropGuard,
     _server: AbortOnDropHandle<()>,
@@ -164,8 +167,7 @@ impl Peers {
     /// # Errors
     /// The address can't be had, or a certificate or key can't be used.
     pub async fn start(settings: Settings, tables: Vec<Arc<StickTable>>) -> Result<Self, StartError> {
-        let tls = load_tls(&settings.config, &settings.node)?;
-        let (tls, node) = (Arc::new(Mutex::new(tls)), settings.node.clone());
+        let certs = Arc::new(Certs::load(settings.config.tls.clone(), &settings.node)?);
         let addr = settings.config.listen;
         let listen = |source| StartError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
@@ -177,7 +179,7 @@ impl Peers {
         let (commands, told) = mpsc::unbounded_channel();
         let cancel = CancellationToken::new();
         let (tasks, accepted) = (TaskTracker::new(), Arc::default());
-        let transport = Transport { events, tls: tls.clone(), cancel: cancel.clone(), tasks, accepted };
+        let transport = Transport { events, certs: certs.clone(), cancel: cancel.clone(), tasks, accepted };
         let server = tokio::spawn(transport.clone().serve(listener));
         let driver = Driver::new(shared.clone(), transport, incoming, told, changed.clone());
         Ok(Self {
@@ -185,8 +187,8 @@ impl Peers {
             commands,
             changed,
             local_addr,
-            node,
-            tls,
+            _watch: AbortOnDropHandle::new(tokio::spawn(certs.clone().watch())),
+            certs,
             _streams: cancel.drop_guard(),
             _server: AbortOnDropHandle::new(server),
             driver: AbortOnDropHandle::new(tokio::spawn(driver.run())),
@@ -198,14 +200,11 @@ impl Peers {
         self.local_addr
     }
 
-    /// Takes on the tables and the peer list of a new configuration, and reads the certificates anew: links that come
-    /// up from now on use them. Certificates that can't be used are logged, and the old ones stay. So does the listen
-    /// address.
+    /// Takes on the tables and the peer list of a new configuration, and reads the certificates anew (they are read anew
+    /// by themselves when their files change, too): links that come up from now on use them. Certificates that can't be
+    /// used are logged, and the old ones stay. So does the listen address.
     pub fn reconfigure(&self, config: config::Peers, tables: Vec<Arc<StickTable>>) {
-        match load_tls(&config, &self.node) {
-            Ok(tls) => *self.tls.lock() = tls,
-            Err(error) => tracing::error!(%error, "the peers' certificates stay as they were"),
-        }
+        self.certs.configure(config.tls.clone());
         wake_on_change(&self.changed, &tables);
         self.tell(Input::Configure { config: Box::new(config), tables });
     }
@@ -239,7 +238,8 @@ impl Peers {
     /// State of every peer.
     pub fn status(&self) -> PeersStatus {
         let now = self.shared.now();
-        self.shared.replicator.lock().status(now)
+        let status = self.shared.replicator.lock().status(now);
+        PeersStatus { tls: self.certs.status(), ..status }
     }
 
     /// Sends what the peers do not have yet, for at most `within`, and ends.
@@ -253,10 +253,6 @@ impl Peers {
         // It fails only when the driver has gone, and then there is nobody left to tell.
         let _ = self.commands.send(Command::Tell(input));
     }
-}
-
-fn load_tls(config: &config::Peers, node: &str) -> Result<Option<Tls>, StartError> {
-    config.tls.as_ref().map(|files| Tls::load(files, node)).transpose()
 }
 
 fn wake_on_change(changed: &Arc<Notify>, tables: &[Arc<StickTable>]) {

@@ -31,7 +31,7 @@ mod peer;
 mod pull;
 mod status;
 
-pub use dial::Failure;
+pub use dial::{Failure, Found};
 pub use face::{Input, Inspect, Inspected, LinkId, Now, Output, Setup, Side};
 
 /// Decisions in one frame.
@@ -125,10 +125,7 @@ impl Replicator {
             Input::Received { link, frame } => self.received(now, link, frame),
             Input::Garbage { link, garbage } => self.garbage(now, link, garbage),
             Input::Closed { link, error } => self.end(now, link, End::Lost(error)),
-            Input::LookedUp { host, port, result } => {
-                self.strangers.name(&format!("{host}:{port}"), result.as_ref().err().map(String::as_str));
-                self.targets.looked_up((&host, port), result, now.at);
-            }
+            Input::LookedUp { name, result } => self.targets.looked_up(&name, result, now.at),
             Input::Changed => self.changed(),
             Input::Tick => {}
             Input::Ask { id, table, key } => self.ask(now, id, &table, key),
@@ -393,7 +390,10 @@ impl Replicator {
         let is_up = |node: &str| peers.get(node).is_some_and(|p| p.link.is_some());
         while let Some(due) = self.targets.due(now.at, is_up) {
             match due {
-                Due::LookUp(host, port) => self.outputs.push_back(Output::LookUp { host, port }),
+                Due::LookUp(name) => {
+                    let resolver = self.setup.settings.config.resolver;
+                    self.outputs.push_back(Output::LookUp { name, resolver });
+                }
                 Due::Dial(addr) => {
                     self.last_link += 1;
                     let link = LinkId::dialled(self.last_link);

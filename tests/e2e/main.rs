@@ -3,6 +3,7 @@
 
 mod affinity;
 mod answers;
+mod certificates;
 mod chaos;
 mod cluster;
 mod contract;
@@ -14,6 +15,7 @@ mod hostile;
 mod http1;
 mod life;
 mod limits;
+mod names;
 mod pressure;
 mod races;
 mod splits;

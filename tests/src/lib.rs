@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod dns;
 pub mod instance;
 pub mod link;
 pub mod origin;
 
 pub use client::{Answer, Client};
+pub use dns::{Dns, Record};
 pub use instance::{Instance, lb};
 pub use link::Link;
 pub use origin::{Origin, Seen};

@@ -8,6 +8,8 @@ use lb_core::table::Update;
 use lb_core::time::Timestamp;
 use proptest::prelude::*;
 
+mod names;
+
 const WALL: Timestamp = Timestamp(1_790_000_000_000);
 
 struct Bench {
@@ -27,6 +29,7 @@ fn config(join: Vec<PeerAddr>) -> config::Peers {
         cluster: "shop".into(),
         listen: "10.0.0.1:8405".parse().unwrap(),
         join,
+        resolver: None,
         tls: None,
         join_timeout: Duration::from_secs(10),
         ask_timeout: Duration::from_millis(20),
@@ -401,8 +404,7 @@ fn a_list_that_names_only_this_node_makes_it_ready_at_once() {
     let name = |host: &str| PeerAddr::Name { host: host.into(), port: 8405 };
     let mut bench = Bench::new(vec![name("lb.internal")]);
     assert!(!bench.replicator.is_pulled());
-    let result = Ok(vec!["10.0.0.1:8405".parse().unwrap()]);
-    bench.input(Input::LookedUp { host: "lb.internal".into(), port: 8405, result });
+    bench.looked_up(&name("lb.internal"), &["10.0.0.1:8405"], 5);
     assert!(bench.replicator.is_pulled());
 }
 

@@ -38,6 +38,7 @@ pub(crate) fn settings(name: &str, join: &[SocketAddr]) -> Settings {
         cluster: "shop".into(),
         listen: any_port(),
         join: join.iter().copied().map(PeerAddr::Socket).collect(),
+        resolver: None,
         tls: None,
         join_timeout: Duration::from_secs(10),
         ask_timeout: Duration::from_secs(5),
