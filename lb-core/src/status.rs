@@ -237,12 +237,12 @@ pub struct PeerStatus {
     pub pulled: Option<(u64, u64)>,
     /// Whether its tables hold the same pins as ours, but for what is on its way; `None`: not known.
     pub in_sync: Option<bool>,
-    /// What is known of each table that both have.
+    /// What is known of each table.
     pub tables: Vec<TableSync>,
 }
 
 /// How a table compares with a peer's.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct TableSync {
     /// Name.
     pub table: String,

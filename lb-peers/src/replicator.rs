@@ -238,7 +238,7 @@ impl Replicator {
     fn pull_ended(&mut self, now: Now, link: LinkId, end: crate::learner::PullEnd) {
         let Some(name) = self.name_of(link).map(str::to_owned) else { return };
         let ms = u64::try_from(end.took.as_millis()).unwrap_or(u64::MAX);
-        if let Some(peer) = self.peers.get_mut(&name) {
+        if let Some(peer) = self.peers.get_mut(&name).filter(|_| end.kind == Kind::Full) {
             peer.pulled = Some((end.entries, ms));
         }
         let (entries, partial) = (end.entries, end.partial);

@@ -219,7 +219,7 @@ impl Up {
             Frame::PullBatch { pull, table, entries } => {
                 if let Some(id) = self.learner.listed(now, pull) {
                     out.push_back(Frame::PullAck { pull });
-                    return Ok(Some(Event::Inspected(vec![(id, Inspected::Entries(Box::new(entries)))])));
+                    return Ok(Some(Event::Inspected(vec![(id, Inspected::Entries(entries))])));
                 }
                 let local = self.common.remote(table).map(|t| &**t);
                 out.push_back(self.learner.pull_batch(now, pull, local, entries, node.names));

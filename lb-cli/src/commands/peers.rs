@@ -59,7 +59,13 @@ fn in_sync(peer: &PeerStatus) -> String {
         (Some(true), None) => styled(GOOD, "yes"),
         (Some(false), _) => {
             let differ = peer.tables.iter().filter(|t| t.equal == Some(false));
-            let each: Vec<String> = differ.map(|t| format!("{} buckets of {}", t.buckets_differed, t.table)).collect();
+            let each: Vec<String> = differ
+                .map(|t| match t.buckets_differed {
+                    0 => t.table.clone(),
+                    1 => format!("1 bucket of {}", t.table),
+                    n => format!("{n} buckets of {}", t.table),
+                })
+                .collect();
             styled(BAD, format_args!("no: {}", each.join(", ")))
         }
         (None, _) => "-".into(),

@@ -208,7 +208,7 @@ pub enum Inspected {
     /// The buckets that differ; this is all.
     Differ(Vec<usize>),
     /// Some of the entries.
-    Entries(Box<wire::Entries>),
+    Entries(wire::Entries),
     /// There are no more.
     End,
     /// Why there is no answer.

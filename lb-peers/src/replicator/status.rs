@@ -7,7 +7,7 @@ use crate::tables::Local;
 use crate::teacher::Counts;
 use crate::wire::RefuseCode;
 use lb_core::id::Names;
-use lb_core::status::{PeerName, PeerStatus, PeersStatus};
+use lb_core::status::{PeerName, PeerStatus, PeersStatus, TableSync};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -82,7 +82,14 @@ impl Replicator {
     }
 
     fn up(&self, now: Now, row: PeerStatus, up: &Up) -> PeerStatus {
-        let tables = up.known(now, self.setup.settings.config.anti_entropy);
+        let mut tables = up.known(now, self.setup.settings.config.anti_entropy);
+        let missing = self.tables.all().iter().filter(|t| up.common.local(t.id).is_none());
+        tables.extend(missing.map(|t| TableSync {
+            table: t.name.clone(),
+            equal: Some(false),
+            note: Some("it has no such table".into()),
+            ..TableSync::default()
+        }));
         let known: Option<Vec<bool>> = tables.iter().map(|t| t.equal).collect();
         let differs = tables.iter().any(|t| t.equal == Some(false));
         let row = PeerStatus {

@@ -425,6 +425,15 @@ fn a_name_that_stops_being_found_is_shown_while_its_last_addresses_are_used() {
 }
 
 #[test]
+fn a_table_that_a_peer_does_not_have_is_not_in_sync_with_it() {
+    let mut bench = Bench::new(Vec::new());
+    let link = bench.up();
+    bench.receive(link, Frame::Tables(Vec::new()));
+    let peer = &bench.status().peers[0];
+    assert_eq!((peer.in_sync, peer.tables[0].note.as_deref()), (Some(false), Some("it has no such table")));
+}
+
+#[test]
 fn a_peer_of_the_protocol_before_is_sent_no_roots_and_says_why_nothing_is_known() {
     let mut bench = Bench::new(Vec::new());
     let link = bench.accept();
