@@ -36,6 +36,7 @@ fn table(size: usize) -> Arc<StickTable> {
         expire: EXPIRE,
         when_full: WhenFull::Evict,
         replicate: true,
+        store: Vec::new(),
     };
     let clock = Clock::new(NodeId::new("a", 1), Duration::from_secs(86_400));
     Arc::new(StickTable::new(Arc::new(spec), Arc::new(Names::default()), Arc::new(clock), 0x5eed))

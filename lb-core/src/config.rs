@@ -7,6 +7,7 @@
 //! | [`lower`] | from the text to a [`Config`]: [`load`] |
 //! | [`schema`] | the JSON Schema of the file |
 //! | [`diff`] | what a reload changes |
+use crate::counters::Counter;
 use crate::stick::KeyExpr;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -206,6 +207,8 @@ pub struct Table {
     pub when_full: WhenFull,
     /// Whether peers get it. Default true.
     pub replicate: bool,
+    /// What is counted for each key, summed over the cluster. Default nothing.
+    pub store: Vec<Counter>,
 }
 
 /// Type of a table's keys.

@@ -13,6 +13,7 @@
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
 //! | [`health`] | the rise/fall machine |
 //! | [`table`] | stick tables: entries that merge, expiry, change log, digests |
+//! | [`counters`] | what tables count for a key, by name |
 //! | [`hlc`], [`id`], [`time`], [`hash`] | clock stamps, identities, time values, the hashes that never change |
 //! | [`status`] | the views that admin API and command line share |
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@
 pub mod balance;
 pub mod config;
 pub mod cookie;
+pub mod counters;
 pub mod decisions;
 pub mod hash;
 pub mod health;

@@ -79,5 +79,6 @@ pub(crate) fn table(name: &str) -> Table {
         expire: Duration::from_secs(1800),
         when_full: WhenFull::Evict,
         replicate: true,
+        store: Vec::new(),
     }
 }

@@ -71,6 +71,7 @@ impl Bench {
             expire,
             when_full,
             replicate: true,
+            store: Vec::new(),
         };
         let table = Arc::new(StickTable::new(Arc::new(spec), names.clone(), clock.clone(), 1));
         let decisions = Arc::default();

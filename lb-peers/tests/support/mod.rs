@@ -28,7 +28,16 @@ pub(crate) fn any_port() -> SocketAddr {
 
 pub(crate) fn spec(name: &str, kind: KeyKind, len: usize) -> Arc<config::Table> {
     let (expire, when_full) = (Duration::from_secs(600), WhenFull::Evict);
-    Arc::new(config::Table { name: name.into(), kind, len, size: 100_000, expire, when_full, replicate: true })
+    Arc::new(config::Table {
+        name: name.into(),
+        kind,
+        len,
+        size: 100_000,
+        expire,
+        when_full,
+        replicate: true,
+        store: Vec::new(),
+    })
 }
 
 pub(crate) fn settings(name: &str, join: &[SocketAddr]) -> Settings {

@@ -60,7 +60,7 @@ pub(super) fn log(of: &Log) -> Fields {
 }
 
 pub(super) fn table(of: &Table) -> Fields {
-    let Table { name: _, kind, len, size, expire, when_full, replicate } = of;
+    let Table { name: _, kind, len, size, expire, when_full, replicate, store } = of;
     vec![
         ("type", word(kind)),
         ("len", len.to_string()),
@@ -68,6 +68,7 @@ pub(super) fn table(of: &Table) -> Fields {
         ("expire", time(expire)),
         ("when_full", word(when_full)),
         ("replicate", replicate.to_string()),
+        ("store", list(store, ToString::to_string)),
     ]
 }
 

@@ -37,6 +37,7 @@ fn table(name: &str, section: &Section<'_>) -> Option<Table> {
         expire: section.duration("expire", Duration::from_secs(1800)),
         when_full: section.word("when_full").unwrap_or_default(),
         replicate: section.flag("replicate", true),
+        store: Vec::new(),
     };
     Some(Table { kind: kind?, ..rest })
 }

@@ -1,0 +1,30 @@
+//! Counters held against their promises.
+use super::*;
+use crate::config;
+use crate::table::tests::{EXPIRE, NOW, key, later, names, node_table, spec};
+use std::sync::atomic::AtomicU32;
+
+mod local;
+
+const RATE: Counter = Counter::HttpReqRate(Duration::from_secs(10));
+
+/// A table that counts.
+fn counting(node: &str, size: usize, store: &[Counter]) -> Arc<StickTable> {
+    node_table(node, &names(), config::Table { store: store.to_vec(), ..spec(size) })
+}
+
+fn requests(table: &StickTable, name: &str, n: usize, now: Timestamp) {
+    (0..n).for_each(|_| table.count(&key(name), &[Event::Request], now));
+}
+
+/// Keys that a table counts, by a scan.
+fn counted(table: &StickTable, now: Timestamp) -> Vec<CountedKey> {
+    let mut all = Vec::new();
+    for shard in 0..table.shards() {
+        let mut from = Some(0);
+        while let Some(at) = from {
+            from = table.scan_counters(shard, at, 7, now, &mut all);
+        }
+    }
+    all
+}
