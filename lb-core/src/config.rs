@@ -8,6 +8,7 @@
 //! | [`schema`] | the JSON Schema of the file |
 //! | [`diff`] | what a reload changes |
 use crate::counters::Counter;
+use crate::limit::Limit;
 use crate::stick::KeyExpr;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -262,6 +263,10 @@ pub struct Frontend {
     pub max_head: usize,
     /// Greatest number of header fields. Default 100.
     pub max_headers: usize,
+    /// Rules on what is counted, tried in order for each request.
+    pub limit: Vec<Limit>,
+    /// Requests that `tarpit` rules hold at a time, in each worker. Default 1,000.
+    pub max_tarpit: usize,
 }
 
 /// One address of a frontend.

@@ -273,6 +273,8 @@ mod tests {
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
             max_head: 16384,
             max_headers: 100,
+            limit: Vec::new(),
+            max_tarpit: 1000,
         }
     }
 

@@ -85,6 +85,8 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         trusted_proxies,
         max_head,
         max_headers,
+        limit,
+        max_tarpit,
     } = of;
     let mut fields = vec![
         ("backend", or_none(backend.as_ref())),
@@ -94,6 +96,8 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         ("trusted_proxies", list(trusted_proxies, ToString::to_string)),
         ("max_head", max_head.to_string()),
         ("max_headers", max_headers.to_string()),
+        ("limit", list(limit, ToString::to_string)),
+        ("max_tarpit", max_tarpit.to_string()),
     ];
     fields.extend(timeouts(timeout));
     fields
