@@ -64,6 +64,19 @@ impl Limit {
     }
 }
 
+impl Action {
+    /// Its first word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Track => "track",
+            Self::Deny(_) => "deny",
+            Self::Tarpit(..) => "tarpit",
+            Self::Inc(_) => "inc",
+            Self::Set(..) => "set",
+        }
+    }
+}
+
 impl Condition {
     /// Whether it holds for a counter of this value.
     pub fn holds(&self, value: u64) -> bool {

@@ -54,6 +54,9 @@ families! {
     FRONTEND_ACTIVE Gauge "lb_frontend_connections_active" ["frontend"] "Client connections open now.";
     FRONTEND_TOTAL Counter "lb_frontend_connections_total" ["frontend"] "Client connections accepted.";
     FRONTEND_REFUSED Counter "lb_frontend_connections_refused_total" ["frontend"] "Client connections refused by maxconn.";
+    LIMIT Counter "lb_limit_total" ["frontend" "rule" "action"] "Times a limit rule (by its number, from 0) did what it says.";
+    TARPITTED Gauge "lb_tarpit_active" ["frontend"] "Requests that a tarpit holds now.";
+    TARPIT_FULL Counter "lb_tarpit_full_total" ["frontend"] "Requests denied at once because the tarpit was full.";
     REQUESTS Counter "lb_http_requests_total" ["frontend" "code"] "Requests finished, by class of their answer.";
     OWN_ANSWERS Counter "lb_http_own_answers_total" ["frontend"] "Requests answered by lb itself (errors), not by a server.";
     DURATION Histogram "lb_http_request_duration_seconds" ["frontend"] "From a request's first byte to the end of its answer.";
@@ -153,6 +156,14 @@ fn frontends(out: &mut Text, snapshot: &Snapshot) {
     each(&FRONTEND_TOTAL, &|f| f.sum(|c| &c.accepted));
     each(&FRONTEND_REFUSED, &|f| f.sum(|c| &c.refused));
     each(&OWN_ANSWERS, &|f| f.sum(|c| &c.own_answers));
+    each(&TARPITTED, &|f| f.sum(|c| &c.tarpitted));
+    each(&TARPIT_FULL, &|f| f.sum(|c| &c.tarpit_full));
+    let mut rows = out.family(&LIMIT);
+    for f in &snapshot.frontends {
+        for (number, limit) in f.limits.iter().enumerate() {
+            rows = rows.row(&[&f.config.name, &number.to_string(), limit.rule.then.word()], limit.times());
+        }
+    }
     let mut rows = out.family(&REQUESTS);
     for f in &snapshot.frontends {
         for (i, class) in CLASSES.iter().enumerate() {

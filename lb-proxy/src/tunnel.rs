@@ -4,6 +4,7 @@
 //! An idle tunnel is its two sockets, one timer and no buffer: what is read goes through a scratch buffer of the
 //! thread straight to the other socket, and only what that did not take is kept.
 use crate::http::account::Request;
+use crate::http::limits::Opened;
 use crate::listener::Admission;
 use crate::upstream::Slot;
 use std::cell::RefCell;
@@ -37,6 +38,7 @@ pub(crate) struct Tunnel {
     account: Request,
     /// Given back in this order at the end.
     _slot: Slot,
+    _opened: Opened,
     _admission: Admission,
 }
 
@@ -56,6 +58,8 @@ pub(crate) struct Start {
     pub(crate) account: Request,
     /// Its place on the server.
     pub(crate) slot: Slot,
+    /// The keys whose connection it is, where tables count.
+    pub(crate) opened: Opened,
     /// Its place among the client connections.
     pub(crate) admission: Admission,
 }
@@ -153,6 +157,7 @@ impl Tunnel {
             touch: start.touch,
             account: start.account,
             _slot: start.slot,
+            _opened: start.opened,
             _admission: start.admission,
         })
     }
@@ -173,6 +178,7 @@ impl Tunnel {
         );
         if moved {
             self.last = Instant::now();
+            self.account.flowed(self.up.bytes, self.down.bytes);
         }
         match ways {
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready("reset"),
@@ -186,7 +192,7 @@ impl Tunnel {
     }
 
     /// The timer fired: when it must fire again; `None`: both sides were silent too long.
-    fn tick(&self) -> Option<Instant> {
+    fn tick(&mut self) -> Option<Instant> {
         let now = Instant::now();
         if now >= self.last + self.timeout {
             return None;
@@ -194,6 +200,7 @@ impl Tunnel {
         if let Some(touch) = &self.touch {
             touch.keep();
         }
+        self.account.flowed(self.up.bytes, self.down.bytes);
         Some((self.last + self.timeout).min(now + self.pause()))
     }
 }
@@ -204,6 +211,10 @@ pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
     let end = poll_fn(|cx| {
         if let Poll::Ready(end) = tunnel.poll(cx) {
             return Poll::Ready(end);
+        }
+        if let Some(due) = tunnel.account.due(tunnel.up.bytes, tunnel.down.bytes).filter(|due| *due < sleep.deadline())
+        {
+            sleep.as_mut().reset(due);
         }
         while sleep.as_mut().poll(cx).is_ready() {
             match tunnel.tick() {

@@ -6,6 +6,7 @@ mod answers;
 mod chaos;
 mod cluster;
 mod contract;
+mod counters;
 mod demo;
 mod failover;
 mod foreign;

@@ -2,7 +2,7 @@
 //! hundred slots at a time and lets other control work go on in between.
 use super::problem::{Failure, Path, Query};
 use crate::instance::Control;
-use crate::instance::view::{Nodes, entry};
+use crate::instance::view::{Nodes, counted, entry};
 use crate::shared::now;
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -13,7 +13,7 @@ use futures_util::stream;
 use lb_core::id::NameId;
 use lb_core::snapshot::Snapshot;
 use lb_core::status::EntryStatus;
-use lb_core::table::{StickKey, StickTable, Update};
+use lb_core::table::{CountedKey, StickKey, StickTable, Update};
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -67,9 +67,11 @@ fn find(control: &Control, name: &str, text: &str) -> Result<Option<EntryStatus>
     let snapshot = control.snapshot();
     let table = table(&snapshot, name)?;
     let key = key(&table, text)?;
-    let Some(pin) = table.peek(&key, now()) else { return Ok(None) };
+    let Some(pin) = table.peek(&key, now()) else {
+        return Ok(table.counted(&key, now()).map(|key| counted(&table, key)));
+    };
     let update = Update { key: key.bytes().into(), server: pin.server, stamp: pin.stamp, left: pin.left };
-    Ok(entry(&table.spec(), &update, &snapshot, &Nodes::of(control)))
+    Ok(entry(&table, &update, &snapshot, &Nodes::of(control)))
 }
 
 /// `GET /api/tables/{table}/entries?key=&server=&limit=`
@@ -97,12 +99,24 @@ pub(super) async fn list(
         0 => usize::MAX,
         limit => limit,
     };
-    let scan = Scan { nodes: Nodes::of(&control), table, snapshot, server, left, at: Some((0, 0)), separator: b'[' };
+    // A key without a pin is at no server.
+    let part = if server.is_none() { Part::Both } else { Part::Pins };
+    let at = Some((0, 0));
+    let scan = Scan { nodes: Nodes::of(&control), table, snapshot, server, left, part, at, separator: b'[' };
     let body = stream::unfold(scan, |mut scan| async move {
         tokio::task::yield_now().await;
         scan.next().map(|chunk| (Ok::<_, Infallible>(chunk), scan))
     });
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(body)).into_response())
+}
+
+/// What is still to be walked over.
+#[derive(PartialEq)]
+enum Part {
+    /// Pins, then keys that are only counted.
+    Both,
+    Pins,
+    Counted,
 }
 
 /// A walk over a table.
@@ -113,6 +127,7 @@ struct Scan {
     server: Option<NameId>,
     /// Entries still to give.
     left: usize,
+    part: Part,
     /// Shard and slot to go on from; `None`: the closing bracket is written.
     at: Option<(usize, u32)>,
     /// What comes before the next entry.
@@ -124,23 +139,46 @@ impl Scan {
     fn next(&mut self) -> Option<Bytes> {
         let (shard, slot) = self.at?;
         let mut out = Vec::new();
+        if shard >= self.table.shards() && self.part == Part::Both {
+            (self.part, self.at) = (Part::Counted, Some((0, 0)));
+            return Some(out.into());
+        }
         if shard >= self.table.shards() || self.left == 0 {
             self.at = None;
             out.extend_from_slice(if self.separator == b'[' { b"[]" } else { b"]" });
             return Some(out.into());
         }
-        let mut updates = Vec::new();
-        let next = self.table.scan(shard, slot, STEP, now(), &mut updates);
+        let (next, entries) = match self.part {
+            Part::Counted => self.counted(shard, slot),
+            Part::Both | Part::Pins => self.pins(shard, slot),
+        };
         self.at = Some(next.map_or((shard + 1, 0), |slot| (shard, slot)));
-        let spec = self.table.spec();
-        let wanted = |u: &&Update| self.server.is_none_or(|server| u.server == server);
-        let entries = updates.iter().filter(wanted).filter_map(|u| entry(&spec, u, &self.snapshot, &self.nodes));
-        for entry in entries.take(self.left) {
+        for entry in entries.into_iter().take(self.left) {
             out.push(std::mem::replace(&mut self.separator, b','));
             self.left -= 1;
             // Writing numbers and strings to a Vec cannot fail.
             serde_json::to_writer(&mut out, &entry).ok();
         }
         Some(out.into())
+    }
+
+    /// Pinned entries of a shard from a slot on, and the slot to go on from.
+    fn pins(&self, shard: usize, slot: u32) -> (Option<u32>, Vec<EntryStatus>) {
+        let mut updates = Vec::new();
+        let next = self.table.scan(shard, slot, STEP, now(), &mut updates);
+        let wanted = |u: &&Update| self.server.is_none_or(|server| u.server == server);
+        let entries = updates.iter().filter(wanted);
+        (next, entries.filter_map(|u| entry(&self.table, u, &self.snapshot, &self.nodes)).collect())
+    }
+
+    /// Keys that are only counted.
+    fn counted(&self, shard: usize, slot: u32) -> (Option<u32>, Vec<EntryStatus>) {
+        let mut keys = Vec::new();
+        let next = self.table.scan_counters(shard, slot, STEP, now(), &mut keys);
+        let pinned = |key: &CountedKey| {
+            let key = StickKey::from_canonical(self.table.kind(), self.table.key_len(), &key.key);
+            key.is_some_and(|key| self.table.peek(&key, now()).is_some())
+        };
+        (next, keys.into_iter().filter(|key| !pinned(key)).map(|key| counted(&self.table, key)).collect())
     }
 }
