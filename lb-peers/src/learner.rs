@@ -127,6 +127,13 @@ impl Learner {
         Frame::PullAck { pull }
     }
 
+    /// More of a pull has come, other than entries.
+    pub(crate) fn pull_goes_on(&mut self, now: Now, pull: u64) {
+        if let Some(pulling) = self.pulling.as_mut().filter(|p| p.pull == pull) {
+            pulling.progress = now.at;
+        }
+    }
+
     /// The source has sent all it was asked for.
     pub(crate) fn pull_done(&mut self, now: Now, pull: u64, partial: bool) -> Option<PullEnd> {
         let ended = self.pulling.take_if(|p| p.pull == pull)?;

@@ -87,6 +87,7 @@ mod metrics;
 pub mod replicator;
 mod session;
 mod tables;
+mod tally;
 mod teacher;
 mod tls;
 mod transport;
