@@ -1,6 +1,6 @@
 //! How far one peer has got in one table's change log, shard by shard. A peer is a cursor, never a queue: one that is
 //! slow or away costs no memory.
-use lb_core::table::{Cursor, StickTable, Update};
+use lb_core::table::{Cursor, Sink, StickTable, Updates};
 use lb_core::time::Timestamp;
 
 /// Where reading a table stopped: the shards whose cursor moved, and to where.
@@ -44,12 +44,12 @@ impl Progress {
         table: &StickTable,
         max: usize,
         now: Timestamp,
-        out: &mut Vec<Update>,
+        out: &mut Updates,
     ) -> (Reached, bool) {
         self.read_by(max, |shard, cursor, room| {
-            let had = out.len();
+            let had = out.count();
             let more = table.changes(shard, cursor, room, now, out);
-            (out.len() - had, more)
+            (out.count() - had, more)
         })
     }
 

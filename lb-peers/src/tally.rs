@@ -193,21 +193,18 @@ impl Serving {
     pub(crate) fn next(&mut self, now: Now, scans: &mut usize) -> Option<(Arc<Local>, CountBatch)> {
         let (local, buckets) = self.parts.front()?;
         let local = local.clone();
+        let wanted = |key: &[u8]| buckets.is_empty() || is_wanted(buckets, key);
         let mut batch = CountBatch::default();
         while self.shard < local.table.shards() && *scans > 0 && batch.keys.len() < local.batch {
             *scans -= 1;
-            let before = (self.slot, batch.keys.len());
             let room = local.batch - batch.keys.len();
-            let next = local.table.scan_counts(self.shard, self.slot, room, now.wall, &mut batch);
-            if next == Some(before.0) {
+            let next = local.table.scan_counts(self.shard, self.slot, room, now.wall, wanted, &mut batch);
+            if next == Some(self.slot) {
                 // It is full, or the table has another list of counters since.
                 break;
             }
             self.slot = next.unwrap_or(0);
             self.shard += usize::from(next.is_none());
-        }
-        if !buckets.is_empty() {
-            batch.keys.retain(|counts| wanted(buckets, &counts.key));
         }
         if self.shard >= local.table.shards() {
             self.parts.pop_front();
@@ -217,8 +214,8 @@ impl Serving {
     }
 }
 
-/// Whether a key is in a bucket that is asked for; none at all means all.
-pub(crate) fn wanted(buckets: &[u8], key: &[u8]) -> bool {
+/// Whether a key is in a bucket that is asked for.
+pub(crate) fn is_wanted(buckets: &[u8], key: &[u8]) -> bool {
     let bucket = StickTable::bucket(key);
     buckets.get(bucket / 8).is_some_and(|byte| byte & (1 << (bucket % 8)) != 0)
 }

@@ -11,7 +11,7 @@ use prost::Message;
 mod counts;
 mod entries;
 pub use counts::Counts;
-pub use entries::{Entries, Row};
+pub use entries::Entries;
 
 /// The code that `peers.proto` gives.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used)]
