@@ -16,7 +16,7 @@ use lb_core::hlc::Clock;
 use lb_core::id::Names;
 use lb_core::table::StickTable;
 use peer::{Peer, Strangers};
-use pull::{Plan, Source, Step};
+use pull::{Ended, Plan, Source, Step};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -141,7 +141,7 @@ impl Replicator {
 
     fn changed(&mut self) {
         self.woken = true;
-        self.sessions.values_mut().filter_map(|s| s.up.as_mut()).for_each(|up| up.teacher.wake());
+        self.sessions.values_mut().filter_map(|s| s.up.as_mut()).for_each(|up| up.wake());
     }
 
     fn opened(&mut self, now: Now, (link, side): (LinkId, Side), remote: SocketAddr, certificate: Option<Vec<String>>) {
@@ -194,7 +194,7 @@ impl Replicator {
             Event::Goodbye(Goodbye::Other) => self.end(now, link, End::Lost("it closed the link".into())),
             Event::Tables(tables) => self.tables_of(now, link, tables),
             Event::Pulled => drop(self.up_mut(link).map(|up| up.pulled = true)),
-            Event::PullEnded(end) => self.pull_ended(link, end),
+            Event::PullEnded(end) => self.pull_ended(now, link, end),
             Event::Decisions(all) => self.decided(now, link, all),
             Event::Answered { id, found } => {
                 let whole = self.up_mut(link).is_some_and(|up| up.pulled);
@@ -230,7 +230,7 @@ impl Replicator {
         }
     }
 
-    fn pull_ended(&mut self, link: LinkId, end: crate::learner::PullEnd) {
+    fn pull_ended(&mut self, now: Now, link: LinkId, end: crate::learner::PullEnd) {
         let Some(name) = self.name_of(link).map(str::to_owned) else { return };
         let ms = u64::try_from(end.took.as_millis()).unwrap_or(u64::MAX);
         if let Some(peer) = self.peers.get_mut(&name) {
@@ -242,7 +242,8 @@ impl Replicator {
             false if entries == 0 => tracing::debug!(peer = name, "nothing differed"),
             false => tracing::info!(peer = name, entries, ms, "what differed was pulled"),
         }
-        if end.full && self.plan.ended(link, &name, end.partial, end.entries, end.took) {
+        let ended = Ended { link, partial, entries };
+        if end.full && self.plan.ended(now.at, ended) {
             self.whole();
         }
     }
@@ -350,11 +351,11 @@ impl Replicator {
         match self.plan.step(now.at, &sources, accounted) {
             Step::Wait => {}
             Step::Done => self.whole(),
-            Step::PullFrom(link) => {
-                if let Some(session) = self.sessions.get_mut(&link)
-                    && let Some(up) = &mut session.up
-                {
-                    session.out.push_back(up.learner.pull_all(now, &up.common));
+            Step::PullFrom(parts) => {
+                for (link, buckets) in parts {
+                    let Some(session) = self.sessions.get_mut(&link) else { continue };
+                    let Some(up) = &mut session.up else { continue };
+                    session.out.push_back(up.learner.pull(now, &up.common, &buckets));
                 }
             }
         }
@@ -367,6 +368,10 @@ impl Replicator {
             // Before anything is read: what changes from here on wakes us again.
             self.woken = false;
             self.tables.all().iter().for_each(|t| t.table.rearm());
+        }
+        let counters = |s: &Session| s.up.as_ref().and_then(|up| up.tally.as_ref()).is_some_and(|t| t.is_ready(now));
+        if self.sessions.values().any(counters) {
+            self.tables.all().iter().for_each(|t| t.table.rearm_counting());
         }
         let node = Node { names: &self.names, pulled: self.plan.is_done() };
         for (link, session) in &mut self.sessions {
@@ -396,7 +401,7 @@ impl Replicator {
 
     /// Says goodbye to peers that have everything; in the end, to all.
     fn finish(&mut self, now: Now, until: Duration) {
-        let told = |s: &&Session| now.at >= until || s.up.as_ref().is_none_or(|up| up.teacher.is_flushed());
+        let told = |s: &&Session| now.at >= until || s.up.as_ref().is_none_or(|up| up.is_flushed());
         for link in self.sessions.values().filter(told).map(|s| s.link).collect::<Vec<_>>() {
             self.outputs.push_back(Output::Send { link, frame: Frame::Goodbye(Goodbye::Stopping) });
             self.end(now, link, End::Needless);
@@ -453,13 +458,14 @@ impl Replicator {
 
     /// A peer's link is gone.
     fn down(&mut self, now: Now, link: LinkId, up: crate::session::Up, error: Option<(Failure, String)>) {
-        let Some(peer) = self.peers.get_mut(&up.hello.node).filter(|p| p.link == Some(link)) else { return };
+        let (Hello { node, .. }, memory) = up.into_memory();
+        let Some(peer) = self.peers.get_mut(&node).filter(|p| p.link == Some(link)) else { return };
         peer.link = None;
         peer.since = now.at;
-        peer.memory = up.teacher.memory;
+        peer.memory = memory;
         let lost = error.is_some();
         peer.error = error;
-        self.targets.lost(&up.hello.node, now.at);
+        self.targets.lost(&node, now.at);
         if !lost {
             return;
         }

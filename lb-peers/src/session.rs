@@ -7,6 +7,7 @@ use crate::cursor::Progress;
 use crate::learner::{Learner, PullEnd};
 use crate::replicator::{LinkId, Now, Side};
 use crate::tables::{Common, Local};
+use crate::tally::Tally;
 use crate::teacher::{Memory, Teacher};
 use crate::wire::{Entries, Frame, Garbage, Goodbye, Hello, PROTOCOL, Refusal, Schema};
 use lb_core::decisions::Decision;
@@ -16,6 +17,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// The first protocol with counters.
+const COUNTERS: u32 = 2;
 /// Heartbeats without a word after which a link is dead.
 const DEAD_AFTER: u32 = 3;
 
@@ -51,6 +54,8 @@ pub(crate) struct Up {
     pub(crate) common: Common,
     pub(crate) teacher: Teacher,
     pub(crate) learner: Learner,
+    /// `None`: the peer knows no counters.
+    pub(crate) tally: Option<Tally>,
     /// The peer's tables are whole.
     pub(crate) pulled: bool,
     pub(crate) rtt: Option<Duration>,
@@ -106,23 +111,27 @@ impl Session {
     }
 
     /// The peer may speak to us.
-    pub(crate) fn accept(&mut self, now: Now, hello: Hello, common: Common, memory: Memory) {
+    pub(crate) fn accept(&mut self, now: Now, hello: Hello, common: Common, mut memory: Memory) {
         // A peer that pulls gets everything by that: its cursors start at the newest change as of now, before any scan
         // of the pull, so that nothing falls between. Any other gets every change it has not acknowledged.
         let begin: fn(&StickTable) -> Progress =
             if hello.pulled { Progress::from_start } else { Progress::from_newest };
+        let protocol = hello.protocol.min(PROTOCOL);
+        let counted = std::mem::take(&mut memory.tally);
+        let tally = (protocol >= COUNTERS).then(|| Tally::new(counted, &common, now));
         let teacher = Teacher::new(memory, &common, begin);
         let digests_due = common.tables().iter().map(|t| t.id).collect();
         // Two who knew each other bring each other up to date first: a digest taken before that differs for nothing.
         let catch_up = if self.said_pulled && hello.pulled { self.heartbeat / 2 } else { Duration::ZERO };
         self.up = Some(Up {
             pulled: hello.pulled,
-            protocol: hello.protocol.min(PROTOCOL),
+            protocol,
             hello,
             since: now.at,
             common,
             teacher,
             learner: Learner::default(),
+            tally,
             rtt: None,
             offset_ms: None,
             digests_due,
@@ -160,7 +169,7 @@ impl Session {
             self.next_ping = now.at + self.heartbeat;
             self.out.push_back(Frame::Ping { sent: micros(now.at) });
             // Should a wake-up ever get lost, this is how long it costs.
-            up.teacher.wake();
+            up.wake();
         }
         up.work(now, node, &mut self.out);
     }
@@ -170,7 +179,8 @@ impl Session {
         let dead = self.heard + self.heartbeat * DEAD_AFTER;
         let Some(up) = &self.up else { return dead };
         let digests = (!up.digests_due.is_empty() && up.digests_at > now.at).then_some(up.digests_at);
-        let own = [Some(dead), Some(self.next_ping), up.teacher.timeout(now), up.learner.timeout(), digests];
+        let counters = up.tally.as_ref().and_then(Tally::timeout);
+        let own = [Some(dead), Some(self.next_ping), up.teacher.timeout(now), up.learner.timeout(), digests, counters];
         own.into_iter().flatten().min().unwrap_or(dead)
     }
 
@@ -197,7 +207,9 @@ impl Up {
                 out.push_back(self.learner.batch(now, number, part, node.names, counts)?);
             }
             Frame::Ack { number, refused, .. } => self.teacher.acked(number, refused)?,
-            Frame::PullRequest { pull, parts } => self.teacher.requested(pull, parts, &self.common, !node.pulled),
+            Frame::PullRequest { pull, parts } => {
+                self.teacher.requested(pull, parts, &self.common, (!node.pulled, self.protocol >= COUNTERS));
+            }
             Frame::PullBatch { pull, table, entries } => {
                 let local = self.common.remote(table).map(|t| &**t);
                 out.push_back(self.learner.pull_batch(now, pull, local, entries, node.names));
@@ -205,6 +217,15 @@ impl Up {
             Frame::PullAck { pull } => self.teacher.pull_acked(pull),
             Frame::PullDone { pull, partial, .. } => {
                 return Ok(self.learner.pull_done(now, pull, partial).map(Event::PullEnded));
+            }
+            Frame::Counts { number, pull, table, counts } => {
+                let part = (self.common.remote(table).map(|t| &**t), counts);
+                let tally = self.tally.as_mut().ok_or(Garbage("counters, which its protocol does not have"))?;
+                out.push_back(tally.received(now, (number, pull), part, &mut self.learner)?);
+            }
+            Frame::CountsAck { number, .. } => {
+                let tally = self.tally.as_mut().ok_or(Garbage("counters, which its protocol does not have"))?;
+                tally.acked(number)?;
             }
             Frame::Digest { table, buckets } => self.digest(table, &buckets, node)?,
             Frame::Ask { id, table, key } => out.push_back(self.answer(now, id, table, &key, node.names)),
@@ -235,17 +256,16 @@ impl Up {
 
     fn answer(&self, now: Now, id: u64, table: u32, key: &[u8], names: &Names) -> Frame {
         let found = self.common.remote(table).and_then(|local| Some((local.id, peek(local, key, now)?)));
-        let (table, found) = found.map_or((0, Vec::new()), |(table, update)| (table, vec![update]));
-        Frame::Answer { id, table, entries: Entries::pack(found, names) }
+        let (table, found) = found.map_or((0, None), |(table, update)| (table, Some(update)));
+        Frame::Answer { id, table, entries: Entries::pack(found.into_iter().collect(), names) }
     }
 
     fn answered(&mut self, now: Now, id: u64, table: u32, entries: Entries, names: &Names) -> Event {
         let mut found = false;
         if let Some(local) = self.common.remote(table) {
-            for update in entries.unpack(names).flatten() {
-                found = true;
-                local.table.merge(&update, now.wall);
-            }
+            let (updates, _) = entries.unpack(names);
+            found = !updates.is_empty();
+            local.table.merge_all(&updates, now.wall);
         }
         Event::Answered { id, found }
     }
@@ -253,6 +273,9 @@ impl Up {
     fn work(&mut self, now: Now, node: Node<'_>, out: &mut VecDeque<Frame>) {
         self.teacher.teach(now, node.names, out);
         self.teacher.serve(now, node.names, out);
+        if let Some(tally) = &mut self.tally {
+            tally.teach(now, out);
+        }
         if node.pulled && self.pulled {
             self.send_digests(now, out);
             self.learner.repair(now, &self.common, out);
@@ -282,14 +305,37 @@ impl Up {
         let new = common.tables().iter().filter(|t| self.common.local(t.id).is_none()).map(|t| t.id);
         self.digests_due.extend(new.collect::<Vec<_>>());
         self.teacher.set_tables(&common, Progress::from_start);
+        if let Some(tally) = &mut self.tally {
+            tally.set_tables(&common);
+        }
         self.common = common;
+    }
+
+    /// The tables have changed.
+    pub(crate) fn wake(&mut self) {
+        self.teacher.wake();
+        if let Some(tally) = &mut self.tally {
+            tally.wake();
+        }
+    }
+
+    /// Everything has been sent and acknowledged.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.teacher.is_flushed() && self.tally.as_ref().is_none_or(Tally::is_flushed)
+    }
+
+    /// What is to be known of the peer when it comes again.
+    pub(crate) fn into_memory(self) -> (Hello, Memory) {
+        let mut memory = self.teacher.memory;
+        memory.tally = self.tally.map_or_else(Vec::new, Tally::into_memory);
+        (self.hello, memory)
     }
 }
 
 fn peek(local: &Local, key: &[u8], now: Now) -> Option<Update> {
     let canonical = StickKey::from_canonical(local.table.kind(), local.table.key_len(), key)?;
     let pin = local.table.peek(&canonical, now.wall)?;
-    Some(Update { key: key.into(), server: pin.server, stamp: pin.stamp, left: pin.left })
+    Some(Update { key: key.into(), server: pin.server, stamp: pin.stamp, left: pin.left, holders: Vec::new() })
 }
 
 fn micros(at: Duration) -> u64 {

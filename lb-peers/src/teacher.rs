@@ -4,9 +4,10 @@
 use crate::cursor::{Progress, Reached};
 use crate::replicator::Now;
 use crate::tables::{Common, Local};
-use crate::wire::{Entries, Frame, Garbage, Part};
+use crate::tally::{self, is_wanted};
+use crate::wire::{self, Entries, Frame, Garbage, Part};
 use lb_core::id::Names;
-use lb_core::table::{StickTable, Update};
+use lb_core::table::{StickTable, Updates};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ const BACKLOG_LIMIT: usize = 20_000;
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     pub(crate) progress: Vec<(Arc<Local>, Progress)>,
+    pub(crate) tally: tally::Memory,
     pub(crate) counts: Counts,
 }
 
@@ -72,6 +74,8 @@ struct Serving {
     outstanding: usize,
     entries: u64,
     partial: bool,
+    /// The peer takes counters, too.
+    counted: Option<tally::Serving>,
 }
 
 impl Teacher {
@@ -141,9 +145,9 @@ impl Teacher {
     }
 
     /// The next changes, of one table; every table has its turn.
-    fn read(&mut self, now: Now) -> Option<(u32, Reached, Vec<Update>)> {
+    fn read(&mut self, now: Now) -> Option<(u32, Reached, Updates)> {
         let tables = self.memory.progress.len();
-        let mut updates = Vec::new();
+        let mut updates = Updates::default();
         for _ in 0..tables {
             self.next_table = (self.next_table + 1) % tables;
             let (local, progress) = &mut self.memory.progress[self.next_table];
@@ -177,10 +181,11 @@ impl Teacher {
     }
 
     /// The peer wants tables as they stand.
-    pub(crate) fn requested(&mut self, pull: u64, parts: Vec<Part>, common: &Common, partial: bool) {
+    pub(crate) fn requested(&mut self, pull: u64, parts: Vec<Part>, common: &Common, (partial, counts): (bool, bool)) {
         let known = |p: Part| common.remote(p.table).map(|local| (local.clone(), p.buckets));
         let parts = parts.into_iter().filter_map(known).collect();
-        self.serving = Some(Serving { pull, parts, shard: 0, slot: 0, outstanding: 0, entries: 0, partial });
+        let counted = counts.then(tally::Serving::default);
+        self.serving = Some(Serving { pull, parts, shard: 0, slot: 0, outstanding: 0, entries: 0, partial, counted });
     }
 
     /// The peer has handled a frame of a pull.
@@ -196,6 +201,9 @@ impl Teacher {
         let mut scans = PULL_SCANS;
         while serving.outstanding < PULL_WINDOW && scans > 0 {
             let Some((local, updates)) = serving.next(now, &mut scans) else {
+                if serving.counts(now, &mut scans, out) {
+                    continue;
+                }
                 let (pull, entries, partial) = (serving.pull, serving.entries, serving.partial);
                 out.push_back(Frame::PullDone { pull, entries, partial });
                 self.serving = None;
@@ -232,36 +240,41 @@ impl Teacher {
 
 impl Serving {
     /// The next entries of the pull, one table's; none of them may be wanted. `None`: that was all.
-    fn next(&mut self, now: Now, scans: &mut usize) -> Option<(Arc<Local>, Vec<Update>)> {
-        let mut updates = Vec::new();
+    fn next(&mut self, now: Now, scans: &mut usize) -> Option<(Arc<Local>, Updates)> {
+        let mut updates = Updates::default();
         while let Some((local, buckets)) = self.parts.front() {
+            let wanted = |key: &[u8]| buckets.is_empty() || is_wanted(buckets, key);
             while self.shard < local.table.shards() {
-                if *scans == 0 || updates.len() >= local.batch {
+                if *scans == 0 || updates.len() >= local.pull_batch {
                     return Some((local.clone(), updates));
                 }
                 *scans -= 1;
-                let (had, room) = (updates.len(), local.batch - updates.len());
-                let next = local.table.scan(self.shard, self.slot, room, now.wall, &mut updates);
-                if !buckets.is_empty() {
-                    let mut new = updates.split_off(had);
-                    new.retain(|u| wanted(buckets, &u.key));
-                    updates.append(&mut new);
-                }
+                let room = local.pull_batch - updates.len();
+                let next = local.table.scan_where(self.shard, self.slot, room, now.wall, wanted, &mut updates);
                 self.slot = next.unwrap_or(0);
                 self.shard += usize::from(next.is_none());
             }
-            let local = local.clone();
-            self.parts.pop_front();
+            let (local, buckets) = self.parts.pop_front()?;
             self.shard = 0;
+            if let Some(counted) = &mut self.counted {
+                counted.then(local.clone(), buckets);
+            }
             if !updates.is_empty() {
                 return Some((local, updates));
             }
         }
         None
     }
-}
 
-fn wanted(buckets: &[u8], key: &[u8]) -> bool {
-    let bucket = StickTable::bucket(key);
-    buckets.get(bucket / 8).is_some_and(|byte| byte & (1 << (bucket % 8)) != 0)
+    /// Sends the next counters of the pull, after all entries. False: that was all.
+    fn counts(&mut self, now: Now, scans: &mut usize, out: &mut VecDeque<Frame>) -> bool {
+        let next = self.counted.as_mut().and_then(|counted| counted.next(now, scans));
+        let Some((local, batch)) = next else { return false };
+        if !batch.keys.is_empty() {
+            self.outstanding += 1;
+            let counts = wire::Counts::pack(batch);
+            out.push_back(Frame::Counts { number: 0, pull: self.pull, table: local.id, counts });
+        }
+        true
+    }
 }

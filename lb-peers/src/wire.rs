@@ -8,8 +8,10 @@ use lb_core::id::NodeId;
 use lb_core::server::AdminState;
 use prost::Message;
 
+mod counts;
 mod entries;
-pub use entries::{Entries, Row};
+pub use counts::Counts;
+pub use entries::Entries;
 
 /// The code that `peers.proto` gives.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used)]
@@ -88,6 +90,16 @@ pub enum Frame {
         entries: Entries,
     },
     Decisions(Vec<Decision>),
+    Counts {
+        number: u64,
+        pull: u64,
+        table: u32,
+        counts: Counts,
+    },
+    CountsAck {
+        number: u64,
+        refused: u32,
+    },
     /// From a later release: passed over.
     Unknown,
 }
@@ -213,6 +225,10 @@ impl From<Frame> for pb::Frame {
             Frame::Decisions(all) => {
                 Some(Body::Decisions(pb::Decisions { decisions: all.into_iter().map(Into::into).collect() }))
             }
+            Frame::Counts { number, pull, table, counts } => {
+                Some(Body::Counts(pb::Counts { number, pull, table, ..counts.into() }))
+            }
+            Frame::CountsAck { number, refused } => Some(Body::CountsAck(pb::CountsAck { number, refused })),
             Frame::Unknown => None,
         };
         Self { body }
@@ -245,6 +261,8 @@ impl TryFrom<pb::Frame> for Frame {
                 let all: Result<_, Garbage> = d.decisions.into_iter().map(Decision::try_from).collect();
                 Self::Decisions(all?)
             }
+            Body::Counts(c) => Self::Counts { number: c.number, pull: c.pull, table: c.table, counts: c.try_into()? },
+            Body::CountsAck(a) => Self::CountsAck { number: a.number, refused: a.refused },
         })
     }
 }

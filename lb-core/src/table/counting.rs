@@ -331,14 +331,15 @@ impl StickTable {
         shard.changes(counting.cx(&self.env, now), cursor, max, &mut out.keys)
     }
 
-    /// Appends to `out` up to `max` keys of a shard from place `from` on, with the slots of all nodes; returns the
-    /// place to go on from, `None` at the end.
+    /// Appends to `out` up to `max` keys of a shard that are `wanted`, from place `from` on, with the slots of all
+    /// nodes; returns the place to go on from, `None` at the end.
     pub fn scan_counts(
         &self,
         shard: usize,
         from: u32,
         max: usize,
         now: Timestamp,
+        wanted: impl Fn(&[u8]) -> bool,
         out: &mut CountBatch,
     ) -> Option<u32> {
         let counting = self.counting.get()?;
@@ -347,7 +348,7 @@ impl StickTable {
             return None;
         }
         match out.takes(&shard.store) {
-            true => shard.scan(counting.cx(&self.env, now), from, max, out),
+            true => shard.scan(counting.cx(&self.env, now), (from, max), wanted, out),
             false => Some(from),
         }
     }

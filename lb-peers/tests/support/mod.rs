@@ -40,6 +40,12 @@ pub(crate) fn spec(name: &str, kind: KeyKind, len: usize) -> Arc<config::Table> 
     })
 }
 
+/// As [`spec`], with counters.
+pub(crate) fn counting(store: &[&str]) -> Arc<config::Table> {
+    let store = store.iter().map(|name| name.parse().unwrap()).collect();
+    Arc::new(config::Table { store, ..config::Table::clone(&spec("sessions", KeyKind::String, 64)) })
+}
+
 pub(crate) fn settings(name: &str, join: &[SocketAddr]) -> Settings {
     static LIVES: AtomicU64 = AtomicU64::new(1);
     let incarnation = LIVES.fetch_add(1, Ordering::Relaxed);
@@ -98,7 +104,7 @@ impl Node {
         self.table.store(&self.key(key), self.names.intern(server), now());
     }
 
-    fn key(&self, key: &str) -> StickKey {
+    pub(crate) fn key(&self, key: &str) -> StickKey {
         StickKey::parse(self.table.kind(), self.table.key_len(), key).unwrap()
     }
 

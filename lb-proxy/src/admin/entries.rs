@@ -70,7 +70,8 @@ fn find(control: &Control, name: &str, text: &str) -> Result<Option<EntryStatus>
     let Some(pin) = table.peek(&key, now()) else {
         return Ok(table.counted(&key, now()).map(|key| counted(&table, key)));
     };
-    let update = Update { key: key.bytes().into(), server: pin.server, stamp: pin.stamp, left: pin.left };
+    let update =
+        Update { key: key.bytes().into(), server: pin.server, stamp: pin.stamp, left: pin.left, holders: Vec::new() };
     Ok(entry(&table, &update, &snapshot, &Nodes::of(control)))
 }
 

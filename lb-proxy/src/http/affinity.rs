@@ -245,9 +245,12 @@ impl Plan {
         self.keys.iter().filter(counts).map(|k| (&backend.stick[k.rule].1, &k.key))
     }
 
-    /// Tables and keys that an open tunnel keeps alive.
-    pub(crate) fn held(&self, backend: &Backend) -> Vec<(Arc<StickTable>, StickKey)> {
-        self.keys.iter().map(|k| (backend.stick[k.rule].1.clone(), k.key.clone())).collect()
+    /// Tables and keys that an open tunnel holds alive.
+    pub(crate) fn held<'a>(
+        &'a self,
+        backend: &'a Backend,
+    ) -> impl Iterator<Item = (&'a Arc<StickTable>, &'a StickKey)> {
+        self.keys.iter().map(|k| (&backend.stick[k.rule].1, &k.key))
     }
 }
 

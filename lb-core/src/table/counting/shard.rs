@@ -282,12 +282,20 @@ impl Shard {
     }
 
     /// Appends keys from a place on with all their slots; returns the place to go on from.
-    pub(super) fn scan(&mut self, cx: Cx<'_>, from: u32, max: usize, out: &mut CountBatch) -> Option<u32> {
+    pub(super) fn scan(
+        &mut self,
+        cx: Cx<'_>,
+        (from, max): (u32, usize),
+        wanted: impl Fn(&[u8]) -> bool,
+        out: &mut CountBatch,
+    ) -> Option<u32> {
+        // Places that are free or not wanted are passed over, but not any number of them under one hold of the lock.
         let to = self.slots().min(from.saturating_add(u32::try_from(max.saturating_mul(4)).unwrap_or(u32::MAX)));
         let (full, mut room) = (out.keys.len() + max, out.room());
         let mut at = from;
         while at < to && out.keys.len() < full && room > 0 {
-            if !self.entries[at as usize].is_free() {
+            let entry = &self.entries[at as usize];
+            if !entry.is_free() && wanted(&entry.key) {
                 let told = self.whole(cx, at);
                 room = room.saturating_sub(told.as_ref().map_or(0, |counts| counts.slots.len()));
                 out.keys.extend(told);
