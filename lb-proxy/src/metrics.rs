@@ -76,6 +76,7 @@ families! {
     QUEUED Counter "lb_backend_queued_total" ["backend"] "Requests that waited for a server with maxconn.";
     QUEUE_DROPPED Counter "lb_backend_queue_dropped_total" ["backend"] "Requests that waited too long or found the queue full.";
     TABLE_ENTRIES Gauge "lb_table_entries" ["table"] "Live entries.";
+    TABLE_COUNTED Gauge "lb_table_counted_keys" ["table"] "Keys that are counted, pinned or not.";
     TABLE_SIZE Gauge "lb_table_size" ["table"] "Greatest number of entries.";
     TABLE_TOMBSTONES Gauge "lb_table_tombstones" ["table"] "Cleared entries, kept until every peer must have heard.";
     TABLE_MEMORY Gauge "lb_table_memory_bytes" ["table"] "Memory of the table.";
@@ -250,6 +251,7 @@ fn tables(out: &mut Text, snapshot: &Snapshot) {
         }
     };
     each(&TABLE_ENTRIES, &|s| s.entries);
+    each(&TABLE_COUNTED, &|s| s.counted);
     each(&TABLE_TOMBSTONES, &|s| s.tombstones);
     each(&TABLE_MEMORY, &|s| s.memory);
     each(&TABLE_STORES, &|s| s.stores);

@@ -43,15 +43,15 @@ pub(crate) fn show_tables(tables: &[TableStatus]) {
     let mut headings =
         vec!["table", "type", "entries", "size", "expire", "hits", "misses", "stores", "evicted", "memory"];
     let counting = tables.iter().any(|t| !t.store.is_empty());
-    headings.extend(counting.then_some("counts"));
+    headings.extend(["counted", "counts"].into_iter().filter(|_| counting));
     let row = |t: &TableStatus| {
         let kind = serde_json::to_value(t.kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
         let counts = [t.hits, t.misses, t.stores, t.evictions].map(|n| n.to_string());
         let mut row = vec![t.name.clone(), kind, t.entries.to_string(), t.size.to_string(), seconds(t.expire)];
         row.extend(counts);
         row.push(bytes(t.memory));
-        let counts = || if t.store.is_empty() { "-".into() } else { t.store.join(" ") };
-        row.extend(counting.then(counts));
+        let counts = if t.store.is_empty() { "-".into() } else { t.store.join(" ") };
+        row.extend([t.counted.to_string(), counts].into_iter().filter(|_| counting));
         row
     };
     output::table(&headings, tables.iter().map(row).collect());

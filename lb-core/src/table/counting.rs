@@ -87,7 +87,7 @@ impl CountBatch {
     fn room(&self) -> usize {
         let counters = self.store.as_ref().map_or(1, |store| store.len().max(1));
         let held: usize = self.keys.iter().map(|key| key.slots.len()).sum();
-        (BATCH_NUMBERS / counters).saturating_sub(held)
+        (BATCH_NUMBERS / counters).max(1).saturating_sub(held)
     }
 }
 

@@ -230,31 +230,3 @@ fn off_loopback_peers_may_be_insecure_only_if_the_file_says_so() {
     let local = "[peers]\ncluster = \"c\"\nlisten = \"127.0.0.1:0\"\njoin = [\"localhost:1\", \"[::1]:2\"]\n";
     assert_eq!(valid(&format!("{SMALL}{local}")).peers.unwrap().join.len(), 2);
 }
-
-#[test]
-fn limits_are_read_with_their_counters_and_defaults() {
-    let rules = [
-        ("", "track"),
-        ("when = \"http_req_rate > 100\", then = \"deny\"", "when http_req_rate(10s) > 100 then deny 403"),
-        (
-            "when = \"bytes_in_rate>=10M and conn_cur<3\", then = \"deny 429\"",
-            "when bytes_in_rate(1m) >= 10000000 and conn_cur < 3 then deny 429",
-        ),
-        ("when = \"gpc_rate(0) == 1\", then = \"tarpit\"", "when gpc_rate(0,10s) == 1 then tarpit 10s 429"),
-        ("then = \"tarpit 403\"", "then tarpit 10s 403"),
-        ("then = \"tarpit 5s 503\"", "then tarpit 5s 503"),
-        ("then = \"inc gpc(0)\"", "then inc gpc(0)"),
-        ("then = \"set gpt(1) 7\"", "then set gpt(1) 7"),
-    ];
-    for (rule, shown) in rules {
-        let comma = if rule.is_empty() { "" } else { ", " };
-        let config = valid(&format!(
-            "[table.clients]\ntype = \"ip\"\nstore = [\"http_req_rate(10s)\", \"bytes_in_rate(1m)\", \"conn_cur\", \
-             \"gpc_rate(0,10s)\", \"gpt(1)\"]\n[frontend.web]\nlisten = \"127.0.0.1:8080\"\nbackend = \"app\"\n\
-             limit = [{{ key = \"src\", table = \"clients\"{comma}{rule} }}]\n\
-             [backend.app]\nserver = [{{ name = \"a\", addr = \"127.0.0.1:9001\" }}]\n"
-        ));
-        let read: Vec<_> = config.frontends[0].limit.iter().map(ToString::to_string).collect();
-        assert!(read.len() == 1 && read[0].ends_with(shown) && read[0].starts_with("src in clients "), "{read:?}");
-    }
-}

@@ -180,8 +180,9 @@ impl Entry {
         self.kept = self.kept.max(kept);
         self.others.retain(|slot| slot.seq > cleared);
         let blank = vec![Cell::default(); self.own.len()].into();
-        // The slot is told anew, all zeros: what others have of it does not count.
-        self.own = if self.open == 0 { Box::default() } else { blank };
+        // Where the peers' version of our slot does not count any more there is nothing to tell them. It does if we told
+        // it before we knew of the clearing, and then they are told zeros.
+        self.own = if self.open == 0 && self.seq <= cleared { Box::default() } else { blank };
         true
     }
 

@@ -5,6 +5,8 @@ use crate::table::tests::{EXPIRE, NOW, key, later, names, node_table, spec};
 use std::sync::atomic::AtomicU32;
 
 mod local;
+mod merge;
+mod nodes;
 
 const RATE: Counter = Counter::HttpReqRate(Duration::from_secs(10));
 
@@ -27,4 +29,26 @@ fn counted(table: &StickTable, now: Timestamp) -> Vec<CountedKey> {
         }
     }
     all
+}
+
+/// All that was counted in a table and not yet read by these cursors, one a shard.
+fn changes(table: &StickTable, cursors: &mut Vec<Cursor>, max: usize, now: Timestamp) -> CountBatch {
+    cursors.resize(table.shards(), Cursor::default());
+    let mut batch = CountBatch::default();
+    for (shard, cursor) in cursors.iter_mut().enumerate() {
+        while table.count_changes(shard, cursor, max, now, &mut batch) {}
+    }
+    batch
+}
+
+/// Everything that a table would tell in a pull.
+fn whole(table: &StickTable, now: Timestamp) -> CountBatch {
+    let mut batch = CountBatch::default();
+    for shard in 0..table.shards() {
+        let mut from = Some(0);
+        while let Some(at) = from {
+            from = table.scan_counts(shard, at, 5, now, |_| true, &mut batch);
+        }
+    }
+    batch
 }
