@@ -3,6 +3,7 @@
 //! | module | for |
 //! | --- | --- |
 //! | [`mod@file`] | what the user may write: every section and key, as one table |
+//! | `condition` | comparisons with counters |
 //! | `reader`, `env`, `suggest` | reading by that table; every mistake with its place, and what was meant |
 //! | [`lower`] | from the text to a [`Config`]: [`load`] |
 //! | [`schema`] | the JSON Schema of the file |
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod condition;
 pub mod diagnostic;
 pub mod diff;
 mod env;
@@ -26,6 +28,7 @@ mod reader;
 pub mod schema;
 mod suggest;
 
+pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
 pub use lower::load;
 pub use reader::Env;

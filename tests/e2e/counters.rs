@@ -158,6 +158,10 @@ fn rules_count_and_tag_and_later_rules_look_at_that() {
         shown.contains("HTTP_REQ_RATE(1M)") && shown.lines().nth(1).is_some_and(|l| l.trim_start().starts_with("ann")),
         "{shown}"
     );
+    let shown = |when: &str| lb.json(&["table", "show", "clients", "--when", when]).as_array().map(Vec::len);
+    assert_eq!((shown("http_req_rate >= 6 and gpt(0) == 7"), shown("http_req_rate > 6")), (Some(1), Some(0)));
+    let wrong = lb.cli(&["table", "show", "clients", "--when", "http_rate > 6"]);
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("no counter \"http_rate\""), "{wrong:?}");
     let listed = String::from_utf8(lb.cli(&["table", "list"]).stdout).expect("text");
     assert!(listed.contains("conn_cur conn_cnt http_req_cnt"), "{listed}");
     lb.json(&["table", "clear", "clients", "--key", "ann"]);

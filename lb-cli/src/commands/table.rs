@@ -16,7 +16,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) async fn run(command: Table) -> anyhow::Result<ExitCode> {
     match command {
         Table::List { at } => list(at).await,
-        Table::Show { table, key, server, limit, at } => show(&table, key, server, limit, at).await,
+        Table::Show { table, key, server, when, limit, at } => {
+            let filter = [("key", key), ("server", server), ("when", when)];
+            show(&table, &filter, limit, at).await
+        }
         Table::Get { table, key, at } => get(&table, &key, at).await,
         Table::Set { table, key, server, at } => {
             let done = set(&Client::new(&at)?, &table, &key, &server).await?;
@@ -60,12 +63,11 @@ pub(crate) fn show_tables(tables: &[TableStatus]) {
 async fn entries(
     client: &Client,
     table: &str,
-    key: Option<&str>,
-    server: Option<&str>,
+    filter: &[(&str, Option<String>)],
     limit: usize,
 ) -> anyhow::Result<Vec<EntryStatus>> {
     let mut path = format!("/api/tables/{}/entries?limit={limit}", encode(table));
-    for (name, value) in [("key", key), ("server", server)] {
+    for (name, value) in filter {
         if let Some(value) = value {
             path.push_str(&format!("&{name}={}", encode(value)));
         }
@@ -73,14 +75,8 @@ async fn entries(
     client.get(&path).await
 }
 
-async fn show(
-    table: &str,
-    key: Option<String>,
-    server: Option<String>,
-    limit: usize,
-    at: At,
-) -> anyhow::Result<ExitCode> {
-    let entries = entries(&Client::new(&at)?, table, key.as_deref(), server.as_deref(), limit).await?;
+async fn show(table: &str, filter: &[(&str, Option<String>)], limit: usize, at: At) -> anyhow::Result<ExitCode> {
+    let entries = entries(&Client::new(&at)?, table, filter, limit).await?;
     if at.json {
         output::json(&entries)?;
     } else {
@@ -141,7 +137,7 @@ async fn clear(table: &str, what: Cleared, at: At) -> anyhow::Result<ExitCode> {
 }
 
 async fn dump(table: &str, at: At) -> anyhow::Result<ExitCode> {
-    let entries = entries(&Client::new(&at)?, table, None, None, usize::MAX).await?;
+    let entries = entries(&Client::new(&at)?, table, &[], usize::MAX).await?;
     // What is only counted has nothing that `load` could set.
     for entry in entries.iter().filter(|e| !e.server.is_empty()) {
         output::json_line(entry)?;

@@ -10,7 +10,9 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use lb_core::config::conditions;
 use lb_core::id::NameId;
+use lb_core::limit::Condition;
 use lb_core::snapshot::Snapshot;
 use lb_core::status::EntryStatus;
 use lb_core::table::{CountedKey, StickKey, StickTable, Update};
@@ -27,6 +29,8 @@ const STEP: usize = 512;
 pub(super) struct Filter {
     key: Option<String>,
     server: Option<String>,
+    /// Comparisons with counters, all of which must hold.
+    when: Option<String>,
     /// 0: all.
     limit: Option<usize>,
 }
@@ -75,19 +79,22 @@ fn find(control: &Control, name: &str, text: &str) -> Result<Option<EntryStatus>
     Ok(entry(&table, &update, &snapshot, &Nodes::of(control)))
 }
 
-/// `GET /api/tables/{table}/entries?key=&server=&limit=`
+/// `GET /api/tables/{table}/entries?key=&server=&when=&limit=`
 pub(super) async fn list(
     State(control): State<Arc<Control>>,
     Path(name): Path<String>,
     Query(filter): Query<Filter>,
 ) -> Result<Response, Failure> {
+    let snapshot = control.snapshot();
+    let table = table(&snapshot, &name)?;
+    let when = filter.when.as_ref().map(|text| conditions(text, &table.spec()));
+    let when = when.transpose().map_err(|e| Failure::bad(e.to_string()))?.unwrap_or_default();
     if let Some(text) = &filter.key {
-        let wanted = |e: &EntryStatus| filter.server.as_ref().is_none_or(|s| *s == e.server);
+        let at_server = |e: &EntryStatus| filter.server.as_ref().is_none_or(|s| *s == e.server);
+        let wanted = |e: &EntryStatus| at_server(e) && holds(&when, e);
         let found: Vec<_> = find(&control, &name, text)?.into_iter().filter(wanted).collect();
         return Ok(Json(found).into_response());
     }
-    let snapshot = control.snapshot();
-    let table = table(&snapshot, &name)?;
     let server = match &filter.server {
         None => None,
         Some(server) => match snapshot.names.find(server) {
@@ -103,12 +110,18 @@ pub(super) async fn list(
     // A key without a pin is at no server.
     let part = if server.is_none() { Part::Both } else { Part::Pins };
     let at = Some((0, 0));
-    let scan = Scan { nodes: Nodes::of(&control), table, snapshot, server, left, part, at, separator: b'[' };
+    let scan = Scan { nodes: Nodes::of(&control), table, snapshot, server, when, left, part, at, separator: b'[' };
     let body = stream::unfold(scan, |mut scan| async move {
         tokio::task::yield_now().await;
         scan.next().map(|chunk| (Ok::<_, Infallible>(chunk), scan))
     });
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(body)).into_response())
+}
+
+/// Whether all comparisons hold for an entry's counters.
+fn holds(when: &[Condition], entry: &EntryStatus) -> bool {
+    let value = |c: &Condition| entry.counters.get(&c.counter.to_string()).copied().unwrap_or(0);
+    when.iter().all(|condition| condition.holds(value(condition)))
 }
 
 /// What is still to be walked over.
@@ -126,6 +139,7 @@ struct Scan {
     snapshot: Arc<Snapshot>,
     nodes: Nodes,
     server: Option<NameId>,
+    when: Vec<Condition>,
     /// Entries still to give.
     left: usize,
     part: Part,
@@ -154,7 +168,7 @@ impl Scan {
             Part::Both | Part::Pins => self.pins(shard, slot),
         };
         self.at = Some(next.map_or((shard + 1, 0), |slot| (shard, slot)));
-        for entry in entries.into_iter().take(self.left) {
+        for entry in entries.into_iter().filter(|e| holds(&self.when, e)).take(self.left) {
             out.push(std::mem::replace(&mut self.separator, b','));
             self.left -= 1;
             // Writing numbers and strings to a Vec cannot fail.

@@ -191,7 +191,7 @@ impl Denied {
         let Some(hold) = self.hold else { return true };
         let Some(_held) = Held::enter(&conn.local, frontend) else { return true };
         let until = Instant::now() + hold;
-        loop {
+        while !conn.local.draining() {
             let step = until.min(Instant::now() + LOOK);
             match conn.timer.until(step, conn.stream.ready(Interest::READABLE)).await {
                 Err(Elapsed) => {}
@@ -201,9 +201,36 @@ impl Denied {
                 }
                 Ok(_) => return false,
             }
-            if step == until || conn.local.draining() {
-                return true;
+            if step == until {
+                break;
             }
         }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use lb_core::hlc::Clock;
+    use lb_core::id::{Names, NodeId};
+
+    #[test]
+    fn a_connection_that_brings_ever_new_keys_holds_so_many_of_them() {
+        let spec = lb_core::config::Table { store: vec![Counter::ConnCur], ..fixture::table("clients") };
+        let clock = Arc::new(Clock::new(NodeId::new("lb1", 1), Duration::from_secs(86_400)));
+        let table = Arc::new(StickTable::new(Arc::new(spec), Arc::new(Names::default()), clock, 7));
+        let key = |n: usize| StickKey::parse(table.kind(), table.key_len(), &n.to_string()).unwrap();
+        let open = |n: usize| table.counter(&key(n), Counter::ConnCur, now());
+        let mut opened = Opened::default();
+        for n in (0..OPENED).chain(0..OPENED) {
+            opened.meet(&table, &key(n));
+        }
+        assert!((0..OPENED).all(|n| open(n) == 1), "each once");
+        opened.meet(&table, &key(OPENED));
+        assert_eq!((open(0), open(1), open(OPENED)), (0, 1, 1));
+        drop(opened);
+        assert!((0..=OPENED).all(|n| open(n) == 0));
     }
 }

@@ -1,4 +1,4 @@
-//! Counters: those that `store` of a table lists, and those that rules speak of.
+//! Counters: those that `store` of a table lists, and those that rules write.
 use super::super::reader::{Item, Section};
 use super::super::{Table, suggest};
 use crate::counters::{Counter, CounterError};
@@ -64,53 +64,6 @@ fn meant(name: &str) -> String {
         Some(example) => format!("did you mean \"{example}\"?"),
         None => format!("write one of {}", Counter::EXAMPLES.map(|e| format!("\"{e}\"")).join(", ")),
     }
-}
-
-/// A counter's name without its period: `gpc_rate(0)` of `gpc_rate(0,10s)`.
-fn short(counter: Counter) -> String {
-    match counter {
-        Counter::Gpc(n) | Counter::Gpt(n) | Counter::GpcRate(n, _) => format!("{}({n})", counter.name()),
-        counter => counter.name().to_owned(),
-    }
-}
-
-/// The counter of a table that a rule means, with its period or without.
-pub(super) fn stored(item: &Item<'_>, name: &str, spec: &Table) -> Option<Counter> {
-    let plain: String = name.split_whitespace().collect();
-    let exact = plain.parse::<Counter>().ok();
-    let fits: Vec<Counter> =
-        spec.store.iter().copied().filter(|c| Some(*c) == exact || (exact.is_none() && short(*c) == plain)).collect();
-    match fits.as_slice() {
-        [one] => Some(*one),
-        [] => absent(item, name, spec),
-        several => {
-            let names: Vec<_> = several.iter().map(|c| format!("\"{c}\"")).collect();
-            let message = format!("`{name}` could be any of several counters of table \"{}\"", spec.name);
-            item.bad(message, format!("write {}", names.join(" or ")));
-            None
-        }
-    }
-}
-
-/// Reports a counter that the table does not store.
-pub(super) fn absent<T>(item: &Item<'_>, name: &str, spec: &Table) -> Option<T> {
-    let shorts: Vec<String> = spec.store.iter().map(|c| short(*c)).collect();
-    let known = Counter::EXAMPLES.iter().any(|e| e.split('(').next() == name.split('(').next());
-    let message = match known {
-        true => format!("table \"{}\" does not store `{name}`", spec.name),
-        false => format!("there is no counter \"{name}\""),
-    };
-    let has = spec.store.iter().map(|c| format!("\"{c}\"")).collect::<Vec<_>>().join(", ");
-    let near = suggest::nearest(name, shorts.iter().map(String::as_str));
-    item.bad(
-        message,
-        match near.filter(|_| !known) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None if known => format!("add it to the `store` of `[table.{}]`, which has {has}", spec.name),
-            None => format!("table \"{}\" stores {has}", spec.name),
-        },
-    );
-    None
 }
 
 /// The number in `gpc(0)` or `gpt(0)`, as a rule's action names it.

@@ -1,8 +1,9 @@
 //! One rule of `limit`
+use super::super::condition::{Mistake, absent, conditions};
 use super::super::reader::{Item, Section};
 use super::super::{Table, suggest};
 use super::{counter, sticky, table, table::Tables, value};
-use crate::limit::{Action, Condition, Limit, Op};
+use crate::limit::{Action, Limit};
 use crate::time::parse_duration;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub(super) fn rule(section: &Section<'_>, tables: &Tables) -> Option<Limit> {
         table_item?.bad(format!("table \"{}\" counts nothing", spec.name), help);
         return None;
     }
-    let when = when_item.as_ref().map_or(Some(Vec::new()), |item| conditions(item, spec));
+    let when = when_item.as_ref().map_or(Some(Vec::new()), |item| told(item, conditions(&item.text()?, spec)));
     let then = then_item.as_ref().map_or(Some(Action::Track), |item| action(item, spec));
     if let (Some(item), Some(Action::Track)) = (when_item, then) {
         let help = "add `then = \"deny 429\"`; a rule that only counts needs no `when`";
@@ -33,39 +34,9 @@ pub(super) fn rule(section: &Section<'_>, tables: &Tables) -> Option<Limit> {
     Some(Limit { key: key?, table: spec.name.clone(), when: when?, then: then? })
 }
 
-/// `http_req_rate > 100 and conn_cur >= 5`
-fn conditions(item: &Item<'_>, spec: &Table) -> Option<Vec<Condition>> {
-    let text = item.text()?;
-    text.split(" and ").map(|part| condition(item, part.trim(), spec)).collect()
-}
-
-fn condition(item: &Item<'_>, text: &str, spec: &Table) -> Option<Condition> {
-    let Some(at) = text.find(['<', '>', '=', '!']) else {
-        let help = "write a counter, one of `>`, `>=`, `<`, `<=`, `==`, and a number, as \"http_req_rate > 100\"; \
-                    several are joined by \" and \"";
-        item.bad(format!("\"{text}\" compares nothing"), help);
-        return None;
-    };
-    let (name, rest) = text.split_at(at);
-    let (sign, number) = rest.split_at(rest.find(|c| !"<>=!".contains(c)).unwrap_or(rest.len()));
-    let op = Op::SIGNS.iter().find(|(known, _)| *known == sign).map(|(_, op)| *op);
-    if op.is_none() {
-        let help = match sign {
-            "=" | "===" => "write `==`",
-            "=>" | ">>" => "write `>=`",
-            "=<" | "<<" => "write `<=`",
-            _ => "write `>`, `>=`, `<`, `<=` or `==`",
-        };
-        item.bad(format!("\"{sign}\" is no comparison"), help);
-    }
-    let counter = counter::stored(item, name.trim(), spec);
-    let value = suggest::size(number).and_then(|n| u64::try_from(n).ok());
-    if value.is_none() {
-        let help = "write a whole number, as 100, or 10M where bytes are counted; several comparisons are joined by \
-                    \" and \"";
-        item.bad(format!("\"{}\" is no number", number.trim()), help);
-    }
-    Some(Condition { counter: counter?, op: op?, number: value? })
+/// Reports what is wrong with a text that was read for a table.
+fn told<T>(item: &Item<'_>, read: Result<T, Mistake>) -> Option<T> {
+    read.map_err(|wrong| item.bad(wrong.message, wrong.help)).ok()
 }
 
 const ACTIONS: [&str; 5] = ["deny", "tarpit", "track", "inc", "set"];
@@ -81,12 +52,12 @@ fn action(item: &Item<'_>, spec: &Table) -> Option<Action> {
         ["tarpit", rest @ ..] if rest.len() <= 2 => tarpit(item, rest),
         ["inc", name] => match counter::general(item, name, "gpc", spec)? {
             n if counter::has_gpc(spec, n) => Some(Action::Inc(n)),
-            n => counter::absent(item, &format!("gpc({n})"), spec),
+            n => told(item, Err(absent(&format!("gpc({n})"), spec))),
         },
         ["set", name, number] => {
             let n = counter::general(item, name, "gpt", spec)?;
             if !counter::has_gpt(spec, n) {
-                return counter::absent(item, &format!("gpt({n})"), spec);
+                return told(item, Err(absent(&format!("gpt({n})"), spec)));
             }
             let Ok(number) = number.parse() else {
                 item.bad(format!("\"{number}\" is no number"), format!("write a whole number, as \"set gpt({n}) 1\""));

@@ -108,7 +108,7 @@ fn conditions_compare_a_counter_of_the_table_with_a_number() {
             ("¦\"conn_cnt > 5\"", "table \"clients\" does not store `conn_cnt`", "`store` of `[table.clients]`"),
             ("¦\"gpt(0) == 1\"", "does not store `gpt(0)`", "`store` of"),
             ("¦\"con_cur > 5\"", "there is no counter \"con_cur\"", "did you mean `conn_cur`?"),
-            ("¦\"load > 5\"", "there is no counter \"load\"", "stores \"http_req_rate(10s)\""),
+            ("¦\"load > 5\"", "there is no counter \"load\"", "which has \"http_req_rate(10s)\""),
         ],
     );
 }
