@@ -50,8 +50,8 @@
 //! - **Counters** have a slot for each node, of which only its node tells; readers add up. They change all the time, so
 //!   they are read 100 ms apart: a key costs ten messages a second at most, however often it is counted, and each peer
 //!   has cursors of its own. A peer in a new life gets every slot of ours again, and with its pull those of all others.
-//!   What a node had told only some of us before it died differs until the key ends: no digest covers counters. Peers
-//!   that speak protocol 1 get none.
+//!   What a node could not tell all of us (it died halfway, or two of three have no link) the others pass on, a piece
+//!   with each heartbeat. Peers that speak protocol 1 get no counters.
 //! - **Operators' decisions** go to everybody when they are made, and all of them at each link-up; those that are news
 //!   are passed on.
 //!

@@ -11,7 +11,7 @@ use crate::tally::Tally;
 use crate::teacher::{Memory, Teacher};
 use crate::wire::{Entries, Frame, Garbage, Goodbye, Hello, PROTOCOL, Refusal, Schema};
 use lb_core::decisions::Decision;
-use lb_core::id::Names;
+use lb_core::id::{Names, NodeId};
 use lb_core::table::{StickKey, StickTable, Update};
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -117,8 +117,8 @@ impl Session {
         let begin: fn(&StickTable) -> Progress =
             if hello.pulled { Progress::from_start } else { Progress::from_newest };
         let protocol = hello.protocol.min(PROTOCOL);
-        let counted = std::mem::take(&mut memory.tally);
-        let tally = (protocol >= COUNTERS).then(|| Tally::new(counted, &common, now));
+        let (counted, node) = (std::mem::take(&mut memory.tally), NodeId::new(&hello.node, hello.incarnation));
+        let tally = (protocol >= COUNTERS).then(|| Tally::new(counted, &common, node, now));
         let teacher = Teacher::new(memory, &common, begin);
         let digests_due = common.tables().iter().map(|t| t.id).collect();
         // Two who knew each other bring each other up to date first: a digest taken before that differs for nothing.
@@ -169,7 +169,10 @@ impl Session {
             self.next_ping = now.at + self.heartbeat;
             self.out.push_back(Frame::Ping { sent: micros(now.at) });
             // Should a wake-up ever get lost, this is how long it costs.
-            up.wake();
+            up.teacher.wake();
+            if let Some(tally) = &mut up.tally {
+                tally.beat();
+            }
         }
         up.work(now, node, &mut self.out);
     }

@@ -1,8 +1,8 @@
 //! The counters of a table's keys, which add up over the cluster: for each key a slot of each node (see `entry`).
 //!
 //! They lie beside the pins, in shards of their own: a key may be counted and not pinned, and a table without `store`
-//! pays nothing. Replication reads them by [`StickTable::count_changes`] and [`StickTable::scan_counts`], and writes
-//! by [`StickTable::merge_counts`].
+//! pays nothing. Replication reads them by [`StickTable::count_changes`], [`StickTable::scan_counts`] and
+//! [`StickTable::relay_counts`], and writes by [`StickTable::merge_counts`].
 //!
 //! # What holds
 //!
@@ -16,6 +16,7 @@ use super::shard::Env;
 use super::{Cursor, StickKey, StickTable};
 use crate::counters::{Counter, Event};
 use crate::hlc::Stamp;
+use crate::id::NodeId;
 use crate::time::{Timestamp, millis};
 use parking_lot::{Mutex, MutexGuard};
 use shard::{Cx, Shard};
@@ -33,6 +34,8 @@ mod tests;
 
 pub use batch::{CountBatch, CountedKey, KeyCounts, NodeCounts};
 
+/// Keys that one hold of a shard's lock looks at for a relay.
+const RELAY_STEP: u32 = 256;
 /// Keys that one hold of a shard's lock clears.
 const CLEAR_STEP: u32 = 1024;
 /// Keys that one hold of a shard's lock looks at when sweeping.
@@ -275,6 +278,28 @@ impl StickTable {
         }
         match out.takes(&shard.store) {
             true => shard.scan(counting.cx(&self.env, now), (from, max), wanted, out),
+            false => Some(from),
+        }
+    }
+
+    /// Appends to `out` keys of a shard with up to `max` slots of third nodes that came here since a time, and keys whose
+    /// clearing did, from place `from` on; returns the place to go on from, `None` at the end. What `except` counted is
+    /// left out: it is what it told itself.
+    pub fn relay_counts(
+        &self,
+        shard: usize,
+        (from, max): (u32, usize),
+        (since, except): (Timestamp, NodeId),
+        now: Timestamp,
+        out: &mut CountBatch,
+    ) -> Option<u32> {
+        let counting = self.counting.get()?;
+        let shard = counting.shards.get(shard)?.0.lock();
+        if shard.store.is_empty() {
+            return None;
+        }
+        match out.takes(&shard.store) {
+            true => shard.relay(counting.cx(&self.env, now), (from, max), (since, except), &mut out.keys),
             false => Some(from),
         }
     }

@@ -1,7 +1,6 @@
 //! Counters held against their promises.
 use super::*;
 use crate::config;
-use crate::id::NodeId;
 use crate::table::tests::{EXPIRE, NOW, key, later, names, node_table, spec};
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;

@@ -1,9 +1,11 @@
 //! What a shard tells: changes and all slots to peers, sums to readers. Under the shard's lock, too.
-use super::super::entry::Entry;
-use super::super::{CountBatch, CountedKey, KeyCounts, NodeCounts};
+use super::super::entry::{Entry, Slot, kept_for};
+use super::super::{CountBatch, CountedKey, KeyCounts, NodeCounts, RELAY_STEP};
 use super::{Cx, Shard};
 use crate::counters::Counter;
+use crate::id::NodeId;
 use crate::table::Cursor;
+use crate::time::Timestamp;
 use std::time::Duration;
 
 impl Shard {
@@ -90,13 +92,43 @@ impl Shard {
         }
         let (entry, node) = (&self.entries[at as usize], cx.env.clock.node());
         let mut slots: Vec<NodeCounts> = self.own(cx, entry).into_iter().collect();
-        slots.extend(entry.others.iter().filter(|slot| slot.node != node).map(|slot| NodeCounts {
+        slots.extend(entry.others.iter().filter(|slot| slot.node != node).map(|slot| self.other(cx, slot)));
+        self.told(cx, entry, slots)
+    }
+
+    fn other(&self, cx: Cx<'_>, slot: &Slot) -> NodeCounts {
+        NodeCounts {
             node: slot.node,
             seq: slot.seq,
             age: Duration::from_millis(cx.now.0.saturating_sub(slot.heard)),
             numbers: slot.cells.iter().zip(&*self.store).map(|(cell, c)| cell.told(c.kind(), cx.now)).collect(),
-        }));
-        self.told(cx, entry, slots)
+        }
+    }
+
+    /// Appends what came of third nodes since a time; returns the place to go on from.
+    pub(in super::super) fn relay(
+        &self,
+        cx: Cx<'_>,
+        (from, max): (u32, usize),
+        (since, except): (Timestamp, NodeId),
+        out: &mut Vec<KeyCounts>,
+    ) -> Option<u32> {
+        let to = self.slots().min(from.saturating_add(RELAY_STEP));
+        let kept_for = kept_for(cx.env.expire());
+        let own = cx.env.clock.node();
+        let (mut at, mut room) = (from, max);
+        while at < to && room > 0 {
+            let entry = &self.entries[at as usize];
+            let news = |slot: &&Slot| slot.heard >= since.0 && slot.node != except && slot.node != own;
+            let slots: Vec<NodeCounts> = entry.others.iter().filter(news).map(|slot| self.other(cx, slot)).collect();
+            let cleared = entry.cleared != 0 && entry.kept >= since.0.saturating_add(kept_for);
+            if !slots.is_empty() || cleared {
+                room = room.saturating_sub(slots.len().max(1));
+                out.extend(self.told(cx, entry, slots));
+            }
+            at += 1;
+        }
+        (at < self.slots()).then_some(at)
     }
 
     /// Appends the live keys from a place on, with their sums; returns the place to go on from.
