@@ -18,6 +18,8 @@
 //!      | <------------ PullBatch x n, PullDone ---- |   8 outstanding; Counts among them
 //!      | <---- Counts, CountsAck -----------------> |   ten times a second at most
 //!      | <---- Digest ----------------------------> |   both whole: what differs is pulled by buckets
+//!      | ---- Root ------------------------------> |   every anti_entropy: one hash of a table
+//!      | <------------------------------ Compared - |   equal; or a digest, and what differs for good is pulled
 //!      | <---- Ping, Pong ------------------------> |   every heartbeat; three silent ones: the link is dead
 //! ```
 //!
@@ -36,6 +38,9 @@
 //! - Only what was changed *here* is in the change log: its author tells everybody. What a peer misses by that (its
 //!   author died halfway) the **digests** find: they are compared when a link comes up, when the pull is over, and among
 //!   the survivors one heartbeat after a peer is lost. Buckets that differ are pulled.
+//! - Whatever else is missed, **periodic comparison** finds (`compare`): a root every `anti_entropy`, digests where it
+//!   differs, pulls of what still differs by the same a second later, an eighth of the buckets at most. So "in sync" is
+//!   something that is known, and shown. `verify` lists what differs, and names it, when somebody asks.
 //! - A stream that broke **goes on at the acknowledged cursors** if the peer comes back in the same life. In a new life
 //!   it pulls everything, and its cursors start at the newest change as of its Hello, before any scan of the pull:
 //!   nothing falls between.
@@ -50,8 +55,8 @@
 //! - **Counters** have a slot for each node, of which only its node tells; readers add up. They change all the time, so
 //!   they are read 100 ms apart: a key costs ten messages a second at most, however often it is counted, and each peer
 //!   has cursors of its own. A peer in a new life gets every slot of ours again, and with its pull those of all others.
-//!   What a node had told only some of us before it died differs until the key ends: no digest covers counters. Peers
-//!   that speak protocol 1 get none.
+//!   What a node could not tell all of us (it died halfway, or two of three have no link) the others pass on, a piece
+//!   with each heartbeat. Peers that speak protocol 1 get no counters.
 //! - **Operators' decisions** go to everybody when they are made, and all of them at each link-up; those that are news
 //!   are passed on.
 //!
@@ -89,11 +94,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use transport::Transport;
 
+mod compare;
 mod cursor;
 mod driver;
 mod io;
 mod learner;
-mod metrics;
 pub mod replicator;
 mod session;
 mod tables;
@@ -101,7 +106,10 @@ mod tally;
 mod teacher;
 mod tls;
 mod transport;
+mod verify;
 pub mod wire;
+
+pub use verify::{Unknown, Verifier};
 
 /// Events of the streams that wait for the driver.
 const EVENTS: usize = 256;
@@ -169,7 +177,7 @@ impl Peers {
         let listen = |source| StartError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
-        let (changed, heartbeat) = (Arc::new(Notify::new()), settings.config.heartbeat);
+        let changed = Arc::new(Notify::new());
         wake_on_change(&changed, &tables);
         let shared = Arc::new(share(settings, local_addr, tables));
         let (events, incoming) = mpsc::channel(EVENTS);
@@ -178,7 +186,7 @@ impl Peers {
         let (tasks, accepted) = (TaskTracker::new(), Arc::default());
         let transport = Transport { events, tls: tls.clone(), cancel: cancel.clone(), tasks, accepted };
         let server = tokio::spawn(transport.clone().serve(listener));
-        let driver = Driver::new(shared.clone(), transport, incoming, told, (changed.clone(), heartbeat));
+        let driver = Driver::new(shared.clone(), transport, incoming, told, changed.clone());
         Ok(Self {
             shared,
             commands,
@@ -228,6 +236,11 @@ impl Peers {
     /// Callable from any thread and runtime.
     pub fn asker(&self) -> Asker {
         Asker { commands: self.commands.clone() }
+    }
+
+    /// Holds the tables against the peers'. It may take seconds, and need not be held on to meanwhile.
+    pub fn verifier(&self) -> Verifier {
+        Verifier { commands: self.commands.clone(), shared: self.shared.clone() }
     }
 
     /// State of every peer.

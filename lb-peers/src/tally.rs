@@ -3,12 +3,17 @@
 //! Sans-IO. A counter changes all the time, so unlike a pin it is not told at once every time: readings lie
 //! [`GATHER`] apart, and a key that is counted a thousand times between two of them is told once. What a peer has not
 //! acknowledged is told again, as it is by then. A peer is a cursor here, too, never a queue.
+//!
+//! A node tells its own slots only, and what it could not tell somebody (it died halfway, or two of three have no link)
+//! the others pass on: slowly, a piece with each heartbeat, what has come of third nodes since the last time around.
 use crate::cursor::{Progress, Reached};
 use crate::learner::Learner;
 use crate::replicator::Now;
 use crate::tables::{Common, Local};
 use crate::wire::{Counts, Frame, Garbage};
+use lb_core::id::NodeId;
 use lb_core::table::{CountBatch, StickTable};
+use lb_core::time::Timestamp;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +22,10 @@ use std::time::Duration;
 const WINDOW: usize = 16;
 /// Between two readings.
 const GATHER: Duration = Duration::from_millis(100);
+
+/// Slots of third nodes that are passed on with one heartbeat, at most, and shards' pieces that are looked at for them.
+const RELAYED: usize = 512;
+const RELAY_LOOKS: usize = 64;
 
 /// A peer's cursors, kept between two links.
 pub(crate) type Memory = Vec<(Arc<Local>, Progress)>;
@@ -41,12 +50,28 @@ pub(crate) struct Tally {
     dirty: bool,
     /// The next reading, not before this.
     not_before: Duration,
+    peer: NodeId,
+    relay: Relay,
+    /// A heartbeat ago or more something was passed on.
+    relays: bool,
+}
+
+/// Where passing on has got to, around and around through all tables.
+#[derive(Debug, Default)]
+struct Relay {
+    table: usize,
+    shard: usize,
+    slot: u32,
+    /// When this time around began.
+    began: Timestamp,
+    /// When the last one did: what came before that was passed on by it.
+    since: Timestamp,
 }
 
 impl Tally {
     /// Goes on from what the peer acknowledged on an earlier link. A peer in a new life gets everything that was
     /// counted here, whatever it pulls: nobody else knows our slots better.
-    pub(crate) fn new(mut memory: Memory, common: &Common, now: Now) -> Self {
+    pub(crate) fn new(mut memory: Memory, common: &Common, peer: NodeId, now: Now) -> Self {
         memory.iter_mut().for_each(|(_, progress)| progress.rewind());
         let mut tally = Self {
             memory,
@@ -56,6 +81,9 @@ impl Tally {
             next_table: 0,
             dirty: true,
             not_before: now.at,
+            peer,
+            relay: Relay { began: now.wall, ..Relay::default() },
+            relays: false,
         };
         tally.set_tables(common);
         tally
@@ -68,7 +96,14 @@ impl Tally {
             let known = before.iter().position(|(t, _)| t.id == local.id).map(|at| before.swap_remove(at));
             self.memory.push(known.unwrap_or_else(|| (local.clone(), Progress::from_start(&local.table))));
         }
+        (self.relay.table, self.relay.shard, self.relay.slot) = (0, 0, 0);
         self.dirty = true;
+    }
+
+    /// Time for something more to be passed on; and should a wake-up ever get lost, this is how long it costs.
+    pub(crate) fn beat(&mut self) {
+        self.dirty = true;
+        self.relays = true;
     }
 
     /// What is to be known of the peer when it comes again.
@@ -102,16 +137,53 @@ impl Tally {
             return;
         }
         while self.in_flight.len() < WINDOW {
-            let Some((table, reached, batch)) = self.read(now) else {
+            let Some(read) = self.read(now) else {
                 self.dirty = false;
                 self.not_before = now.at + GATHER;
                 break;
             };
-            self.last_sent += 1;
-            let number = self.last_sent;
-            self.in_flight.push_back(Sent { number, table, reached });
-            out.push_back(Frame::Counts { number, pull: 0, table, counts: Counts::pack(batch) });
+            self.send(read, out);
         }
+        if self.relays && self.in_flight.len() < WINDOW {
+            self.relays = false;
+            self.pass_on(now, out);
+        }
+    }
+
+    /// Sends the next piece of what came of third nodes.
+    fn pass_on(&mut self, now: Now, out: &mut VecDeque<Frame>) {
+        let (relay, mut batch, mut of) = (&mut self.relay, CountBatch::default(), 0);
+        for _ in 0..RELAY_LOOKS {
+            let Some((local, _)) = self.memory.get(relay.table) else {
+                *relay = Relay { since: relay.began, began: now.wall, ..Relay::default() };
+                break;
+            };
+            of = local.id;
+            let held: usize = batch.keys.iter().map(|counts| counts.slots.len().max(1)).sum();
+            let from = (relay.slot, RELAYED.saturating_sub(held));
+            let next = local.table.relay_counts(relay.shard, from, (relay.since, self.peer), now.wall, &mut batch);
+            relay.slot = next.unwrap_or(0);
+            relay.shard += usize::from(next.is_none());
+            let end = relay.shard >= local.table.shards();
+            if end {
+                (relay.table, relay.shard) = (relay.table + 1, 0);
+            }
+            match batch.keys.is_empty() {
+                false if end || held >= RELAYED => break,
+                true if end => batch = CountBatch::default(),
+                _ => {}
+            }
+        }
+        if !batch.keys.is_empty() {
+            self.send((of, Reached::new(), batch), out);
+        }
+    }
+
+    fn send(&mut self, (table, reached, batch): (u32, Reached, CountBatch), out: &mut VecDeque<Frame>) {
+        self.last_sent += 1;
+        let number = self.last_sent;
+        self.in_flight.push_back(Sent { number, table, reached });
+        out.push_back(Frame::Counts { number, pull: 0, table, counts: Counts::pack(batch) });
     }
 
     /// The next changes, of one table; every table has its turn.

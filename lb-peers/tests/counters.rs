@@ -102,6 +102,34 @@ fn a_node_that_was_killed_and_comes_again_reads_what_was_counted_in_its_former_l
 }
 
 #[test]
+fn what_was_counted_or_cleared_where_there_is_no_link_comes_by_way_of_a_third_node() {
+    on_one_thread(async {
+        let a = node("a", &[]).await;
+        let b = node("b", &[&a]).await;
+        b.pulled().await;
+        // c knows a only, and its listener is not known to b.
+        let c = node("c", &[&a]).await;
+        c.pulled().await;
+        requests(&c, "client", 7);
+        requests(&b, "client", 1);
+        for n in [&a, &b, &c] {
+            reads(n, "client", "http_req_cnt", 8).await;
+        }
+        assert!(c.table.clear(&c.key("client"), now()));
+        requests(&b, "other", 2);
+        for n in [&a, &b, &c] {
+            reads(n, "client", "http_req_cnt", 0).await;
+            reads(n, "other", "http_req_cnt", 2).await;
+        }
+        // The last words of a node that only a hears.
+        requests(&c, "client", 3);
+        reads(&a, "client", "http_req_cnt", 3).await;
+        drop(c);
+        reads(&b, "client", "http_req_cnt", 3).await;
+    });
+}
+
+#[test]
 fn open_connections_add_up_and_go() {
     on_one_thread(async {
         let a = node("a", &[]).await;

@@ -18,6 +18,7 @@ mod limits;
 mod pressure;
 mod races;
 mod splits;
+mod sync;
 mod tunnel;
 
 use lb_tests::Origin;

@@ -1,8 +1,8 @@
 //! The counters of a table's keys, which add up over the cluster: for each key a slot of each node (see `entry`).
 //!
 //! They lie beside the pins, in shards of their own: a key may be counted and not pinned, and a table without `store`
-//! pays nothing. Replication reads them by [`StickTable::count_changes`] and [`StickTable::scan_counts`], and writes
-//! by [`StickTable::merge_counts`].
+//! pays nothing. Replication reads them by [`StickTable::count_changes`], [`StickTable::scan_counts`] and
+//! [`StickTable::relay_counts`], and writes by [`StickTable::merge_counts`].
 //!
 //! # What holds
 //!
@@ -22,8 +22,8 @@ use parking_lot::{Mutex, MutexGuard};
 use shard::{Cx, Shard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
+mod batch;
 mod cell;
 mod ends;
 mod entry;
@@ -32,76 +32,14 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
+pub use batch::{CountBatch, CountedKey, KeyCounts, NodeCounts};
+
+/// Keys that one hold of a shard's lock looks at for a relay.
+const RELAY_STEP: u32 = 256;
 /// Keys that one hold of a shard's lock clears.
 const CLEAR_STEP: u32 = 1024;
 /// Keys that one hold of a shard's lock looks at when sweeping.
 const SWEEP_STEP: usize = 256;
-/// Numbers in one batch, about.
-const BATCH_NUMBERS: usize = 16_384;
-
-/// The counters of one key on their way to a peer, or from one. Ages and lives, never dates.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyCounts {
-    /// Canonical key bytes.
-    pub key: Box<[u8]>,
-    /// How long they last.
-    pub left: Duration,
-    /// Clock value of the last clearing: slots of that version or earlier count nothing. 0: never cleared.
-    pub cleared: u64,
-    /// How long the clearing is remembered.
-    pub kept: Duration,
-    /// What each node counted.
-    pub slots: Vec<NodeCounts>,
-}
-
-/// What one node counted of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeCounts {
-    /// Which node, in which life.
-    pub node: NodeId,
-    /// Version: the clock value of when it told this.
-    pub seq: u64,
-    /// How long ago that was.
-    pub age: Duration,
-    /// For each counter its value; for a rate, too, the count of the period before and the age in milliseconds of the
-    /// one that runs; for a tag, as the last of the three, the clock value of when it was set.
-    pub numbers: Vec<[u64; 3]>,
-}
-
-/// Counters of many keys of one table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CountBatch {
-    /// What the numbers are, in order. Fixed by what is put in first.
-    pub store: Option<Arc<[Counter]>>,
-    /// By key.
-    pub keys: Vec<KeyCounts>,
-}
-
-impl CountBatch {
-    /// Whether counters in this order may go in.
-    fn takes(&mut self, store: &Arc<[Counter]>) -> bool {
-        !store.is_empty() && *self.store.get_or_insert_with(|| store.clone()) == *store
-    }
-
-    /// How many slots more there is room for, about.
-    fn room(&self) -> usize {
-        let counters = self.store.as_ref().map_or(1, |store| store.len().max(1));
-        let held: usize = self.keys.iter().map(|key| key.slots.len()).sum();
-        (BATCH_NUMBERS / counters).max(1).saturating_sub(held)
-    }
-}
-
-/// A key with its counters, as people and rules read them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CountedKey {
-    /// Canonical key bytes.
-    pub key: Box<[u8]>,
-    /// How long the counters last if nothing more is counted here.
-    pub left: Duration,
-    /// Sums over the cluster, in order of the table's `store`.
-    pub sums: Vec<(Counter, u64)>,
-}
-
 /// An open connection, counted until this is dropped.
 #[derive(Debug)]
 pub struct Counted {
@@ -349,6 +287,28 @@ impl StickTable {
         }
         match out.takes(&shard.store) {
             true => shard.scan(counting.cx(&self.env, now), (from, max), wanted, out),
+            false => Some(from),
+        }
+    }
+
+    /// Appends to `out` keys of a shard with up to `max` slots of third nodes that came here since a time, and keys whose
+    /// clearing did, from place `from` on; returns the place to go on from, `None` at the end. What `except` counted is
+    /// left out: it is what it told itself.
+    pub fn relay_counts(
+        &self,
+        shard: usize,
+        (from, max): (u32, usize),
+        (since, except): (Timestamp, NodeId),
+        now: Timestamp,
+        out: &mut CountBatch,
+    ) -> Option<u32> {
+        let counting = self.counting.get()?;
+        let shard = counting.shards.get(shard)?.0.lock();
+        if shard.store.is_empty() {
+            return None;
+        }
+        match out.takes(&shard.store) {
+            true => shard.relay(counting.cx(&self.env, now), (from, max), (since, except), &mut out.keys),
             false => Some(from),
         }
     }

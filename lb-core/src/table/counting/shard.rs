@@ -1,18 +1,18 @@
 //! One shard of counters. Everything here runs under the shard's lock, does no I/O and calls nothing foreign.
+use super::KeyCounts;
 use super::cell::Cell;
 use super::ends::Ends;
 use super::entry::{Entry, Slot, kept_for};
 use super::log::Log;
-use super::{CountBatch, CountedKey, KeyCounts, NodeCounts};
 use crate::counters::{Counter, Event};
-use crate::table::Cursor;
 use crate::table::shard::Env;
 use crate::time::{Timestamp, millis};
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+
+mod tell;
 
 /// Keys with open connections that are passed over when one has to go; then one of them goes.
 const SPARED: usize = 64;
@@ -234,116 +234,6 @@ impl Shard {
         });
         self.settle(at);
         tells && self.changed(at)
-    }
-
-    /// Appends keys changed here after `cursor`, each with this node's own slot. True: there may be more.
-    pub(super) fn changes(&mut self, cx: Cx<'_>, cursor: &mut Cursor, max: usize, out: &mut Vec<KeyCounts>) -> bool {
-        self.renew(cx);
-        let full = out.len() + max;
-        let read: Vec<(u64, u32)> = self.log.after(&self.entries, cursor.seq).take(max).collect();
-        let more = read.len() == max;
-        for (seq, at) in read {
-            cursor.seq = seq;
-            self.publish(cx, at);
-            let entry = &self.entries[at as usize];
-            let own = self.own(cx, entry).into_iter().collect();
-            out.extend(self.told(cx, entry, own));
-        }
-        debug_assert!(out.len() <= full);
-        if !more {
-            cursor.seq = cursor.seq.max(self.log.newest());
-        }
-        more
-    }
-
-    /// Gives this node's slot a version of its own, if it has changed since it was last told.
-    fn publish(&mut self, cx: Cx<'_>, at: u32) {
-        let entry = &mut self.entries[at as usize];
-        if std::mem::replace(&mut entry.dirty, false) {
-            entry.seq = cx.env.clock.stamp(cx.now).clock();
-        }
-    }
-
-    fn own(&self, cx: Cx<'_>, entry: &Entry) -> Option<NodeCounts> {
-        let node = cx.env.clock.node();
-        let (seq, numbers) = entry.told(&self.store, node, cx.now)?;
-        Some(NodeCounts { node, seq, age: Duration::ZERO, numbers })
-    }
-
-    /// Nothing once there is nothing to tell.
-    fn told(&self, cx: Cx<'_>, entry: &Entry, slots: Vec<NodeCounts>) -> Option<KeyCounts> {
-        let left = |end: u64| Duration::from_millis(end.saturating_sub(cx.now.0));
-        let life = if entry.open > 0 { cx.life() } else { entry.life };
-        let kept = if entry.cleared == 0 { Duration::ZERO } else { left(entry.kept) };
-        let over = life <= cx.now.0;
-        let slots = if over { Vec::new() } else { slots };
-        let tells = !slots.is_empty() || !kept.is_zero();
-        tells.then(|| KeyCounts { key: (*entry.key).into(), left: left(life), cleared: entry.cleared, kept, slots })
-    }
-
-    /// Appends keys from a place on with all their slots; returns the place to go on from.
-    pub(super) fn scan(
-        &mut self,
-        cx: Cx<'_>,
-        (from, max): (u32, usize),
-        wanted: impl Fn(&[u8]) -> bool,
-        out: &mut CountBatch,
-    ) -> Option<u32> {
-        // Places that are free or not wanted are passed over, but not any number of them under one hold of the lock.
-        let to = self.slots().min(from.saturating_add(u32::try_from(max.saturating_mul(4)).unwrap_or(u32::MAX)));
-        let (full, mut room) = (out.keys.len() + max, out.room());
-        let mut at = from;
-        while at < to && out.keys.len() < full && room > 0 {
-            let entry = &self.entries[at as usize];
-            if !entry.is_free() && wanted(&entry.key) {
-                let told = self.whole(cx, at);
-                room = room.saturating_sub(told.as_ref().map_or(0, |counts| counts.slots.len()));
-                out.keys.extend(told);
-            }
-            at += 1;
-        }
-        (at < self.slots()).then_some(at)
-    }
-
-    fn whole(&mut self, cx: Cx<'_>, at: u32) -> Option<KeyCounts> {
-        let entry = &mut self.entries[at as usize];
-        if entry.dirty {
-            // The others read it again all the same.
-            entry.seq = cx.env.clock.stamp(cx.now).clock();
-        }
-        let (entry, node) = (&self.entries[at as usize], cx.env.clock.node());
-        let mut slots: Vec<NodeCounts> = self.own(cx, entry).into_iter().collect();
-        slots.extend(entry.others.iter().filter(|slot| slot.node != node).map(|slot| NodeCounts {
-            node: slot.node,
-            seq: slot.seq,
-            age: Duration::from_millis(cx.now.0.saturating_sub(slot.heard)),
-            numbers: slot.cells.iter().zip(&*self.store).map(|(cell, c)| cell.told(c.kind(), cx.now)).collect(),
-        }));
-        self.told(cx, entry, slots)
-    }
-
-    /// Appends the live keys from a place on, with their sums; returns the place to go on from.
-    pub(super) fn read(&self, cx: Cx<'_>, from: u32, max: usize, out: &mut Vec<CountedKey>) -> Option<u32> {
-        let to = self.slots().min(from.saturating_add(u32::try_from(max).unwrap_or(u32::MAX)));
-        for at in from..to {
-            let entry = &self.entries[at as usize];
-            if !entry.is_free() && !entry.is_bare() && !entry.is_over(cx.now) {
-                out.push(self.counted(entry, cx));
-            }
-        }
-        (to < self.slots()).then_some(to)
-    }
-
-    /// A key as people read it.
-    pub(super) fn counted(&self, entry: &Entry, cx: Cx<'_>) -> CountedKey {
-        let left = Duration::from_millis(entry.life.saturating_sub(cx.now.0));
-        CountedKey { key: (*entry.key).into(), left, sums: self.sums(entry, cx) }
-    }
-
-    /// Every counter of a key, over all nodes.
-    pub(super) fn sums(&self, entry: &Entry, cx: Cx<'_>) -> Vec<(Counter, u64)> {
-        let node = cx.env.clock.node();
-        self.store.iter().enumerate().map(|(at, c)| (*c, entry.sum(*c, at, node, cx.now))).collect()
     }
 
     /// Takes on another list of counters.

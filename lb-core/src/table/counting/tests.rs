@@ -3,6 +3,7 @@ use super::*;
 use crate::config;
 use crate::table::tests::{EXPIRE, NOW, key, later, names, node_table, spec};
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 mod local;
 mod merge;

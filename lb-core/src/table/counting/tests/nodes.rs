@@ -247,3 +247,22 @@ fn a_new_life_whose_id_is_that_of_the_former_goes_on_from_its_counts() {
         assert_eq!(table.counter(&key("k"), HttpReqCnt, later(2)), 8);
     }
 }
+
+#[test]
+fn what_came_of_third_nodes_is_relayed_once_and_not_to_its_owner() {
+    let (a, b, c) = (counting("a", 100, &STORE), counting("b", 100, &STORE), counting("c", 100, &STORE));
+    requests(&c, "k", 7, NOW);
+    requests(&a, "own", 1, NOW);
+    tell(&c, &a, NOW);
+    let relayed = |since, except| {
+        let mut batch = CountBatch::default();
+        assert_eq!(a.relay_counts(0, (0, 100), (since, NodeId::new(except, 1)), later(2), &mut batch), None);
+        batch
+    };
+    assert!(relayed(NOW, "c").keys.is_empty());
+    assert!(relayed(later(1), "b").keys.is_empty());
+    b.merge_counts(&relayed(NOW, "b"), later(2));
+    assert_eq!((b.counter(&key("k"), HttpReqCnt, later(2)), b.stats().counted), (7, 1));
+    a.clear(&key("own"), later(3));
+    assert_eq!(relayed(later(3), "b").keys.len(), 1, "a clearing is passed on");
+}
