@@ -156,6 +156,9 @@ pub(crate) enum Table {
         /// Only pins to this server
         #[arg(long)]
         server: Option<String>,
+        /// Only keys whose counters are so, as "http_req_rate > 10 and conn_cur > 0"
+        #[arg(long)]
+        when: Option<String>,
         /// How many at most
         #[arg(long, default_value_t = 100)]
         limit: usize,

@@ -3,10 +3,13 @@
 //! | module | for |
 //! | --- | --- |
 //! | [`mod@file`] | what the user may write: every section and key, as one table |
+//! | `condition` | comparisons with counters |
 //! | `reader`, `env`, `suggest` | reading by that table; every mistake with its place, and what was meant |
 //! | [`lower`] | from the text to a [`Config`]: [`load`] |
 //! | [`schema`] | the JSON Schema of the file |
 //! | [`diff`] | what a reload changes |
+use crate::counters::Counter;
+use crate::limit::Limit;
 use crate::stick::KeyExpr;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -14,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod condition;
 pub mod diagnostic;
 pub mod diff;
 mod env;
@@ -24,6 +28,7 @@ mod reader;
 pub mod schema;
 mod suggest;
 
+pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
 pub use lower::load;
 pub use reader::Env;
@@ -222,6 +227,8 @@ pub struct Table {
     pub when_full: WhenFull,
     /// Whether peers get it. Default true.
     pub replicate: bool,
+    /// What is counted for each key, summed over the cluster. Default nothing.
+    pub store: Vec<Counter>,
 }
 
 /// Type of a table's keys.
@@ -275,6 +282,10 @@ pub struct Frontend {
     pub max_head: usize,
     /// Greatest number of header fields. Default 100.
     pub max_headers: usize,
+    /// Rules on what is counted, tried in order for each request.
+    pub limit: Vec<Limit>,
+    /// Requests that `tarpit` rules hold at a time, in each worker. Default 1,000.
+    pub max_tarpit: usize,
 }
 
 /// One address of a frontend.

@@ -3,6 +3,7 @@
 use crate::config::{KeyKind, WhenFull};
 use crate::server::{AdminState, Health};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// `GET /api/status`
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -125,6 +126,12 @@ pub struct TableStatus {
     pub when_full: WhenFull,
     /// Whether peers get it.
     pub replicate: bool,
+    /// What it counts for each key.
+    #[serde(default)]
+    pub store: Vec<String>,
+    /// Keys that are counted, pinned or not.
+    #[serde(default)]
+    pub counted: u64,
     /// Counts.
     pub stores: u64,
     /// Look-ups that found a pin.
@@ -142,14 +149,17 @@ pub struct TableStatus {
 pub struct EntryStatus {
     /// The key, as text.
     pub key: String,
-    /// The server.
+    /// The server; empty: the key is counted, not pinned.
     pub server: String,
     /// Life left in seconds.
     pub expires: f64,
-    /// Node that wrote the pin, when its name is known here; else its id in hexadecimal.
+    /// Node that wrote the pin, when its name is known here; else its id in hexadecimal. Empty: not pinned.
     pub node: String,
-    /// When the pin was written, Unix milliseconds.
+    /// When the pin was written, Unix milliseconds; 0: not pinned.
     pub written: u64,
+    /// What is counted of the key over the whole cluster, by the table's `store`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// Replication, `GET /api/peers`.

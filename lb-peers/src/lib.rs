@@ -15,7 +15,8 @@
 //!      | <---- Decisions, Batch 1, Batch 2 .. ----> |   what the other has not acknowledged, then what changes
 //!      | <---- Ack 1, Ack 2 .. -------------------> |   cursors move
 //!      | ---- PullRequest ------------------------> |   a starting instance; updates flow meanwhile
-//!      | <------------ PullBatch x n, PullDone ---- |   8 outstanding
+//!      | <------------ PullBatch x n, PullDone ---- |   8 outstanding; Counts among them
+//!      | <---- Counts, CountsAck -----------------> |   ten times a second at most
 //!      | <---- Digest ----------------------------> |   both whole: what differs is pulled by buckets
 //!      | ---- Root ------------------------------> |   every anti_entropy: one hash of a table
 //!      | <------------------------------ Compared - |   equal; or a digest, and what differs for good is pulled
@@ -51,6 +52,11 @@
 //! - **Open sockets** hold their entry alive by a lease for each node, which travels with the entry, is renewed three
 //!   times in its length by the node whose sockets they are, and slides the entry's life each time
 //!   (`lb_core::table::StickTable::hold`).
+//! - **Counters** have a slot for each node, of which only its node tells; readers add up. They change all the time, so
+//!   they are read 100 ms apart: a key costs ten messages a second at most, however often it is counted, and each peer
+//!   has cursors of its own. A peer in a new life gets every slot of ours again, and with its pull those of all others.
+//!   What a node could not tell all of us (it died halfway, or two of three have no link) the others pass on, a piece
+//!   with each heartbeat. Peers that speak protocol 1 get no counters.
 //! - **Operators' decisions** go to everybody when they are made, and all of them at each link-up; those that are news
 //!   are passed on.
 //!
@@ -63,10 +69,10 @@
 //!
 //! # The code
 //!
-//! [`replicator`] decides everything for the node, `session`, `teacher` and `learner` for one link: no sockets, no
-//! clock, no tokio; `tests/sim.rs` drives them through thousands of faults. `driver` is the only place that waits for
-//! them, `transport` the only one that knows gRPC, `wire` the only one that knows the generated types, `names` the only
-//! one that asks DNS, `certs` the only one that looks after certificates.
+//! [`replicator`] decides everything for the node, `session`, `teacher`, `learner` and `tally` (counters) for one link: no
+//! sockets, no clock, no tokio; `tests/sim.rs` drives them through thousands of faults. `driver` is the only place that
+//! waits for them, `transport` the only one that knows gRPC, `wire` the only one that knows the generated types, `names`
+//! the only one that asks DNS, `certs` the only one that looks after certificates.
 #![forbid(unsafe_code)]
 
 use certs::Certs;
@@ -99,6 +105,7 @@ mod names;
 pub mod replicator;
 mod session;
 mod tables;
+mod tally;
 mod teacher;
 mod tls;
 mod transport;

@@ -8,7 +8,9 @@ use lb_core::id::NodeId;
 use lb_core::server::AdminState;
 use prost::Message;
 
+mod counts;
 mod entries;
+pub use counts::Counts;
 pub use entries::Entries;
 
 /// The code that `peers.proto` gives.
@@ -96,6 +98,16 @@ pub enum Frame {
     Compared {
         table: u32,
         buckets: Vec<u64>,
+    },
+    Counts {
+        number: u64,
+        pull: u64,
+        table: u32,
+        counts: Counts,
+    },
+    CountsAck {
+        number: u64,
+        refused: u32,
     },
     /// From a later release: passed over.
     Unknown,
@@ -224,6 +236,10 @@ impl From<Frame> for pb::Frame {
             }
             Frame::Root { table, hash, full } => Some(Body::Root(pb::Root { table, hash, full })),
             Frame::Compared { table, buckets } => Some(Body::Compared(pb::Compared { table, buckets })),
+            Frame::Counts { number, pull, table, counts } => {
+                Some(Body::Counts(pb::Counts { number, pull, table, ..counts.into() }))
+            }
+            Frame::CountsAck { number, refused } => Some(Body::CountsAck(pb::CountsAck { number, refused })),
             Frame::Unknown => None,
         };
         Self { body }
@@ -258,6 +274,8 @@ impl TryFrom<pb::Frame> for Frame {
             }
             Body::Root(r) => Self::Root { table: r.table, hash: r.hash, full: r.full },
             Body::Compared(c) => Self::Compared { table: c.table, buckets: c.buckets },
+            Body::Counts(c) => Self::Counts { number: c.number, pull: c.pull, table: c.table, counts: c.try_into()? },
+            Body::CountsAck(a) => Self::CountsAck { number: a.number, refused: a.refused },
         })
     }
 }

@@ -67,6 +67,8 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
         trusted_proxies: Vec::new(),
         max_head: 16 * 1024,
         max_headers: 100,
+        limit: Vec::new(),
+        max_tarpit: 1000,
     }
 }
 
@@ -79,5 +81,6 @@ pub(crate) fn table(name: &str) -> Table {
         expire: Duration::from_secs(1800),
         when_full: WhenFull::Evict,
         replicate: true,
+        store: Vec::new(),
     }
 }

@@ -7,6 +7,7 @@ mod certificates;
 mod chaos;
 mod cluster;
 mod contract;
+mod counters;
 mod demo;
 mod failover;
 mod foreign;

@@ -169,7 +169,13 @@ impl Instance {
     /// The server that a key of a table is pinned to.
     pub fn pin(&self, table: &str, key: &str) -> Option<String> {
         let entry = self.api(&format!("/api/tables/{table}/entry?key={key}"));
-        entry["server"].as_str().map(str::to_owned)
+        entry["server"].as_str().filter(|server| !server.is_empty()).map(str::to_owned)
+    }
+
+    /// What a counter of a key reads, by the name that the table stores it under.
+    pub fn counter(&self, table: &str, key: &str, counter: &str) -> u64 {
+        let entry = self.api(&format!("/api/tables/{table}/entry?key={key}"));
+        entry["counters"][counter].as_u64().unwrap_or(0)
     }
 
     /// Its configuration, to be changed.

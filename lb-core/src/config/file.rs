@@ -362,5 +362,14 @@ static TABLE: Shape = Shape {
         )
         .also(&["nopurge"]),
         key("replicate", Kind::Flag, "true", "Whether the peers get it. Default true.").also(&["peers"]),
+        key(
+            "store",
+            Kind::List(&Kind::Text),
+            "[\"conn_cur\", \"http_req_rate(10s)\"]",
+            "What is counted for each key, summed over the cluster: `conn_cur`, `conn_cnt`, `conn_rate(10s)`, \
+             `http_req_cnt`, `http_req_rate(10s)`, `http_err_rate(1m)`, `http_fail_rate(1m)`, `bytes_in_rate(1m)`, \
+             `bytes_out_rate(1m)`, `gpc(0)`, `gpc_rate(0,10s)`, `gpt(0)`, and `_cnt` of each rate. Default: nothing.",
+        )
+        .also(&["counters", "data", "track"]),
     ],
 };

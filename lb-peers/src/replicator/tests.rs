@@ -8,6 +8,7 @@ use lb_core::table::Update;
 use lb_core::time::Timestamp;
 use proptest::prelude::*;
 
+mod counters;
 mod names;
 
 const WALL: Timestamp = Timestamp(1_790_000_000_000);
@@ -79,6 +80,7 @@ impl Bench {
             expire,
             when_full,
             replicate: true,
+            store: vec![lb_core::counters::Counter::HttpReqCnt],
         };
         let table = Arc::new(StickTable::new(Arc::new(spec), names.clone(), clock.clone(), 1));
         let decisions = Arc::default();
@@ -212,6 +214,8 @@ fn what_no_peer_sends_costs_the_link() {
     let frames = [
         Frame::Ack { number: 7, taken: 1, refused: 0 },
         Frame::Batch { number: 2, table: 9, entries: Entries::default() },
+        Frame::CountsAck { number: 7, refused: 0 },
+        Frame::Counts { number: 2, pull: 0, table: 9, counts: wire::Counts::default() },
         Frame::Digest { table: 9, buckets: vec![1, 2, 3] },
         Frame::Compared { table: 9, buckets: vec![1, 2, 3] },
     ];
@@ -277,6 +281,13 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             .prop_map(|(table, len)| Frame::Compared { table, buckets: vec![7; len] }),
         (n(), table()).prop_map(|(id, table)| Frame::Ask { id, table, key: b"k".to_vec() }),
         (n(), table(), rows()).prop_map(|(id, table, entries)| Frame::Answer { id, table, entries }),
+        (n(), n(), table(), counters::any_counts()).prop_map(|(number, pull, table, counts)| Frame::Counts {
+            number,
+            pull,
+            table,
+            counts
+        }),
+        (n(), any::<u32>()).prop_map(|(number, refused)| Frame::CountsAck { number, refused }),
         Just(Frame::Tables(Vec::new())),
         Just(Frame::Tables(hello().tables)),
         Just(Frame::Unknown),

@@ -150,7 +150,16 @@ impl World {
         }
         let (expire, when_full) = (Duration::from_secs(7200), WhenFull::Evict);
         let (kind, len, size) = (KeyKind::String, 64, self.sizes[node]);
-        let spec = config::Table { name: "sessions".into(), kind, len, size, expire, when_full, replicate: true };
+        let spec = config::Table {
+            name: "sessions".into(),
+            kind,
+            len,
+            size,
+            expire,
+            when_full,
+            replicate: true,
+            store: Vec::new(),
+        };
         let max_clock_ahead = Duration::from_secs(86_400);
         let clock = Arc::new(Clock::new(NodeId::new(&name(node), life), max_clock_ahead));
         let table = Arc::new(StickTable::new(Arc::new(spec), names.clone(), clock.clone(), life));

@@ -28,7 +28,22 @@ pub(crate) fn any_port() -> SocketAddr {
 
 pub(crate) fn spec(name: &str, kind: KeyKind, len: usize) -> Arc<config::Table> {
     let (expire, when_full) = (Duration::from_secs(600), WhenFull::Evict);
-    Arc::new(config::Table { name: name.into(), kind, len, size: 100_000, expire, when_full, replicate: true })
+    Arc::new(config::Table {
+        name: name.into(),
+        kind,
+        len,
+        size: 100_000,
+        expire,
+        when_full,
+        replicate: true,
+        store: Vec::new(),
+    })
+}
+
+/// As [`spec`], with counters.
+pub(crate) fn counting(store: &[&str]) -> Arc<config::Table> {
+    let store = store.iter().map(|name| name.parse().unwrap()).collect();
+    Arc::new(config::Table { store, ..config::Table::clone(&spec("sessions", KeyKind::String, 64)) })
 }
 
 pub(crate) fn settings(name: &str, join: &[SocketAddr]) -> Settings {
@@ -91,7 +106,7 @@ impl Node {
         self.table.store(&self.key(key), self.names.intern(server), now());
     }
 
-    fn key(&self, key: &str) -> StickKey {
+    pub(crate) fn key(&self, key: &str) -> StickKey {
         StickKey::parse(self.table.kind(), self.table.key_len(), key).unwrap()
     }
 

@@ -66,7 +66,7 @@ pub(super) fn log(of: &Log) -> Fields {
 }
 
 pub(super) fn table(of: &Table) -> Fields {
-    let Table { name: _, kind, len, size, expire, when_full, replicate } = of;
+    let Table { name: _, kind, len, size, expire, when_full, replicate, store } = of;
     vec![
         ("type", word(kind)),
         ("len", len.to_string()),
@@ -74,6 +74,7 @@ pub(super) fn table(of: &Table) -> Fields {
         ("expire", time(expire)),
         ("when_full", word(when_full)),
         ("replicate", replicate.to_string()),
+        ("store", list(store, ToString::to_string)),
     ]
 }
 
@@ -90,6 +91,8 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         trusted_proxies,
         max_head,
         max_headers,
+        limit,
+        max_tarpit,
     } = of;
     let mut fields = vec![
         ("backend", or_none(backend.as_ref())),
@@ -99,6 +102,8 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         ("trusted_proxies", list(trusted_proxies, ToString::to_string)),
         ("max_head", max_head.to_string()),
         ("max_headers", max_headers.to_string()),
+        ("limit", list(limit, ToString::to_string)),
+        ("max_tarpit", max_tarpit.to_string()),
     ];
     fields.extend(timeouts(timeout));
     fields

@@ -17,7 +17,7 @@ fn file(marked: &str) -> (String, usize, usize) {
 }
 
 /// Each case: the marked file, a part of the message, a part of the help. One mistake gives one report.
-fn each(cases: &[(&str, &str, &str)]) {
+pub(super) fn each(cases: &[(&str, &str, &str)]) {
     for (marked, message, help) in cases {
         let (text, line, column) = file(marked);
         let found = read(&text).expect_err(marked);
@@ -41,7 +41,7 @@ fn with(more: &str) -> String {
     )
 }
 
-fn all(wrap: fn(&str) -> String, cases: &[(&str, &str, &str)]) {
+pub(super) fn all(wrap: fn(&str) -> String, cases: &[(&str, &str, &str)]) {
     for (inner, message, help) in cases {
         each(&[(&wrap(inner), message, help)]);
     }
@@ -55,7 +55,6 @@ fn unknown_keys_are_refused_with_the_one_that_was_meant() {
         ("[log]\n¦colour = true", "unknown key `colour` in `log`", "the keys here are `level`, `format`, `access`"),
         ("¦[tables.x]\ntype = \"ip\"".replace("¦[", "[¦").as_str(), "unknown key `tables` at the top", "`table`"),
         ("[table.t]\ntype = \"ip\"\n¦exprie = \"1m\"", "unknown key `exprie` in `table.t`", "did you mean `expire`?"),
-        ("[table.t]\ntype = \"ip\"\n¦store = [\"conn_cnt\"]", "unknown key `store`", "no counters in tables"),
         (
             "[frontend.web]\nlisten = [{ addr = \"127.0.0.1:1\", ¦tls = {} }]\nbackend = \"app\"",
             "unknown key `tls` in `frontend.web.listen[0]`",
