@@ -1,5 +1,5 @@
 //! Entries of a table as columns: keys end to end, server names and node ids once each, clocks as differences.
-use super::{Garbage, pb};
+use super::{Garbage, MAX_ENTRIES, pb};
 use lb_core::hlc::Stamp;
 use lb_core::id::{NameId, Names, NodeId};
 use lb_core::table::Update;
@@ -98,6 +98,9 @@ impl TryFrom<pb::Entries> for Entries {
 
     fn try_from(e: pb::Entries) -> Result<Self, Garbage> {
         let n = e.key_len.len();
+        if n > MAX_ENTRIES {
+            return Err(Garbage("too many entries"));
+        }
         if [e.server.len(), e.clock.len(), e.node.len(), e.left_ms.len()] != [n; 4] {
             return Err(Garbage("columns of entries differ in length"));
         }

@@ -1,6 +1,8 @@
 //! Real nodes on loopback.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod stranger;
+
 use lb_core::config::{self, KeyKind, PeerAddr, WhenFull};
 use lb_core::decisions::Decisions;
 use lb_core::hlc::Clock;
@@ -97,6 +99,11 @@ impl Node {
         let pin = self.table.peek(&self.key(key), now())?;
         assert_ne!(pin.server, NameId::NONE);
         Some(self.names.name(pin.server).to_string())
+    }
+
+    /// Life left of a pin that is here.
+    pub(crate) fn left(&self, key: &str) -> Duration {
+        self.table.peek(&self.key(key), now()).unwrap().left
     }
 
     pub(crate) fn peer(&self, name: &str) -> Option<PeerStatus> {
