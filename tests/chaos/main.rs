@@ -8,9 +8,11 @@ mod clocks;
 mod control;
 mod freeze;
 mod links;
+mod nets;
 
 use lb_tests::crowd::Pins;
 use lb_tests::{Instance, Origin, within};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// How long after a fault has ended all tables are equal.
@@ -23,7 +25,11 @@ struct Servers([Origin; 3]);
 
 impl Servers {
     fn new() -> Self {
-        Self(["a", "b", "c"].map(Origin::named))
+        Self::at(Ipv4Addr::LOCALHOST)
+    }
+
+    fn at(ip: Ipv4Addr) -> Self {
+        Self(["a", "b", "c"].map(|name| Origin::named_at(ip, name)))
     }
 
     fn config(&self) -> String {
