@@ -9,7 +9,7 @@ use lb_core::server::AdminState;
 use prost::Message;
 
 mod entries;
-pub use entries::{Entries, Row};
+pub use entries::Entries;
 
 /// The code that `peers.proto` gives.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used)]
@@ -29,9 +29,8 @@ pub const MAX_FRAME: usize = 4 << 20;
 const MAX_TEXT: usize = 1024;
 /// The greatest number of tables of a peer.
 const MAX_TABLES: usize = 4096;
-/// The greatest number of entries in a frame, and of decisions: far more than anybody sends. A frame could hold
-/// millions of empty ones, and each costs more here than on the wire.
-const MAX_ENTRIES: usize = 1 << 16;
+/// The greatest number of decisions in a frame: far more than anybody sends. A frame could hold millions of empty ones,
+/// and each costs more here than on the wire.
 const MAX_DECISIONS: usize = 1 << 16;
 
 /// One frame, see `peers.proto`.

@@ -5,8 +5,9 @@
 mod support;
 
 use lb_core::hlc::Stamp;
-use lb_core::id::NodeId;
-use lb_peers::wire::{Entries, Frame, RefuseCode, Row};
+use lb_core::id::{NameId, Names, NodeId};
+use lb_core::table::Update;
+use lb_peers::wire::{Entries, Frame, RefuseCode};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use support::stranger::{Stranger, announced, hello, message};
@@ -94,12 +95,15 @@ impl Random {
     }
 }
 
-fn row(key: &[u8], ms: u64, left: Duration) -> Row {
-    Row { key: key.into(), server: 1, stamp: Stamp::new(ms << 16, NodeId::new("x", 5)), left }
+fn update(key: &[u8], ms: u64, left: Duration) -> Update {
+    let stamp = Stamp::new(ms << 16, NodeId::new("x", 5));
+    Update { key: key.into(), server: NameId(1), stamp, left, holders: Vec::new() }
 }
 
-fn entries(rows: Vec<Row>) -> Entries {
-    Entries { servers: vec!["app9".into()], rows }
+fn entries(updates: Vec<Update>) -> Entries {
+    let names = Names::default();
+    assert_eq!(names.intern("app9"), NameId(1));
+    Entries::pack(updates.into_iter().collect(), &names)
 }
 
 /// A batch whose columns are given: lengths of keys, servers, clocks, nodes, lives.
@@ -199,10 +203,10 @@ fn absurd_stamps_are_refused_one_by_one_and_move_no_clock() {
         let (far, life) = (Duration::from_secs(25 * 3600), Duration::from_secs(60));
         let ahead = now().0 + far.as_millis() as u64;
         let rows = vec![
-            row(b"far", ahead, life),
-            row(b"farthest", u64::MAX >> 16, life),
-            row(b"good", now().0, life),
-            row(b"old", 0, life),
+            update(b"far", ahead, life),
+            update(b"farthest", u64::MAX >> 16, life),
+            update(b"good", now().0, life),
+            update(b"old", 0, life),
         ];
         stranger.say(Frame::Batch { number: 1, table: 9, entries: entries(rows) }).await;
         let ack =
@@ -222,7 +226,8 @@ fn a_life_without_end_is_cut_to_the_tables() {
         let mut pair = Pair::new().await;
         let mut stranger = pair.greeting("x").await;
         let lives = [1 << 63, u64::MAX].map(Duration::from_millis);
-        let rows = lives.iter().enumerate().map(|(i, left)| row(format!("k{i}").as_bytes(), now().0, *left)).collect();
+        let rows =
+            lives.iter().enumerate().map(|(i, left)| update(format!("k{i}").as_bytes(), now().0, *left)).collect();
         stranger.say(Frame::Batch { number: 1, table: 9, entries: entries(rows) }).await;
         for key in ["k0", "k1"] {
             pair.a.has(key, "app9").await;
@@ -237,7 +242,7 @@ fn keys_that_no_table_has() {
     on_one_thread(async {
         let mut pair = Pair::new().await;
         let mut stranger = pair.greeting("x").await;
-        let rows = [&b""[..], &[b'k'; 65], &[0; 100_000]].map(|key| row(key, now().0, Duration::from_secs(60)));
+        let rows = [&b""[..], &[b'k'; 65], &[0; 100_000]].map(|key| update(key, now().0, Duration::from_secs(60)));
         for (number, table) in [(1, 9), (2, 7777)] {
             stranger.say(Frame::Batch { number, table, entries: entries(rows.to_vec()) }).await;
             let ack = stranger.hears(|f| if let Frame::Ack { refused, .. } = f { Some(refused) } else { None }).await;

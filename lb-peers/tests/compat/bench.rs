@@ -117,7 +117,8 @@ impl Node {
     pub(crate) fn heard(&self, key: &str, server: &str) {
         let stamp = Stamp::new(EPOCH.0 << 16, NodeId::new("third", 1));
         let (server, left) = (self.settings.names.intern(server), Duration::from_secs(300));
-        self.table.merge(&Update { key: key.as_bytes().into(), server, stamp, left }, now(self.at).wall);
+        let update = Update { key: key.as_bytes().into(), server, stamp, left, holders: Vec::new() };
+        self.table.merge(&update, now(self.at).wall);
     }
 
     pub(crate) fn server_of(&self, key: &str) -> Option<String> {

@@ -2,9 +2,10 @@
 use lb_core::config::KeyKind;
 use lb_core::decisions::Decision;
 use lb_core::hlc::Stamp;
-use lb_core::id::NodeId;
+use lb_core::id::{NameId, Names, NodeId};
 use lb_core::server::AdminState;
-use lb_peers::wire::{Entries, Frame, Goodbye, Hello, Part, Refusal, RefuseCode, Row, Schema};
+use lb_core::table::Update;
+use lb_peers::wire::{Entries, Frame, Goodbye, Hello, Part, Refusal, RefuseCode, Schema};
 use std::time::Duration;
 
 /// File names and what is in them, as an instance says it whose newest protocol is this.
@@ -57,22 +58,22 @@ fn schemas() -> Vec<Schema> {
 
 /// Pins of two servers by two nodes, their stamps in no order; the last is a tombstone.
 fn entries() -> Entries {
-    let row = |key: &str, server, clock, node: &str, seconds: u64| Row {
+    let names = Names::default();
+    let update = |key: &str, server, clock, node: &str, seconds: u64| Update {
         key: key.as_bytes().into(),
         server,
         stamp: Stamp::new(clock, NodeId::new(node, 7)),
         left: Duration::from_millis(seconds * 1000 + 1),
+        holders: Vec::new(),
     };
-    let epoch = 1_790_000_000_000 << 16;
-    Entries {
-        servers: vec!["app1".into(), "app2".into()],
-        rows: vec![
-            row("client-1", 1, epoch + 70_000, "lb1", 600),
-            row("client-2", 2, epoch + 3, "lb2", 0),
-            row("a key of another length", 1, epoch + (1 << 40), "lb1", 86_400),
-            row("cleared", 0, epoch + 65_536, "lb2", 1200),
-        ],
-    }
+    let (epoch, app1, app2) = (1_790_000_000_000 << 16, names.intern("app1"), names.intern("app2"));
+    let all = [
+        update("client-1", app1, epoch + 70_000, "lb1", 600),
+        update("client-2", app2, epoch + 3, "lb2", 0),
+        update("a key of another length", app1, epoch + (1 << 40), "lb1", 86_400),
+        update("cleared", NameId::NONE, epoch + 65_536, "lb2", 1200),
+    ];
+    Entries::pack(all.into_iter().collect(), &names)
 }
 
 fn decisions() -> Vec<Decision> {
