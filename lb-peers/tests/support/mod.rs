@@ -28,6 +28,11 @@ pub(crate) fn any_port() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
+/// An address for a node that starts later.
+pub(crate) fn kept_port() -> SocketAddr {
+    std::net::TcpListener::bind(any_port()).unwrap().local_addr().unwrap()
+}
+
 pub(crate) fn spec(name: &str, kind: KeyKind, len: usize) -> Arc<config::Table> {
     let (expire, when_full) = (Duration::from_secs(600), WhenFull::Evict);
     Arc::new(config::Table { name: name.into(), kind, len, size: 100_000, expire, when_full, replicate: true })
@@ -89,6 +94,10 @@ impl Node {
 
     pub(crate) fn pin(&self, key: &str, server: &str) {
         self.table.store(&self.key(key), self.names.intern(server), now());
+    }
+
+    pub(crate) fn clear(&self, key: &str) {
+        self.table.clear(&self.key(key), now());
     }
 
     fn key(&self, key: &str) -> StickKey {
