@@ -41,6 +41,7 @@ impl Node {
             join_timeout: Duration::from_secs(10),
             ask_timeout: Duration::from_secs(1),
             heartbeat: Duration::from_secs(1),
+            anti_entropy: Duration::from_millis(100),
             max_clock_ahead: Duration::from_secs(86_400),
         };
         let settings = Settings {

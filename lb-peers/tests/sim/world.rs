@@ -4,7 +4,7 @@ use lb_core::config::{self, KeyKind, PeerAddr, WhenFull};
 use lb_core::decisions::Decisions;
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
-use lb_core::table::{StickKey, StickTable};
+use lb_core::table::{Merged, StickKey, StickTable, Update};
 use lb_core::time::{Steady, Timestamp};
 use lb_peers::Settings;
 use lb_peers::replicator::{Failure, Input, LinkId, Now, Output, Replicator, Setup, Side};
@@ -95,6 +95,10 @@ pub(crate) struct World {
     /// Grows with everything that happens; equal for equal seeds.
     pub(crate) trace: u64,
     pub(crate) frames: u64,
+    /// Frames that arrived, and their bytes, by kind.
+    pub(crate) kinds: BTreeMap<&'static str, (u64, u64)>,
+    /// Sizes of the nodes' tables.
+    pub(crate) sizes: Vec<usize>,
     /// Which nodes list which; all, if not said otherwise.
     pub(crate) join: Vec<Vec<usize>>,
 }
@@ -125,6 +129,8 @@ impl World {
             last: 0,
             trace: seed,
             frames: 0,
+            kinds: BTreeMap::new(),
+            sizes: vec![100_000; n],
             join: vec![(0..n).collect(); n],
         }
     }
@@ -143,7 +149,7 @@ impl World {
             names.intern(&format!("only-{i}"));
         }
         let (expire, when_full) = (Duration::from_secs(7200), WhenFull::Evict);
-        let (kind, len, size) = (KeyKind::String, 64, 100_000);
+        let (kind, len, size) = (KeyKind::String, 64, self.sizes[node]);
         let spec = config::Table { name: "sessions".into(), kind, len, size, expire, when_full, replicate: true };
         let max_clock_ahead = Duration::from_secs(86_400);
         let clock = Arc::new(Clock::new(NodeId::new(&name(node), life), max_clock_ahead));
@@ -159,6 +165,7 @@ impl World {
             join_timeout: Duration::from_secs(10),
             ask_timeout: Duration::from_millis(20),
             heartbeat: Duration::from_secs(1),
+            anti_entropy: Duration::from_secs(10),
             max_clock_ahead,
         };
         let decisions = Arc::new(Decisions::default());
@@ -307,6 +314,8 @@ impl World {
                 self.frames += 1;
                 self.trace = lb_core::hash::stable_seeded(&bytes, self.trace);
                 let frame = Frame::from_bytes(&bytes).expect("what we send can be read");
+                let counts = self.kinds.entry(kind(&frame)).or_default();
+                *counts = (counts.0 + 1, counts.1 + bytes.len() as u64);
                 self.input(node, Input::Received { link, frame });
             }
             Arrival::Closed(error) => {
@@ -383,7 +392,7 @@ impl World {
             }
             Output::Answered { id } => drop(it.answered.insert(id)),
             Output::Stopped => it.stopped = true,
-            Output::LookUp { .. } | Output::Pulled | Output::DecisionsChanged => {}
+            Output::LookUp { .. } | Output::Pulled | Output::DecisionsChanged | Output::Inspected { .. } => {}
         }
     }
 
@@ -393,6 +402,16 @@ impl World {
             it.table.store(&text(key), it.names.intern(server), now);
             self.after(node);
         }
+    }
+
+    /// A node has a pin that its peers are never told: an update that was lost.
+    pub(crate) fn lose(&mut self, node: usize, key: &str, server: &str) {
+        let now = self.now(node).wall;
+        let it = self.node(node);
+        let (stamp, server) = (it.clock.stamp(now), it.names.intern(server));
+        let left = Duration::from_secs(7200);
+        let update = Update { key: text(key).bytes().into(), server, stamp, left, holders: Vec::new() };
+        assert_eq!(it.table.merge(&update, now), Merged::Applied);
     }
 
     pub(crate) fn clear(&mut self, node: usize, key: &str) {
@@ -426,6 +445,17 @@ impl World {
     /// Open streams whose both ends live.
     pub(crate) fn open_streams(&self) -> usize {
         self.streams.iter().filter(|s| s.iter().all(|e| e.open)).count()
+    }
+}
+
+fn kind(frame: &Frame) -> &'static str {
+    match frame {
+        Frame::Root { .. } => "root",
+        Frame::Compared { buckets, .. } if buckets.is_empty() => "equal",
+        Frame::Compared { .. } | Frame::Digest { .. } => "digest",
+        Frame::PullRequest { .. } => "pull",
+        Frame::PullBatch { .. } => "pulled",
+        _ => "other",
     }
 }
 
