@@ -6,7 +6,7 @@ mod support;
 
 use lb_core::hlc::Stamp;
 use lb_core::id::{NameId, Names, NodeId};
-use lb_core::table::Update;
+use lb_core::table::{Holder, Update};
 use lb_peers::wire::{Entries, Frame, RefuseCode};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -226,8 +226,10 @@ fn a_life_without_end_is_cut_to_the_tables() {
         let mut pair = Pair::new().await;
         let mut stranger = pair.greeting("x").await;
         let lives = [1 << 63, u64::MAX].map(Duration::from_millis);
-        let rows =
+        let mut rows: Vec<_> =
             lives.iter().enumerate().map(|(i, left)| update(format!("k{i}").as_bytes(), now().0, *left)).collect();
+        // And a socket that is never closed, by a clock of its own.
+        rows[0].holders = vec![Holder { node: NodeId::new("x", 5), seq: u64::MAX, left: lives[1] }];
         stranger.say(Frame::Batch { number: 1, table: 9, entries: entries(rows) }).await;
         for key in ["k0", "k1"] {
             pair.a.has(key, "app9").await;
@@ -345,6 +347,7 @@ fn good_frames_out_of_place() {
             (ours(u64::MAX), "out of order"),
             (Frame::Ack { number: 99_999, taken: 0, refused: 0 }, "acknowledgement of what was not sent"),
             (Frame::Digest { table: 9, buckets: vec![1, 2, 3] }, "another size"),
+            (Frame::Compared { table: 9, buckets: vec![1, 2, 3] }, "another size"),
         ] {
             pair.refuses(&frame.to_bytes(), why).await;
         }

@@ -9,7 +9,7 @@ use bench::Node;
 use examples::examples;
 use lb_core::server::AdminState;
 use lb_peers::replicator::Input;
-use lb_peers::wire::{Frame, MIN_PROTOCOL, PROTOCOL};
+use lb_peers::wire::{Frame, Hello, MIN_PROTOCOL, PROTOCOL};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -124,6 +124,16 @@ fn a_recorded_session_links_merges_and_is_answered() {
         let numbers: Vec<u32> = said.into_iter().map(number).collect();
         assert!(numbers.iter().all(|n| (1..20).contains(n)), "v{protocol} {numbers:?}");
     }
+}
+
+#[test]
+fn one_who_says_the_same_and_speaks_todays_protocol_is_told_more() {
+    let today = |frame| match frame {
+        Frame::Hello(hello) => Frame::Hello(Hello { protocol: PROTOCOL, ..hello }),
+        other => other,
+    };
+    let said = played(&mut Node::new("recent", &[]), session(1).into_iter().map(today).collect());
+    assert!(said.into_iter().map(number).any(|n| n >= 20), "else the test above would prove nothing");
 }
 
 /// The number of a frame's kind in `peers.proto`.
