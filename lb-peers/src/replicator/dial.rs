@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// First and greatest wait between two attempts at one address.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// Wait after somebody was there who is not of us.
 const AFTER_REFUSAL: Duration = Duration::from_secs(5);
 /// How soon a name is looked up again where nobody says how long the answer holds, and where there was none.
