@@ -121,7 +121,7 @@ impl World {
             }
             held.extend(updates.into_iter().map(|update| seen(it, n, update)));
         }
-        View { node, life: it.life, tables: it.tables.len(), held }
+        View { node, life: it.life, born: it.born, tables: it.tables.len(), held }
     }
 }
 

@@ -219,7 +219,7 @@ impl Scenario {
             }
             Kill { node } => world.kill(*node),
             PowerOff { node } => world.power_off(*node),
-            Freeze { node, ms: time } => world.freeze(*node, ms(*time)),
+            Freeze { node, ms: time } if world.is_running(*node) => world.freeze(*node, ms(*time)),
             SetClock { node, skew } => world.skews[*node] = *skew,
             Cut { from, to } => world.net.cut(*from, *to),
             Heal => world.net.heal(),

@@ -39,6 +39,7 @@ pub(crate) struct Node {
     pub(crate) answered: BTreeSet<u64>,
     pub(crate) stopped: bool,
     pub(crate) life: u64,
+    pub(crate) born: Duration,
     /// It does nothing until then.
     frozen: Option<Duration>,
     /// The wall clock when it began, as an offset from the true time.
@@ -187,6 +188,7 @@ impl World {
             answered: BTreeSet::new(),
             stopped: false,
             life,
+            born: self.at(),
             frozen: None,
             skew: self.skews[node],
             changed,
