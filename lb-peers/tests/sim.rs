@@ -90,6 +90,7 @@ fn after_any_faults_all_tables_are_equal_and_hold_what_was_written() {
     let seed = failed.into_inner();
     if seed < u64::MAX {
         let scenario = Scenario::new(seed);
+        eprintln!("seed {seed} fails; now to the shortest list of actions that does");
         let (actions, why) = shrunk(&scenario);
         let setting = scenario.with(&[]);
         let shown: Vec<String> = actions.iter().map(|action| format!("    {action:?}")).collect();
