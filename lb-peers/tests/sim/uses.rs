@@ -1,6 +1,6 @@
 //! What clients and operators do on a node of the simulated cluster, noted in the model; and what they see there.
 use super::model::{Held, Place, View};
-use super::world::{Node, World, name, text};
+use super::world::{Node, Socket, World, name, text};
 use lb_core::decisions::Decision;
 use lb_core::id::NameId;
 use lb_core::table::{Cursor, StickTable, Update};
@@ -59,6 +59,52 @@ impl World {
     /// Clears all entries, or those of a server.
     pub(crate) fn clear_all(&mut self, node: usize, table: usize, server: Option<&str>) {
         self.work(node, table, |it, t, now| _ = t.clear_all(server.map(|s| it.names.intern(s)), now));
+    }
+
+    /// A socket opens on a key.
+    pub(crate) fn open_socket(&mut self, node: usize, table: usize, key: &str) {
+        let now = self.now(node).wall;
+        let Some(it) = &mut self.nodes[node] else { return };
+        let Some(used) = it.tables.get(table) else { return };
+        let (place, hold) = ((table, key.to_owned()), used.hold(&text(key), now));
+        it.sockets.push(Socket { place, hold, pinned: false });
+        self.look_at_sockets(node);
+        self.after(node);
+    }
+
+    /// The socket that was opened first closes.
+    pub(crate) fn close_socket(&mut self, node: usize) {
+        self.look_at_sockets(node);
+        let now = self.now(node).wall;
+        let Some(it) = &mut self.nodes[node] else { return };
+        if !it.sockets.is_empty() {
+            it.sockets.remove(0).hold.release(now);
+            self.after(node);
+        }
+    }
+
+    /// Open sockets use their entries, which must not go away meanwhile, unless they are cleared.
+    pub(crate) fn look_at_sockets(&mut self, node: usize) {
+        let (now, at) = (self.now(node).wall, self.at());
+        let Some(it) = &mut self.nodes[node] else { return };
+        let (mut used, mut gone) = (Vec::new(), Vec::new());
+        for socket in &mut it.sockets {
+            let pinned = it.tables[socket.place.0].peek(&text(&socket.place.1), now).is_some();
+            if pinned {
+                used.push(socket.place.clone());
+            } else if socket.pinned {
+                gone.push(socket.place.clone());
+            }
+            socket.pinned = pinned;
+        }
+        let life = it.life;
+        used.into_iter().for_each(|place| self.model.touched((at, life), place));
+        if !gone.is_empty() {
+            let view = self.view(node);
+            let lost = gone.into_iter().find(|place| !view.held.contains_key(place));
+            let wrong = lost.map(|place| format!("at {at:?} {place:?} is gone from lb{node} under an open socket"));
+            self.wrong = self.wrong.take().or(wrong);
+        }
     }
 
     pub(crate) fn decide(&mut self, node: usize, server: &str) {

@@ -10,6 +10,8 @@ use std::time::Duration;
 const SERVERS: u64 = 5;
 /// The longest time that one direction of a stream stands still, in milliseconds.
 const STALL: u64 = 4_000;
+/// Open sockets of a node at most: fewer in all than a full table has places.
+const SOCKETS: usize = 3;
 /// Links are up and tables are equal this long after the last fault.
 const PEACE: Duration = Duration::from_secs(25);
 
@@ -25,6 +27,8 @@ pub(crate) enum Action {
     Touch { node: usize, table: usize, key: u64 },
     Clear { node: usize, table: usize, key: u64 },
     ClearAll { node: usize, table: usize, server: Option<u64> },
+    OpenSocket { node: usize, table: usize, key: u64 },
+    CloseSocket { node: usize },
     Decide { node: usize, server: u64 },
     Ask { node: usize, key: u64 },
     Start { node: usize },
@@ -129,7 +133,9 @@ impl Scenario {
             124..126 => Action::ClearAll { node, table, server: (pick % 2 == 0).then_some(server) },
             126..130 => Action::SetClock { node, skew: random.skew() },
             130..134 => Action::Wait(pick % 10_000),
-            134..400 => Action::Wait(pick % (2 * self.pause)),
+            134..150 => Action::OpenSocket { node, table, key },
+            150..165 => Action::CloseSocket { node },
+            165..400 => Action::Wait(pick % (2 * self.pause)),
             400..470 => Action::Clear { node, table, key },
             470..650 => Action::Touch { node, table, key },
             _ => Action::Pin { node, table, key, server },
@@ -211,6 +217,10 @@ impl Scenario {
             ClearAll { node, table, server } if runs(node) => {
                 world.clear_all(*node, *table, server.as_ref().map(app).as_deref());
             }
+            OpenSocket { node, table, key: k } if runs(node) && world.node(*node).sockets.len() < SOCKETS => {
+                world.open_socket(*node, *table, &key(k));
+            }
+            CloseSocket { node } if runs(node) => world.close_socket(*node),
             Decide { node, server } if runs(node) => world.decide(*node, &app(server)),
             Ask { node, key: k } if runs(node) => world.ask(*node, &key(k)),
             Start { node } if world.nodes[*node].is_none() => world.start(*node),
@@ -233,6 +243,9 @@ impl Scenario {
 
     /// What holds at any time.
     fn watch(&self, world: &mut World) -> Result<(), String> {
+        if let Some(wrong) = world.wrong.take() {
+            return Err(wrong);
+        }
         for node in world.alive().into_iter().filter(|n| self.is_member(*n)) {
             let view = world.view(node);
             world.model.known(&view)?;
@@ -281,6 +294,7 @@ impl Scenario {
                 return Err(format!("{} has questions without an answer", name(node)));
             }
         }
+        members.iter().for_each(|node| world.look_at_sockets(*node));
         let views: Vec<View> = members.iter().map(|node| world.view(*node)).collect();
         world.model.settled(world.at(), &views, self.bounds())?;
         world.model.decisions_settled(&members.iter().map(|n| world.node(*n).decisions.clone()).collect::<Vec<_>>())?;

@@ -1,13 +1,13 @@
 //! A simulated cluster: nodes that are the real replicator over real tables, on one virtual clock, with a network
 //! ([`Net`]) between them and a model ([`Model`]) that notes every write. Everything follows from the seed.
-use super::model::{Model, View};
+use super::model::{Model, Place, View};
 use super::net::{Arrival, Net, Owner};
 use super::random::Random;
 use lb_core::config::{self, KeyKind, PeerAddr, WhenFull};
 use lb_core::decisions::Decisions;
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
-use lb_core::table::{StickKey, StickTable};
+use lb_core::table::{Hold, StickKey, StickTable};
 use lb_core::time::{Steady, Timestamp};
 use lb_peers::Settings;
 use lb_peers::replicator::{Failure, Input, LinkId, Now, Output, Replicator, Setup, Side};
@@ -38,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) asked: u64,
     pub(crate) answered: BTreeSet<u64>,
     pub(crate) stopped: bool,
+    /// Open sockets on keys of its tables.
+    pub(crate) sockets: Vec<Socket>,
     pub(crate) life: u64,
     pub(crate) born: Duration,
     /// It does nothing until then.
@@ -49,6 +51,14 @@ pub(crate) struct Node {
     /// The streams' ends here.
     ends: HashMap<LinkId, (usize, usize)>,
     next_tick: Duration,
+}
+
+/// An open socket on a key.
+pub(crate) struct Socket {
+    pub(crate) place: Place,
+    pub(crate) hold: Hold,
+    /// Its key had an entry when last looked at.
+    pub(crate) pinned: bool,
 }
 
 pub(crate) enum Happening {
@@ -96,6 +106,8 @@ pub(crate) struct World {
     /// Grows with everything that happens; equal for equal seeds.
     pub(crate) trace: u64,
     pub(crate) frames: u64,
+    /// What went wrong meanwhile.
+    pub(crate) wrong: Option<String>,
     /// Which nodes list which; all, if not said otherwise.
     pub(crate) join: Vec<Vec<usize>>,
     /// The tables of each node.
@@ -136,6 +148,7 @@ impl World {
             lives: 0,
             trace: seed,
             frames: 0,
+            wrong: None,
             join: vec![(0..n).collect(); n],
             specs: vec![vec![spec("sessions")]; n],
         }
@@ -187,6 +200,7 @@ impl World {
             asked: 0,
             answered: BTreeSet::new(),
             stopped: false,
+            sockets: Vec::new(),
             life,
             born: self.at(),
             frozen: None,
@@ -299,7 +313,12 @@ impl World {
 
     fn sweep(&mut self, node: usize, life: u64) {
         let now = self.now(node).wall;
-        self.node(node).tables.iter().for_each(|table| _ = table.expire(now, 10_000));
+        for table in &self.node(node).tables {
+            table.expire(now, 10_000);
+            table.renew(now);
+        }
+        self.look_at_sockets(node);
+        self.after(node);
         self.agenda.add(self.at() + SWEEP, Happening::Sweep { node, life });
     }
 
