@@ -111,6 +111,9 @@ fn what_changes_while_a_peer_pulls_is_told_to_it_and_needs_no_repair() {
     world.kill(2);
     world.run(SECOND);
     world.start(2);
+    while world.node(2).table.stats().entries == 0 {
+        world.run(ms(1));
+    }
     // Enough is left of the pull for these to arrive before it is over.
     while world.node(2).table.stats().entries < 8_000 {
         for (node, server) in [(0, "app2"), (1, "app3")] {
