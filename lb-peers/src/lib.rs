@@ -36,8 +36,8 @@
 //!   author died halfway) the **digests** find: they are compared when a link comes up, when the pull is over, and among
 //!   the survivors one heartbeat after a peer is lost. Buckets that differ are pulled.
 //! - A stream that broke **goes on at the acknowledged cursors** if the peer comes back in the same life. In a new life
-//!   it pulls everything, and its cursors start at the newest change as of its Hello, before any scan of the pull:
-//!   nothing falls between.
+//!   it pulls everything, and its cursors start at the newest change as of its Hello, before any scan of the pull, or
+//!   at what another peer, whom it may pull from, has not acknowledged: nothing falls between.
 //! - **A starting instance pulls** its tables from all peers whose own are whole, an equal share of the digest's buckets
 //!   from each at the same time; the share of one that dies goes to another. It waits 50 ms for further peers to come up,
 //!   if it may expect any. If all who are there are as new as itself, it takes what each of them has and begins. Alone it begins as

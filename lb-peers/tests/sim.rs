@@ -54,7 +54,11 @@ fn shrunk(scenario: &Scenario) -> (Vec<Action>, String) {
     while piece > 0 && runs < CUTS {
         let without = [&kept[..at], &kept[(at + piece).min(kept.len())..]].concat();
         runs += 1;
-        if fails(&without).is_some() { kept = without } else { at += piece }
+        if fails(&without).is_some() {
+            kept = without
+        } else {
+            at += piece
+        }
         if at >= kept.len() {
             (piece, at) = (if piece == 1 { 0 } else { piece.div_ceil(2) }, 0);
         }

@@ -98,7 +98,10 @@ impl Model {
         }
         for ((backend, server), stamps) in &mut self.decisions {
             let known = decided.iter().filter_map(|d| d.get(backend, server)).map(|d| d.stamp).max();
-            stamps.iter_mut().filter(|(stamp, _)| known.is_none_or(|known| **stamp > known)).for_each(|(_, l)| *l = true);
+            stamps
+                .iter_mut()
+                .filter(|(stamp, _)| known.is_none_or(|known| **stamp > known))
+                .for_each(|(_, l)| *l = true);
         }
     }
 

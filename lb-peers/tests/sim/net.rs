@@ -60,13 +60,8 @@ impl Net {
 
     /// A new stream between a dialler (end 0) and an acceptor (end 1).
     pub(crate) fn open(&mut self, owners: [Owner; 2]) -> usize {
-        let end = |owner| End {
-            owner,
-            open: true,
-            inbox: VecDeque::new(),
-            awaited: false,
-            stalled_until: Duration::ZERO,
-        };
+        let end =
+            |owner| End { owner, open: true, inbox: VecDeque::new(), awaited: false, stalled_until: Duration::ZERO };
         self.streams.push(Stream { ends: owners.map(end), broken: false });
         self.streams.len() - 1
     }

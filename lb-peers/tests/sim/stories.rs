@@ -131,6 +131,26 @@ fn what_changes_while_a_peer_pulls_is_told_to_it_and_needs_no_repair() {
 }
 
 #[test]
+fn a_use_that_the_source_of_a_pull_has_not_heard_of_is_told_to_the_one_that_pulls() {
+    let mut world = cluster(15, 3);
+    let keys: Vec<String> = (0..50).map(|i| format!("client-{i}")).collect();
+    keys.iter().for_each(|key| world.pin(0, key, "app1"));
+    world.run(3000 * SECOND);
+    world.kill(2);
+    world.cut(0, 1);
+    keys.iter().for_each(|key| world.touch(0, 0, key));
+    world.run(SECOND);
+    world.start(2);
+    world.run(3 * SECOND);
+    assert!(world.node(2).replicator.is_pulled());
+    let (view, expire) = (world.view(2), Duration::from_secs(7200));
+    for (place, held) in &view.held {
+        assert!(held.left > expire * 7 / 8 - 10 * SECOND, "{place:?} has {held:?}");
+    }
+    assert_eq!(view.held.len(), 50);
+}
+
+#[test]
 fn a_pull_takes_a_part_from_each_peer_and_goes_on_from_the_other_when_one_dies() {
     let mut world = cluster(3, 3);
     for i in 0..20_000 {

@@ -146,7 +146,8 @@ impl Scenario {
     fn tables(&self, node: usize) -> Vec<config::Table> {
         let odd = self.odd.filter(|(n, _)| *n == node).map(|(_, odd)| odd);
         let table = |name: &str| {
-            let mut spec = config::Table { size: self.size, expire: self.expire, when_full: self.when_full, ..spec(name) };
+            let mut spec =
+                config::Table { size: self.size, expire: self.expire, when_full: self.when_full, ..spec(name) };
             match odd {
                 Some(Odd::Less) => (spec.size, spec.expire) = (spec.size / 2, spec.expire / 2),
                 Some(Odd::Type) => spec.kind = KeyKind::Integer,
