@@ -49,7 +49,10 @@ pub(crate) enum Command {
         at: At,
     },
     /// Replication: a row for each peer
+    #[command(args_conflicts_with_subcommands = true)]
     Peers {
+        #[command(subcommand)]
+        command: Option<Peers>,
         #[command(flatten)]
         at: At,
     },
@@ -120,6 +123,18 @@ pub(crate) struct At {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Peers {
+    /// Compare every table with every peer now: exit 1 and the keys, where they differ
+    Verify {
+        /// Only this table
+        #[arg(long, value_name = "TABLE")]
+        table: Option<String>,
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Table {
     /// All tables
     List {
@@ -168,6 +183,16 @@ pub(crate) enum Table {
         table: String,
         #[command(flatten)]
         what: Cleared,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Keys that a peer holds differently, side by side: exit 1, if there are any
+    Diff {
+        /// Table [default: all]
+        table: Option<String>,
+        /// Only with this peer
+        #[arg(long, value_name = "PEER")]
+        with: Option<String>,
         #[command(flatten)]
         at: At,
     },
@@ -282,6 +307,13 @@ mod tests {
         assert!(Lb::try_parse_from(["lb", "table", "clear", "sessions"]).is_err());
         assert!(Lb::try_parse_from(["lb", "table", "clear", "sessions", "--all", "--key", "x"]).is_err());
         assert!(Lb::try_parse_from(["lb", "table", "clear", "sessions", "--all"]).is_ok());
+    }
+
+    #[test]
+    fn peers_are_shown_or_verified() {
+        assert!(Lb::try_parse_from(["lb", "peers", "--json"]).is_ok());
+        assert!(Lb::try_parse_from(["lb", "peers", "verify", "--table", "sessions", "--socket", "x"]).is_ok());
+        assert!(Lb::try_parse_from(["lb", "peers", "--json", "verify"]).is_err());
     }
 
     #[test]

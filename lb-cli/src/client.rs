@@ -14,8 +14,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-/// How long an answer may take. A reload binds sockets and reads files; nothing takes longer.
+/// How long an answer may take. A reload binds sockets and reads files.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one may take that reads great tables of several instances.
+const LONG_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Where an instance's admin is.
 #[derive(Clone, Debug)]
@@ -62,7 +64,27 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> anyhow::Result<T> {
-        let answer = tokio::time::timeout(PATIENCE, self.exchange(method, path, body));
+        self.call_within(PATIENCE, method, path, body).await
+    }
+
+    /// A request that may take minutes.
+    pub(crate) async fn call_long<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        self.call_within(LONG_PATIENCE, method, path, Some(body)).await
+    }
+
+    async fn call_within<T: DeserializeOwned>(
+        &self,
+        patience: Duration,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> anyhow::Result<T> {
+        let answer = tokio::time::timeout(patience, self.exchange(method, path, body));
         let (status, bytes) = answer.await.with_context(|| format!("{self} does not answer"))??;
         if !status.is_success() {
             let problem = serde_json::from_slice::<Problem>(&bytes).map(|p| p.error);

@@ -5,3 +5,4 @@ pub(crate) mod peers;
 pub(crate) mod server;
 pub(crate) mod status;
 pub(crate) mod table;
+pub(crate) mod verify;

@@ -10,7 +10,7 @@ mod output;
 
 use args::{Command, Lb};
 use clap::{CommandFactory, Parser};
-use commands::{check, life, peers, server, status, table};
+use commands::{check, life, peers, server, status, table, verify};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -52,7 +52,8 @@ async fn ask(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo { length, kill, clients, json } => demo::run(demo::Options { length, kill, json, clients }).await,
         Command::Status { at } => status::run(at).await,
-        Command::Peers { at } => peers::run(at).await,
+        Command::Peers { command: Some(args::Peers::Verify { table, at }), .. } => verify::verify(table, at).await,
+        Command::Peers { command: None, at } => peers::run(at).await,
         Command::Table { command } => table::run(command).await,
         Command::Server { command } => server::run(command).await,
         Command::Reload { at } => life::reload(at).await,

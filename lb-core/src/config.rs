@@ -89,6 +89,8 @@ pub struct Peers {
     pub ask_timeout: Duration,
     /// How often a silent link is probed. Default 1s; a peer counts as dead after three.
     pub heartbeat: Duration,
+    /// How often two peers compare their tables. Default 10s.
+    pub anti_entropy: Duration,
     /// Stamps further ahead than this are refused. Default 24h.
     pub max_clock_ahead: Duration,
 }

@@ -170,16 +170,21 @@ pub struct PeersStatus {
 }
 
 /// One peer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PeerStatus {
     /// Node name; the address until it is known.
     pub name: String,
     /// Address.
     pub addr: String,
-    /// `up`, `connecting`, `down`, `refused`.
+    /// `up`, `connecting`, `down`, `refused`; `stale`: a name that cannot be looked up, and whose last addresses are used.
     pub state: String,
     /// Why, when it is not up: the last error.
     pub error: Option<String>,
+    /// The error in a word: `cluster`, `name`, `table`, `certificate`, `protocol`, `malformed`, `dns`, `unreachable`,
+    /// `other`.
+    pub reason: Option<String>,
+    /// Somebody who came and was sent away, and neither is in the list nor was ever linked.
+    pub stranger: bool,
     /// Round trip in milliseconds.
     pub rtt_ms: Option<f64>,
     /// Its wall clock minus ours, in milliseconds.
@@ -192,10 +197,99 @@ pub struct PeerStatus {
     pub acked: u64,
     /// Entries received from it in live updates.
     pub received: u64,
+    /// Entries of those that found no room here, or could not be taken.
+    pub refused: u64,
+    /// Entries sent that it could not take.
+    pub refused_by: u64,
     /// Entries changed here that it was not sent yet.
     pub backlog: u64,
+    /// How long the oldest batch that is out waits for its acknowledgement, in milliseconds.
+    pub lag_ms: f64,
+    /// Comparisons of tables that it answered.
+    pub compared: u64,
+    /// Entries that repairs brought from it since it was met.
+    pub repaired: u64,
     /// Last full pull from it: entries, and how long it took in milliseconds.
     pub pulled: Option<(u64, u64)>,
+    /// Whether its tables hold the same pins as ours, but for what is on its way; `None`: not known.
+    pub in_sync: Option<bool>,
+    /// What is known of each table that both have.
+    pub tables: Vec<TableSync>,
+}
+
+/// How a table compares with a peer's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TableSync {
+    /// Name.
+    pub table: String,
+    /// Whether both hold the same pins, but for what is on its way; `None`: not known.
+    pub equal: Option<bool>,
+    /// Seconds since they were compared last.
+    pub compared_ago: Option<u64>,
+    /// Of 1024 buckets, those with a difference that lasts.
+    pub buckets_differed: u64,
+    /// Entries that repairs brought from the peer since the link came up.
+    pub repaired: u64,
+    /// Entries of the peer that repairs found no room for, or could not take.
+    pub refused: u64,
+    /// What there is to know, for people.
+    pub note: Option<String>,
+}
+
+/// `POST /api/peers/verify`: our tables held against the peers'.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Verified {
+    /// This node's name.
+    pub node: String,
+    /// All were compared, and no key differs.
+    pub equal: bool,
+    /// Live entries here in these tables.
+    pub entries: u64,
+    /// The tables.
+    pub tables: Vec<String>,
+    /// A row for each table and peer.
+    pub comparisons: Vec<VerifiedTable>,
+}
+
+/// One table held against one peer's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VerifiedTable {
+    /// The peer.
+    pub peer: String,
+    /// The table.
+    pub table: String,
+    /// `None`: not compared.
+    pub equal: Option<bool>,
+    /// Why it was not compared.
+    pub error: Option<String>,
+    /// Keys that differ.
+    pub differing: u64,
+    /// The first 1000 of them.
+    pub keys: Vec<DifferingKey>,
+}
+
+/// A key that two instances hold differently.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DifferingKey {
+    /// The key, as text.
+    pub key: String,
+    /// What this instance has; `None`: nothing.
+    pub here: Option<HeldStatus>,
+    /// What the peer has; `None`: nothing.
+    pub there: Option<HeldStatus>,
+}
+
+/// One side's version of an entry.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HeldStatus {
+    /// The server; `None`: the entry was cleared.
+    pub server: Option<String>,
+    /// Node that wrote it, when its name is known here; else its id in hexadecimal.
+    pub node: String,
+    /// When it was written, Unix milliseconds.
+    pub written: u64,
+    /// Life left in seconds.
+    pub expires: f64,
 }
 
 /// Answer to a change: what was done, for people and for scripts.

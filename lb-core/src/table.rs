@@ -10,7 +10,8 @@
 //!   Updates may be doubled, grouped and reordered as they like.
 //! - **A touch is told to the peers only when it matters**: once for each eighth of the table's expiry that a life
 //!   grows by. A peer may therefore believe that an entry has up to an eighth of the expiry less to live than it has
-//!   here, never more; and a key used a thousand times a second costs eight messages in the time of its expiry.
+//!   here, never more; and a key used a thousand times a second costs eight messages in the time of its expiry. What
+//!   grew since is told before the life that the peers know of ends, so that no entry ends there and goes on here.
 //! - **An open socket holds its entry alive** on every instance ([`StickTable::hold`]): the idle time begins when the
 //!   last one closes, and such an entry is the last to be evicted.
 //! - **An entry past its end is a miss for everybody**, swept or not. To the merge its version still counts as long as
@@ -459,18 +460,22 @@ impl StickTable {
 
     /// Sweeps a shard, a piece under each hold of its lock.
     fn expire_shard(&self, shard: &Padded, now: Timestamp, budget: &mut usize) -> usize {
-        let mut gone = 0;
+        let (mut gone, mut told) = (0, false);
         loop {
             let given = SWEEP_STEP.min(*budget);
             let mut left = given;
             let mut shard = shard.0.lock();
+            let newest = shard.log.newest();
             gone += shard.sweep(&self.env, now, &mut left);
             while left > 0 && self.env.is_over_full() && !self.env.refuses() && shard.evict(&self.env, now) {
                 left -= 1;
                 gone += 1;
             }
+            told |= shard.log.newest() > newest;
+            drop(shard);
             *budget -= given - left;
             if left > 0 || *budget == 0 {
+                self.wake_if(told);
                 return gone;
             }
         }
@@ -480,6 +485,24 @@ impl StickTable {
     /// entries, tombstones included. Equal digests: equal pins.
     pub fn digest(&self) -> Vec<u64> {
         self.env.digest.read()
+    }
+
+    /// One hash over a digest: equal ones, equal digests.
+    pub fn root(digest: &[u64]) -> u64 {
+        digest::root(digest)
+    }
+
+    /// The entry of a key as a peer is told it, tombstones included; untouched.
+    pub fn entry(&self, key: &[u8], now: Timestamp) -> Option<Update> {
+        let (hash, shard) = self.lock(key);
+        let mut told = Vec::new();
+        shard.tell(&self.env, shard.find(hash, key)?, now, &mut told);
+        told.pop()
+    }
+
+    /// Whether a new key can come only if another goes.
+    pub fn is_full(&self) -> bool {
+        self.env.is_full()
     }
 
     /// The bucket of [`Self::digest`] that a key is in.

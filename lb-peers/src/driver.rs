@@ -1,6 +1,5 @@
 //! The only place that waits: moves values between the replicator (which decides), the transport and the tables.
-use crate::metrics::Meters;
-use crate::replicator::{Input, LinkId, Now, Output, Replicator};
+use crate::replicator::{Input, Inspect, Inspected, LinkId, Now, Output, Replicator};
 use crate::transport::{Event, Transport};
 use crate::wire::generated as pb;
 use lb_core::time::{Steady, Timestamp};
@@ -41,6 +40,7 @@ pub(crate) fn now(time: &Steady) -> Now {
 #[derive(Debug)]
 pub(crate) enum Command {
     Ask { table: String, key: Vec<u8>, done: oneshot::Sender<()> },
+    Inspect { peer: String, table: String, what: Inspect, found: mpsc::UnboundedSender<Inspected> },
     Tell(Input),
 }
 
@@ -57,9 +57,9 @@ pub(crate) struct Driver {
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) changed: Arc<Notify>,
-    pub(crate) heartbeat: Duration,
     links: HashMap<LinkId, Pipe>,
     asks: HashMap<u64, oneshot::Sender<()>>,
+    inspections: HashMap<u64, mpsc::UnboundedSender<Inspected>>,
     last_ask: u64,
     stopped: bool,
 }
@@ -70,17 +70,15 @@ impl Driver {
         transport: Transport,
         events: mpsc::Receiver<Event>,
         commands: mpsc::UnboundedReceiver<Command>,
-        (changed, heartbeat): (Arc<Notify>, Duration),
+        changed: Arc<Notify>,
     ) -> Self {
-        let (links, asks) = (HashMap::new(), HashMap::new());
-        Self { shared, transport, events, commands, changed, heartbeat, links, asks, last_ask: 0, stopped: false }
+        let (links, asks, inspections) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let (last_ask, stopped) = (0, false);
+        Self { shared, transport, events, commands, changed, links, asks, inspections, last_ask, stopped }
     }
 
     /// Runs until it is told to stop.
     pub(crate) async fn run(mut self) {
-        let mut meters = Meters::default();
-        let mut measure = tokio::time::interval(self.heartbeat);
-        measure.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let wait = self.turn();
             if self.stopped {
@@ -94,7 +92,6 @@ impl Driver {
                 Some(event) = self.events.recv() => self.take_events(event),
                 Some(command) = self.commands.recv() => self.command(command),
                 () = self.changed.notified() => self.handle(Input::Changed),
-                _ = measure.tick() => meters.measure(&self.shared),
                 () = tokio::time::sleep(wait) => self.handle(Input::Tick),
             }
         }
@@ -135,9 +132,19 @@ impl Driver {
                     let _ = done.send(());
                 }
             }
+            Output::Inspected { id, found } => self.inspected(id, found),
             Output::Pulled => drop(self.shared.pulled.send_replace(true)),
             Output::DecisionsChanged => self.shared.decided.send_modify(|n| *n += 1),
             Output::Stopped => self.stopped = true,
+        }
+    }
+
+    fn inspected(&mut self, id: u64, found: Inspected) {
+        let more = matches!(found, Inspected::Entries(_));
+        if let Some(asked) = self.inspections.get(&id)
+            && (asked.send(found).is_err() || !more)
+        {
+            self.inspections.remove(&id);
         }
     }
 
@@ -200,6 +207,11 @@ impl Driver {
                 self.last_ask += 1;
                 self.asks.insert(self.last_ask, done);
                 self.handle(Input::Ask { id: self.last_ask, table, key });
+            }
+            Command::Inspect { peer, table, what, found } => {
+                self.last_ask += 1;
+                self.inspections.insert(self.last_ask, found);
+                self.handle(Input::Inspect { id: self.last_ask, peer, table, what });
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The learning half of a link: batches of the peer are merged and acknowledged, tables are pulled from it.
 //!
 //! Sans-IO. Every update is merged by its version, those of a pull too, so that nothing newer here is overwritten.
+use crate::compare::{self, Repair};
 use crate::replicator::Now;
 use crate::tables::{Common, Local};
 use crate::teacher::Counts;
@@ -21,26 +22,42 @@ pub(crate) struct Learner {
     pulling: Option<Pulling>,
     /// Buckets of tables (by our number) that differ from the peer's, to be pulled.
     repairs: BTreeMap<u32, Vec<u8>>,
+    /// What people want to see of the peer's tables, by number: it is shown, not merged.
+    lists: VecDeque<(u64, Part)>,
     absurd: bool,
 }
 
 #[derive(Debug)]
 struct Pulling {
     pull: u64,
-    full: bool,
+    kind: Kind,
     entries: u64,
+    /// What it did, by our numbers of the tables.
+    tables: BTreeMap<u32, Repair>,
     started: Duration,
     progress: Duration,
 }
 
-/// A pull that has ended.
+/// What a pull is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// All tables.
+    Full,
+    /// What differs.
+    Repair,
+    /// Shown to people, by number.
+    List(u64),
+}
+
+/// A pull that has ended.
+#[derive(Clone, Debug)]
 pub(crate) struct PullEnd {
-    /// All tables, not a repair.
-    pub(crate) full: bool,
+    pub(crate) kind: Kind,
     /// The source was not whole itself.
     pub(crate) partial: bool,
     pub(crate) entries: u64,
+    /// What it did, by our numbers of the tables.
+    pub(crate) tables: BTreeMap<u32, Repair>,
     pub(crate) took: Duration,
 }
 
@@ -48,6 +65,8 @@ pub(crate) struct PullEnd {
 #[derive(Clone, Copy, Debug)]
 struct Tally {
     taken: u32,
+    /// Of those, pins that were news.
+    applied: u32,
     refused: u32,
 }
 
@@ -73,12 +92,13 @@ impl Learner {
 
     fn merge(&mut self, now: Now, local: Option<&Local>, entries: &Entries, names: &Names) -> Tally {
         let Some(local) = local else {
-            return Tally { taken: 0, refused: entries.len() as u32 };
+            return Tally { taken: 0, applied: 0, refused: entries.len() as u32 };
         };
         let (updates, lost) = entries.unpack(names);
         let merges = local.table.merge_all(&updates, now.wall);
         self.absurd |= merges.absurd > 0;
-        Tally { taken: merges.applied + merges.extended + merges.known, refused: merges.refused + merges.absurd + lost }
+        let taken = merges.applied + merges.extended + merges.known;
+        Tally { taken, applied: merges.applied, refused: merges.refused + merges.absurd + lost }
     }
 
     /// Whether stamps too far ahead came since this was last asked.
@@ -90,13 +110,14 @@ impl Learner {
     pub(crate) fn pull(&mut self, now: Now, common: &Common, buckets: &[u8]) -> Frame {
         let part = |t: &std::sync::Arc<Local>| Part { table: t.id, buckets: buckets.to_vec() };
         self.repairs.clear();
-        self.request(now, true, common.tables().iter().map(part).collect())
+        self.request(now, Kind::Full, common.tables().iter().map(part).collect())
     }
 
-    fn request(&mut self, now: Now, full: bool, parts: Vec<Part>) -> Frame {
+    fn request(&mut self, now: Now, kind: Kind, parts: Vec<Part>) -> Frame {
         self.last_pull += 1;
         let pull = self.last_pull;
-        self.pulling = Some(Pulling { pull, full, entries: 0, started: now.at, progress: now.at });
+        let tables = parts.iter().map(|p| (p.table, Repair::default())).collect();
+        self.pulling = Some(Pulling { pull, kind, entries: 0, tables, started: now.at, progress: now.at });
         Frame::PullRequest { pull, parts }
     }
 
@@ -110,45 +131,72 @@ impl Learner {
         names: &Names,
     ) -> Frame {
         let count = entries.len() as u64;
-        self.merge(now, local, &entries, names);
+        let tally = self.merge(now, local, &entries, names);
         if let Some(pulling) = self.pulling.as_mut().filter(|p| p.pull == pull) {
             pulling.entries += count;
             pulling.progress = now.at;
+            if let Some(repair) = local.and_then(|t| pulling.tables.get_mut(&t.id)) {
+                repair.applied += u64::from(tally.applied);
+                repair.refused += u64::from(tally.refused);
+            }
         }
         Frame::PullAck { pull }
+    }
+
+    /// Whether a frame of this pull is for people, and by which number of theirs.
+    pub(crate) fn listed(&mut self, now: Now, pull: u64) -> Option<u64> {
+        let pulling = self.pulling.as_mut().filter(|p| p.pull == pull)?;
+        let Kind::List(id) = pulling.kind else { return None };
+        pulling.progress = now.at;
+        Some(id)
+    }
+
+    /// People want to see buckets of a table of the peer.
+    pub(crate) fn list(&mut self, id: u64, part: Part) {
+        self.lists.push_back((id, part));
+    }
+
+    /// Whether a pull is on.
+    pub(crate) fn is_pulling(&self) -> bool {
+        self.pulling.is_some()
     }
 
     /// The source has sent all it was asked for.
     pub(crate) fn pull_done(&mut self, now: Now, pull: u64, partial: bool) -> Option<PullEnd> {
         let ended = self.pulling.take_if(|p| p.pull == pull)?;
         let took = now.at.saturating_sub(ended.started);
-        Some(PullEnd { full: ended.full, partial, entries: ended.entries, took })
+        Some(PullEnd { kind: ended.kind, partial, entries: ended.entries, tables: ended.tables, took })
     }
 
     /// The peer's digest of a table: what differs is pulled.
-    pub(crate) fn digest(&mut self, local: &Local, theirs: &[u64]) -> Result<(), Garbage> {
-        if theirs.len() != StickTable::BUCKETS {
-            return Err(Garbage("a digest of another size"));
-        }
-        let ours = local.table.digest();
+    pub(crate) fn digest(&mut self, local: &Local, theirs: &[u64]) {
         let mut bits = vec![0u8; StickTable::BUCKETS / 8];
-        for (bucket, _) in ours.iter().zip(theirs).enumerate().filter(|(_, (ours, theirs))| ours != theirs) {
+        for (bucket, _) in compare::differing(&local.table.digest(), theirs) {
             bits[bucket / 8] |= 1 << (bucket % 8);
         }
         if bits.iter().any(|byte| *byte != 0) {
-            self.repairs.insert(local.id, bits);
+            self.differs(local, bits);
         }
-        Ok(())
     }
 
-    /// Pulls what differs, once no other pull is on.
+    /// Buckets of a table, as bits, are to be pulled.
+    pub(crate) fn differs(&mut self, local: &Local, bits: Vec<u8>) {
+        let due = self.repairs.entry(local.id).or_insert_with(|| vec![0; bits.len()]);
+        due.iter_mut().zip(bits).for_each(|(due, bits)| *due |= bits);
+    }
+
+    /// Pulls what differs, and what people want to see, once no other pull is on.
     pub(crate) fn repair(&mut self, now: Now, common: &Common, out: &mut VecDeque<Frame>) {
-        if self.pulling.is_some() || self.repairs.is_empty() {
+        if self.pulling.is_some() {
             return;
         }
-        let known = |(table, buckets)| common.local(table).map(|_| Part { table, buckets });
-        let parts: Vec<Part> = std::mem::take(&mut self.repairs).into_iter().filter_map(known).collect();
-        out.push_back(self.request(now, false, parts));
+        if let Some((id, part)) = self.lists.pop_front() {
+            out.push_back(self.request(now, Kind::List(id), vec![part]));
+        } else if !self.repairs.is_empty() {
+            let known = |(table, buckets)| common.local(table).map(|_| Part { table, buckets });
+            let parts: Vec<Part> = std::mem::take(&mut self.repairs).into_iter().filter_map(known).collect();
+            out.push_back(self.request(now, Kind::Repair, parts));
+        }
     }
 
     /// When the source of a pull counts as stalled.

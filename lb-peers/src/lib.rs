@@ -17,6 +17,8 @@
 //!      | ---- PullRequest ------------------------> |   a starting instance; updates flow meanwhile
 //!      | <------------ PullBatch x n, PullDone ---- |   8 outstanding
 //!      | <---- Digest ----------------------------> |   both whole: what differs is pulled by buckets
+//!      | ---- Root ------------------------------> |   every anti_entropy: one hash of a table
+//!      | <------------------------------ Compared - |   equal; or a digest, and what differs for good is pulled
 //!      | <---- Ping, Pong ------------------------> |   every heartbeat; three silent ones: the link is dead
 //! ```
 //!
@@ -35,6 +37,9 @@
 //! - Only what was changed *here* is in the change log: its author tells everybody. What a peer misses by that (its
 //!   author died halfway) the **digests** find: they are compared when a link comes up, when the pull is over, and among
 //!   the survivors one heartbeat after a peer is lost. Buckets that differ are pulled.
+//! - Whatever else is missed, **periodic comparison** finds (`compare`): a root every `anti_entropy`, digests where it
+//!   differs, pulls of what still differs by the same a second later, an eighth of the buckets at most. So "in sync" is
+//!   something that is known, and shown. `verify` lists what differs, and names it, when somebody asks.
 //! - A stream that broke **goes on at the acknowledged cursors** if the peer comes back in the same life. In a new life
 //!   it pulls everything, and its cursors start at the newest change as of its Hello, before any scan of the pull, or
 //!   at what another peer, whom it may pull from, has not acknowledged: nothing falls between.
@@ -83,18 +88,21 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use transport::Transport;
 
+mod compare;
 mod cursor;
 mod driver;
 mod io;
 mod learner;
-mod metrics;
 pub mod replicator;
 mod session;
 mod tables;
 mod teacher;
 mod tls;
 mod transport;
+mod verify;
 pub mod wire;
+
+pub use verify::{Unknown, Verifier};
 
 /// Events of the streams that wait for the driver.
 const EVENTS: usize = 256;
@@ -162,7 +170,7 @@ impl Peers {
         let listen = |source| StartError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
-        let (changed, heartbeat) = (Arc::new(Notify::new()), settings.config.heartbeat);
+        let changed = Arc::new(Notify::new());
         wake_on_change(&changed, &tables);
         let shared = Arc::new(share(settings, local_addr, tables));
         let (events, incoming) = mpsc::channel(EVENTS);
@@ -171,7 +179,7 @@ impl Peers {
         let (tasks, accepted) = (TaskTracker::new(), Arc::default());
         let transport = Transport { events, tls: tls.clone(), cancel: cancel.clone(), tasks, accepted };
         let server = tokio::spawn(transport.clone().serve(listener));
-        let driver = Driver::new(shared.clone(), transport, incoming, told, (changed.clone(), heartbeat));
+        let driver = Driver::new(shared.clone(), transport, incoming, told, changed.clone());
         Ok(Self {
             shared,
             commands,
@@ -221,6 +229,11 @@ impl Peers {
     /// Callable from any thread and runtime.
     pub fn asker(&self) -> Asker {
         Asker { commands: self.commands.clone() }
+    }
+
+    /// Holds the tables against the peers'. It may take seconds, and need not be held on to meanwhile.
+    pub fn verifier(&self) -> Verifier {
+        Verifier { commands: self.commands.clone(), shared: self.shared.clone() }
     }
 
     /// State of every peer.

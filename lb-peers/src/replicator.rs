@@ -4,6 +4,7 @@
 //! Sans-IO: it opens no socket and reads no clock. Everything that happens comes in by [`Replicator::handle`],
 //! everything to be done goes out by [`Replicator::poll_output`], and [`Replicator::poll_timeout`] says when to call
 //! again if nothing happens. A simulation drives it as well as the network does.
+use crate::learner::Kind;
 use crate::session::{Event, Node, SILENT, Session};
 use crate::tables::Tables;
 use crate::teacher::Memory;
@@ -31,7 +32,7 @@ mod pull;
 mod status;
 
 pub use dial::Failure;
-pub use face::{Input, LinkId, Now, Output, Setup, Side};
+pub use face::{Input, Inspect, Inspected, LinkId, Now, Output, Setup, Side};
 
 /// Decisions in one frame.
 const DECISIONS_A_FRAME: usize = 256;
@@ -42,7 +43,7 @@ enum End {
     /// It broke, or the peer is gone.
     Lost(String),
     /// The two must not speak to each other.
-    Refused(String),
+    Refused(Refusal),
     /// Nothing is wrong: the pair has another stream, or we dialled ourselves.
     Needless,
 }
@@ -120,14 +121,18 @@ impl Replicator {
         match input {
             Input::Opened { link, side, remote, certificate } => self.opened(now, (link, side), remote, certificate),
             Input::NotOpened { link, failure, error } => self.not_opened(now, link, failure, error),
-            Input::Stranger { remote, error } => self.strangers.note(now, &remote.ip().to_string(), remote, error),
+            Input::Stranger { remote, why } => self.strangers.note(now, &remote.ip().to_string(), remote, why),
             Input::Received { link, frame } => self.received(now, link, frame),
             Input::Garbage { link, garbage } => self.garbage(now, link, garbage),
             Input::Closed { link, error } => self.end(now, link, End::Lost(error)),
-            Input::LookedUp { host, port, result } => self.targets.looked_up((&host, port), result, now.at),
+            Input::LookedUp { host, port, result } => {
+                self.strangers.name(&format!("{host}:{port}"), result.as_ref().err().map(String::as_str));
+                self.targets.looked_up((&host, port), result, now.at);
+            }
             Input::Changed => self.changed(),
             Input::Tick => {}
             Input::Ask { id, table, key } => self.ask(now, id, &table, key),
+            Input::Inspect { id, peer, table, what } => self.inspect(id, &peer, &table, what),
             Input::Decided(decision) => self.broadcast(&Frame::Decisions(vec![*decision]), None),
             Input::Configure { config, tables } => self.configure(now, *config, tables),
             Input::Stop { within } => self.stop(now, within),
@@ -159,7 +164,7 @@ impl Replicator {
     fn not_opened(&mut self, now: Now, link: LinkId, failure: Failure, error: String) {
         if let Some(addr) = self.targets.ended(link, Some((failure, error.clone())), now.at) {
             match failure {
-                Failure::Refused => self.strangers.warn(addr, &error),
+                Failure::Refused(_) => self.strangers.warn(addr, &error),
                 _ => tracing::debug!(%addr, error, "peer cannot be reached"),
             }
         }
@@ -172,7 +177,7 @@ impl Replicator {
 
     fn received(&mut self, now: Now, link: LinkId, frame: Frame) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
-        let node = Node { names: &self.names, pulled: self.plan.is_done() };
+        let node = node(&self.names, &self.plan, &self.setup);
         match session.receive(now, frame, node) {
             Ok(None) => {}
             Ok(Some(event)) => self.event(now, link, event),
@@ -183,7 +188,7 @@ impl Replicator {
     fn event(&mut self, now: Now, link: LinkId, event: Event) {
         match event {
             Event::Hello(hello) => self.greeted(now, link, hello),
-            Event::Refused(refusal) => self.end(now, link, End::Refused(refusal.text)),
+            Event::Refused(refusal) => self.end(now, link, End::Refused(refusal)),
             Event::Goodbye(Goodbye::Stopping) => self.end(now, link, End::Lost("it was stopped".into())),
             // The peer keeps another stream of this pair.
             Event::Goodbye(Goodbye::Double) => self.end(now, link, End::Needless),
@@ -196,6 +201,9 @@ impl Replicator {
             Event::Pulled => drop(self.up_mut(link).map(|up| up.pulled = true)),
             Event::PullEnded(end) => self.pull_ended(now, link, end),
             Event::Decisions(all) => self.decided(now, link, all),
+            Event::Inspected(found) => {
+                self.outputs.extend(found.into_iter().map(|(id, found)| Output::Inspected { id, found }));
+            }
             Event::Answered { id, found } => {
                 let whole = self.up_mut(link).is_some_and(|up| up.pulled);
                 if self.asks.answered(id, link, found, whole) {
@@ -237,13 +245,14 @@ impl Replicator {
             peer.pulled = Some((end.entries, ms));
         }
         let (entries, partial) = (end.entries, end.partial);
-        match end.full {
+        let applied: u64 = end.tables.values().map(|t| t.applied).sum();
+        match end.kind == Kind::Full {
             true => tracing::info!(peer = name, entries, ms, partial, "tables pulled"),
-            false if entries == 0 => tracing::debug!(peer = name, "nothing differed"),
-            false => tracing::info!(peer = name, entries, ms, "what differed was pulled"),
+            false if applied == 0 => tracing::debug!(peer = name, entries, "nothing that differed was news"),
+            false => tracing::info!(peer = name, entries, applied, ms, "what differed was pulled"),
         }
         let ended = Ended { link, partial, entries };
-        if end.full && self.plan.ended(now.at, ended) {
+        if end.kind == Kind::Full && self.plan.ended(now.at, ended) {
             self.whole();
         }
     }
@@ -369,7 +378,7 @@ impl Replicator {
             self.woken = false;
             self.tables.all().iter().for_each(|t| t.table.rearm());
         }
-        let node = Node { names: &self.names, pulled: self.plan.is_done() };
+        let node = node(&self.names, &self.plan, &self.setup);
         for (link, session) in &mut self.sessions {
             session.work(now, node);
             self.outputs.extend(session.out.drain(..).map(|frame| Output::Send { link: *link, frame }));
@@ -421,11 +430,14 @@ impl Replicator {
         for id in self.asks.gone(link) {
             self.outputs.push_back(Output::Answered { id });
         }
+        for id in session.up.iter().flat_map(|up| up.inspections()) {
+            self.outputs.push_back(Output::Inspected { id, found: Inspected::Failed("the link ended".into()) });
+        }
         self.plan.lost(link);
         self.note_end(now, &session, &why);
         let error = match why {
             End::Lost(error) => Some((Failure::Unreachable, error)),
-            End::Refused(error) => Some((Failure::Refused, error)),
+            End::Refused(why) => Some((Failure::Refused(why.code), why.text)),
             End::Needless => None,
         };
         self.targets.ended(link, error.clone(), now.at);
@@ -437,17 +449,17 @@ impl Replicator {
     fn note_end(&mut self, now: Now, session: &Session, why: &End) {
         let name = session.up.as_ref().map(|up| up.hello.node.as_str());
         match (why, name) {
-            (End::Refused(error), _) if session.side == Side::Dialler => self.strangers.warn(session.remote, error),
-            (End::Refused(error), None) => {
+            (End::Refused(why), _) if session.side == Side::Dialler => self.strangers.warn(session.remote, &why.text),
+            (End::Refused(why), None) => {
                 let unnamed = || (session.remote.ip().to_string(), session.remote);
                 let (name, addr) = session.greeted_as.clone().unwrap_or_else(unnamed);
                 // Where we dial it, too, that shows the trouble.
                 if !self.targets.others().any(|(target, _)| target == addr) {
-                    self.strangers.note(now, &name, addr, error.clone());
+                    self.strangers.note(now, &name, addr, why.clone());
                 }
             }
             (End::Lost(error), Some(peer)) => tracing::warn!(peer, error, "peer is down"),
-            (End::Refused(error), Some(peer)) => tracing::warn!(peer, error, "peer is refused"),
+            (End::Refused(why), Some(peer)) => tracing::warn!(peer, error = why.text, "peer is refused"),
             _ => {}
         }
     }
@@ -485,6 +497,11 @@ impl Replicator {
             release: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
+}
+
+/// What sessions need to know of their node.
+fn node<'a>(names: &'a Names, plan: &Plan, setup: &Setup) -> Node<'a> {
+    Node { names, pulled: plan.is_done(), anti_entropy: setup.settings.config.anti_entropy }
 }
 
 #[cfg(test)]

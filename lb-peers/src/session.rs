@@ -3,17 +3,20 @@
 //!
 //! Sans-IO. What concerns more than this link (who may speak to us, whom to pull from, decisions, questions for keys)
 //! it hands to the replicator as an [`Event`].
+use crate::compare::{self, Comparison};
 use crate::cursor::Progress;
-use crate::learner::{Learner, PullEnd};
-use crate::replicator::{LinkId, Now, Side};
+use crate::learner::{Kind, Learner, PullEnd};
+use crate::replicator::{Inspect, Inspected, LinkId, Now, Side};
 use crate::tables::{Common, Local};
 use crate::teacher::{Memory, Teacher};
-use crate::wire::{Entries, Frame, Garbage, Goodbye, Hello, PROTOCOL, Refusal, Schema};
+use crate::wire::{Entries, Frame, Garbage, Goodbye, Hello, PROTOCOL, Part, Refusal, Schema};
 use lb_core::decisions::Decision;
 use lb_core::id::Names;
+use lb_core::status::TableSync;
 use lb_core::table::{StickKey, StickTable, Update};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Heartbeats without a word after which a link is dead.
@@ -51,6 +54,9 @@ pub(crate) struct Up {
     pub(crate) common: Common,
     pub(crate) teacher: Teacher,
     pub(crate) learner: Learner,
+    pub(crate) comparison: Comparison,
+    /// People who wait for an answer: by number, what they want to know of which table.
+    inspections: BTreeMap<u64, (u32, Inspect)>,
     /// The peer's tables are whole.
     pub(crate) pulled: bool,
     pub(crate) rtt: Option<Duration>,
@@ -78,6 +84,8 @@ pub(crate) enum Event {
         id: u64,
         found: bool,
     },
+    /// What people wanted to know.
+    Inspected(Vec<(u64, Inspected)>),
 }
 
 /// What a session needs to know of its node.
@@ -86,6 +94,8 @@ pub(crate) struct Node<'a> {
     pub(crate) names: &'a Names,
     /// Our tables are whole.
     pub(crate) pulled: bool,
+    /// How often two peers compare their tables.
+    pub(crate) anti_entropy: Duration,
 }
 
 impl Session {
@@ -111,7 +121,14 @@ impl Session {
         let digests_due = common.tables().iter().map(|t| t.id).collect();
         // Two who knew each other bring each other up to date first: a digest taken before that differs for nothing.
         let catch_up = if self.said_pulled && hello.pulled { self.heartbeat / 2 } else { Duration::ZERO };
+        let digests_at = now.at + catch_up;
+        let mut comparison = Comparison::default();
+        // After what the digests of the beginning bring; and one side first: what it finds equal, the other knows.
+        let turns = if self.side == Side::Dialler { 1 } else { 2 };
+        comparison.set_tables(&common, digests_at + self.heartbeat * turns);
         self.up = Some(Up {
+            comparison,
+            inspections: BTreeMap::new(),
             pulled: hello.pulled,
             protocol: hello.protocol.min(PROTOCOL),
             hello,
@@ -122,7 +139,7 @@ impl Session {
             rtt: None,
             offset_ms: None,
             digests_due,
-            digests_at: now.at + catch_up,
+            digests_at,
         });
     }
 
@@ -167,7 +184,8 @@ impl Session {
         let Some(up) = &self.up else { return dead };
         let digests = (!up.digests_due.is_empty() && up.digests_at > now.at).then_some(up.digests_at);
         let own = [Some(dead), Some(self.next_ping), up.teacher.timeout(now), up.learner.timeout(), digests];
-        own.into_iter().flatten().min().unwrap_or(dead)
+        let own = own.into_iter().chain([up.compares().then(|| up.comparison.timeout(now)).flatten()]);
+        own.flatten().min().unwrap_or(dead)
     }
 
     /// The source of a pull serves nothing.
@@ -195,14 +213,25 @@ impl Up {
             Frame::Ack { number, refused, .. } => self.teacher.acked(number, refused)?,
             Frame::PullRequest { pull, parts } => self.teacher.requested(pull, parts, &self.common, !node.pulled),
             Frame::PullBatch { pull, table, entries } => {
+                if let Some(id) = self.learner.listed(now, pull) {
+                    out.push_back(Frame::PullAck { pull });
+                    return Ok(Some(Event::Inspected(vec![(id, Inspected::Entries(Box::new(entries)))])));
+                }
                 let local = self.common.remote(table).map(|t| &**t);
                 out.push_back(self.learner.pull_batch(now, pull, local, entries, node.names));
             }
             Frame::PullAck { pull } => self.teacher.pull_acked(pull),
             Frame::PullDone { pull, partial, .. } => {
-                return Ok(self.learner.pull_done(now, pull, partial).map(Event::PullEnded));
+                let end = self.learner.pull_done(now, pull, partial);
+                return Ok(end.map(|end| self.pull_ended(now, end, node)));
             }
             Frame::Digest { table, buckets } => self.digest(table, &buckets, node)?,
+            Frame::Root { table, hash, full } => {
+                if let Some(local) = self.common.remote(table).filter(|_| node.pulled) {
+                    out.extend(self.comparison.root(now, node.anti_entropy, local, (hash, full)));
+                }
+            }
+            Frame::Compared { table, buckets } => return self.compared(now, table, &buckets, node),
             Frame::Ask { id, table, key } => out.push_back(self.answer(now, id, table, &key, node.names)),
             Frame::Answer { id, table, entries } => {
                 return Ok(Some(self.answered(now, id, table, entries, node.names)));
@@ -222,11 +251,50 @@ impl Up {
         self.offset_ms = Some(wall_ms as f64 + rtt as f64 / 2000.0 - now.clock.0 as f64);
     }
 
-    fn digest(&mut self, table: u32, buckets: &[u64], node: Node<'_>) -> Result<(), Garbage> {
-        match self.common.remote(table).filter(|_| node.pulled) {
-            Some(local) => self.learner.digest(local, buckets),
-            None => Ok(()),
+    /// A pull has ended: what it did counts for the comparisons to come.
+    fn pull_ended(&mut self, now: Now, end: PullEnd, node: Node<'_>) -> Event {
+        if let Kind::List(id) = end.kind {
+            self.inspections.remove(&id);
+            return Event::Inspected(vec![(id, Inspected::End)]);
         }
+        if end.kind == Kind::Repair {
+            for (id, repair) in &end.tables {
+                self.teacher.memory.counts.repaired += repair.applied;
+                if let Some(local) = self.common.local(*id) {
+                    self.comparison.pulled(now, node.anti_entropy, local, *repair);
+                }
+            }
+        }
+        Event::PullEnded(end)
+    }
+
+    /// The peer's answer to a root. People get it as it is; without them, it may lead to a repair.
+    fn compared(&mut self, now: Now, table: u32, theirs: &[u64], node: Node<'_>) -> Result<Option<Event>, Garbage> {
+        if !theirs.is_empty() {
+            compare::check(theirs)?;
+        }
+        let Some(local) = self.common.remote(table).cloned() else { return Ok(None) };
+        self.teacher.memory.counts.compared += 1;
+        let asked = self.inspections.extract_if(.., |_, (id, what)| *id == local.id && *what == Inspect::Compare);
+        let asked: Vec<u64> = asked.map(|(id, _)| id).collect();
+        if !asked.is_empty() {
+            let buckets: Vec<usize> =
+                compare::differing(&local.table.digest(), theirs).into_iter().map(|(bucket, _)| bucket).collect();
+            let found = asked.into_iter().map(|id| (id, Inspected::Differ(buckets.clone())));
+            return Ok(Some(Event::Inspected(found.collect())));
+        }
+        if let Some(bits) = self.comparison.compared(now, node.anti_entropy, &local, theirs) {
+            self.learner.differs(&local, bits);
+        }
+        Ok(None)
+    }
+
+    fn digest(&mut self, table: u32, buckets: &[u64], node: Node<'_>) -> Result<(), Garbage> {
+        compare::check(buckets)?;
+        if let Some(local) = self.common.remote(table).filter(|_| node.pulled) {
+            self.learner.digest(local, buckets);
+        }
+        Ok(())
     }
 
     fn answer(&self, now: Now, id: u64, table: u32, key: &[u8], names: &Names) -> Frame {
@@ -250,8 +318,42 @@ impl Up {
         self.teacher.serve(now, node.names, out);
         if node.pulled && self.pulled {
             self.send_digests(now, out);
+            if self.compares() && self.teacher.is_read() && !self.learner.is_pulling() {
+                self.comparison.send(now, node.anti_entropy, &self.common, out);
+            }
             self.learner.repair(now, &self.common, out);
         }
+    }
+
+    /// Whether both ends compare tables by themselves.
+    pub(crate) fn compares(&self) -> bool {
+        self.protocol >= 2
+    }
+
+    /// What is known of the tables that both have.
+    pub(crate) fn known(&self, now: Now, every: Duration) -> Vec<TableSync> {
+        let known = |local: &Arc<Local>| {
+            let mut known = self.comparison.known(now, every, local);
+            if !self.compares() {
+                known.note = Some("its release does not compare tables by itself".into());
+            }
+            known
+        };
+        self.common.tables().iter().map(known).collect()
+    }
+
+    /// People want to know something of the peer's table.
+    pub(crate) fn inspect(&mut self, id: u64, table: u32, what: Inspect) {
+        match &what {
+            Inspect::Compare => self.comparison.ask(table),
+            Inspect::List(buckets) => self.learner.list(id, Part { table, buckets: buckets.clone() }),
+        }
+        self.inspections.insert(id, (table, what));
+    }
+
+    /// People who wait for an answer.
+    pub(crate) fn inspections(&self) -> Vec<u64> {
+        self.inspections.keys().copied().collect()
     }
 
     /// Digests go out once the changes that they count have.
@@ -277,6 +379,7 @@ impl Up {
         let new = common.tables().iter().filter(|t| self.common.local(t.id).is_none()).map(|t| t.id);
         self.digests_due.extend(new.collect::<Vec<_>>());
         self.teacher.set_tables(&common, Progress::from_start);
+        self.comparison.set_tables(&common, self.digests_at);
         self.common = common;
     }
 }

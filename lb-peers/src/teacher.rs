@@ -37,6 +37,10 @@ pub(crate) struct Counts {
     pub(crate) refused_there: u64,
     pub(crate) received: u64,
     pub(crate) refused_here: u64,
+    /// Entries that repairs brought from it.
+    pub(crate) repaired: u64,
+    /// Comparisons of tables that it answered.
+    pub(crate) compared: u64,
 }
 
 /// A batch on its way.

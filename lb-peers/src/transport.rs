@@ -6,7 +6,7 @@ use crate::replicator::{Failure, Input, LinkId, Side};
 use crate::tls::{self, Tls};
 use crate::wire::generated::peers_client::PeersClient;
 use crate::wire::generated::{self as pb, peers_server};
-use crate::wire::{Frame, MAX_FRAME};
+use crate::wire::{Frame, MAX_FRAME, Refusal, RefuseCode};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -106,7 +106,7 @@ impl Transport {
                             remote.cancel.cancel();
                         }
                     }
-                    Some(Err(Some(error))) => transport.tell(Input::Stranger { remote: addr, error }).await,
+                    Some(Err(Some(why))) => transport.tell(Input::Stranger { remote: addr, why }).await,
                     Some(Err(None)) | None => {}
                 }
             });
@@ -119,14 +119,15 @@ impl Transport {
         &self,
         stream: TcpStream,
         addr: SocketAddr,
-    ) -> Result<(Box<dyn crate::io::Stream>, Vec<u8>, Remote), Option<String>> {
+    ) -> Result<(Box<dyn crate::io::Stream>, Vec<u8>, Remote), Option<Refusal>> {
         let _ = stream.set_nodelay(true);
         let (mut stream, certificate): (Box<dyn crate::io::Stream>, _) = match self.tls() {
             None => (Box::new(stream), None),
             Some(tls) => {
-                let late = |_| Some("it did not finish the TLS handshake in time".to_owned());
+                let refused = |text| Some(Refusal { code: RefuseCode::Certificate, text });
+                let late = |_| refused("it did not finish the TLS handshake in time".to_owned());
                 let stream = timeout(STEP, tls.acceptor.accept(stream)).await.map_err(late)?;
-                let stream = stream.map_err(|e| tls::is_tls(&e).then(|| tls::explain(&e)))?;
+                let stream = stream.map_err(|e| refused(tls::explain(&e)).filter(|_| tls::is_tls(&e)))?;
                 let names = tls::peer_names(stream.get_ref().1);
                 (Box::new(stream), Some(names))
             }
@@ -143,7 +144,7 @@ impl Transport {
             }
         }
         if prefix != PREFACE {
-            return Err(Some(foreign(&prefix)));
+            return Err(Some(Refusal { code: RefuseCode::Malformed, text: foreign(&prefix) }));
         }
         Ok((stream, prefix, Remote::new(addr, certificate, self.cancel.child_token())))
     }
@@ -199,7 +200,7 @@ impl Transport {
         };
         let connected = timeout(STEP, tls.connector.connect(addr.ip().into(), stream)).await;
         let stream = connected.map_err(late)?.map_err(|e| match tls::is_tls(&e) {
-            true => (Failure::Refused, tls::explain(&e)),
+            true => (Failure::Refused(RefuseCode::Certificate), tls::explain(&e)),
             false => (Failure::Unreachable, format!("it ended the TLS handshake ({e}): is peers.tls set there, too?")),
         })?;
         let certificate = Some(tls::peer_names(stream.get_ref().1));
@@ -263,9 +264,11 @@ fn why_not(seen: &Mutex<Seen>, error: String) -> (Failure, String) {
     // The first frame of an HTTP/2 server is its settings: few bytes, of type 4.
     let is_http2 = begins.first().is_none_or(|high| *high == 0) && begins.get(3).is_none_or(|kind| *kind == 4);
     match &seen.error {
-        Some(error) if error.kind() == std::io::ErrorKind::InvalidData => (Failure::Refused, error.to_string()),
-        _ if !is_http2 => (Failure::Refused, foreign(begins)),
-        _ if error.contains("gRPC") => (Failure::Refused, error),
+        Some(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            (Failure::Refused(RefuseCode::Certificate), error.to_string())
+        }
+        _ if !is_http2 => (Failure::Refused(RefuseCode::Malformed), foreign(begins)),
+        _ if error.contains("gRPC") => (Failure::Refused(RefuseCode::Protocol), error),
         Some(error) => (Failure::Unreachable, error.to_string()),
         None if begins.is_empty() && !error.contains("does not answer") => {
             let text = "it closed the connection without a word: set peers.tls on both, or on neither".into();

@@ -88,6 +88,15 @@ pub enum Frame {
         entries: Entries,
     },
     Decisions(Vec<Decision>),
+    Root {
+        table: u32,
+        hash: u64,
+        full: bool,
+    },
+    Compared {
+        table: u32,
+        buckets: Vec<u64>,
+    },
     /// From a later release: passed over.
     Unknown,
 }
@@ -213,6 +222,8 @@ impl From<Frame> for pb::Frame {
             Frame::Decisions(all) => {
                 Some(Body::Decisions(pb::Decisions { decisions: all.into_iter().map(Into::into).collect() }))
             }
+            Frame::Root { table, hash, full } => Some(Body::Root(pb::Root { table, hash, full })),
+            Frame::Compared { table, buckets } => Some(Body::Compared(pb::Compared { table, buckets })),
             Frame::Unknown => None,
         };
         Self { body }
@@ -245,6 +256,8 @@ impl TryFrom<pb::Frame> for Frame {
                 let all: Result<_, Garbage> = d.decisions.into_iter().map(Decision::try_from).collect();
                 Self::Decisions(all?)
             }
+            Body::Root(r) => Self::Root { table: r.table, hash: r.hash, full: r.full },
+            Body::Compared(c) => Self::Compared { table: c.table, buckets: c.buckets },
         })
     }
 }

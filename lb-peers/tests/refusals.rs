@@ -10,11 +10,12 @@ use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Waits until both nodes show the refusal; both show the same text.
-async fn refused_on_both(a: &Node, b: &Node) -> String {
+/// Waits until both nodes show the refusal; both show the same text, and this reason.
+async fn refused_on_both(a: &Node, b: &Node, reason: &str) -> String {
     eventually("both refuse", || a.refusal().is_some() && b.refusal().is_some()).await;
     let (on_a, on_b) = (a.refusal().unwrap(), b.refusal().unwrap());
     assert_eq!(on_a, on_b);
+    assert_eq!((a.reason().as_deref(), b.reason().as_deref()), (Some(reason), Some(reason)));
     on_a
 }
 
@@ -25,7 +26,7 @@ fn a_node_of_another_cluster_is_refused() {
         let mut other = settings("b", &[a.addr()]);
         other.config.cluster = "blog".into();
         let b = Node::start(other).await;
-        let text = refused_on_both(&a, &b).await;
+        let text = refused_on_both(&a, &b, "cluster").await;
         assert!(text.contains("\"shop\"") && text.contains("\"blog\"") && text.contains("peers.cluster"), "{text}");
     });
 }
@@ -35,7 +36,7 @@ fn two_nodes_of_one_name_refuse_each_other() {
     on_one_thread(async {
         let a = Node::start(settings("lb1", &[])).await;
         let b = Node::start(settings("lb1", &[a.addr()])).await;
-        let text = refused_on_both(&a, &b).await;
+        let text = refused_on_both(&a, &b, "name").await;
         assert!(text.contains("called \"lb1\"") && text.contains("instance.name"), "{text}");
         assert!(text.contains(&a.addr().to_string()) && text.contains(&b.addr().to_string()), "{text}");
     });
@@ -48,7 +49,7 @@ fn two_nodes_whose_names_share_a_short_hash_refuse_each_other() {
         let twin = (1..1u64 << 28).map(|i| format!("n{i:x}")).find(|n| NodeId::new(n, 0).same_name(first)).unwrap();
         let a = Node::start(settings("lb0", &[])).await;
         let b = Node::start(settings(&twin, &[a.addr()])).await;
-        let text = refused_on_both(&a, &b).await;
+        let text = refused_on_both(&a, &b, "name").await;
         assert!(text.contains("\"lb0\"") && text.contains(&twin) && text.contains("instance.name"), "{text}");
     });
 }
@@ -58,7 +59,7 @@ fn a_table_of_one_name_and_two_types_is_refused() {
     on_one_thread(async {
         let a = Node::start(settings("a", &[])).await;
         let b = Node::with_table(settings("b", &[a.addr()]), spec("sessions", KeyKind::Integer, 8)).await;
-        let text = refused_on_both(&a, &b).await;
+        let text = refused_on_both(&a, &b, "table").await;
         for part in ["table \"sessions\"", "a has type string of len 64", "b has type integer", "table.sessions"] {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
@@ -82,6 +83,7 @@ fn garbage_on_the_port_is_reported_and_hurts_nobody() {
         eventually("the stranger is shown", || a.refusal().is_some()).await;
         let text = a.refusal().unwrap();
         assert!(text.contains("does not speak lb's peer protocol") && text.contains("GET / HTTP/1.1"), "{text}");
+        assert_eq!(a.reason().as_deref(), Some("malformed"));
         a.pin("k", "app1");
         b.has("k", "app1").await;
     });
@@ -140,6 +142,7 @@ fn an_address_where_something_else_listens_is_reported() {
         eventually("it is refused", || a.refusal().is_some()).await;
         let text = a.refusal().unwrap();
         assert!(text.contains("does not speak lb's peer protocol") && text.contains("HTTP/1.1 400"), "{text}");
+        assert_eq!(a.reason().as_deref(), Some("malformed"));
     });
 }
 
@@ -154,7 +157,8 @@ fn a_name_that_cannot_be_looked_up_is_an_error_in_the_status_and_stops_nothing()
         eventually("the error is shown", || {
             let peers = a.peers.status().peers;
             peers.iter().any(|p| {
-                p.name == "no-such-host.invalid:1" && p.error.as_ref().is_some_and(|e| e.contains("looked up"))
+                let dns = p.reason.as_deref() == Some("dns");
+                p.name == "no-such-host.invalid:1" && dns && p.error.as_ref().is_some_and(|e| e.contains("looked up"))
             })
         })
         .await;

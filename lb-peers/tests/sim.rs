@@ -5,20 +5,13 @@
 //! seed that fails is cut down to the shortest list of actions that still does.
 #![allow(clippy::unwrap_used)]
 
-#[path = "sim/model.rs"]
-mod model;
-#[path = "sim/net.rs"]
-mod net;
-#[path = "sim/random.rs"]
-mod random;
+#[path = "sim/mod.rs"]
+#[allow(dead_code)]
+mod sim;
 #[path = "sim/stories.rs"]
 mod stories;
-#[path = "sim/uses.rs"]
-mod uses;
 #[path = "sim/workload.rs"]
 mod workload;
-#[path = "sim/world.rs"]
-mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -77,6 +77,8 @@ fn a_certificate_of_a_foreign_ca_is_refused_by_both_sides() {
         for text in [a.refusal().unwrap(), b.refusal().unwrap()] {
             assert!(text.contains("not signed by") && text.contains("peers.tls.ca"), "{text}");
         }
+        let certificate = Some("certificate".to_owned());
+        assert_eq!((a.reason(), b.reason()), (certificate.clone(), certificate));
     });
 }
 
@@ -105,6 +107,8 @@ fn an_expired_certificate_is_called_expired_on_both_sides() {
         for text in [a.refusal().unwrap(), b.refusal().unwrap()] {
             assert!(text.contains("expired"), "{text}");
         }
+        let certificate = Some("certificate".to_owned());
+        assert_eq!((a.reason(), b.reason()), (certificate.clone(), certificate));
     });
 }
 

@@ -22,6 +22,7 @@ mod listen;
 mod problem;
 mod read;
 mod socket;
+mod verify;
 
 /// The longest body, in bytes.
 const BODY: usize = 64 * 1024;
@@ -52,6 +53,7 @@ pub(crate) fn router(control: Arc<Control>, via: Via) -> Router {
         .route("/api/tables/{table}/entries", delete(change::clear))
         .route("/api/tables/{table}/entry", put(change::pin))
         .route("/api/servers/{backend}/{server}", post(change::server))
+        .route("/api/peers/verify", post(verify::verify))
         .route("/api/reload", post(change::reload))
         .route("/api/stop", post(change::stop))
         .layer(DefaultBodyLimit::max(BODY))

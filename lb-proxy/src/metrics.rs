@@ -3,13 +3,15 @@
 //! The data plane counts in slots of its own ([`lb_core::server::Count`]); a scrape sums them. They are written out
 //! here, family by family, rather than mirrored into the process's recorder: what the configuration no longer has is
 //! then gone from the next scrape, and two instances in one process (tests) do not mix. The recorder holds what other
-//! crates record through the `metrics` facade (`lb_peer_…`).
+//! crates record through the `metrics` facade.
 use lb_core::server::{AdminState, Health};
 use lb_core::snapshot::{Backend, DURATION_BUCKETS, Server, Snapshot};
+use lb_core::status::PeersStatus;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
 use text::Text;
 
+mod peers;
 mod text;
 
 /// How a value behaves.
@@ -85,6 +87,19 @@ families! {
     TABLE_MERGED Counter "lb_table_merged_total" ["table"] "Updates from peers that changed something.";
     TABLE_MERGE_REFUSED Counter "lb_table_merge_refused_total" ["table"] "Updates from peers refused: absurd stamp, wrong key, no room.";
     TABLE_CONFLICTS Counter "lb_table_conflicts_total" ["table"] "Updates whose stamp is known here with another value: a node reuses stamps.";
+    PEER_UP Gauge "lb_peer_up" ["peer"] "1 while the link to the peer is up; a peer that was never met goes by its address.";
+    PEER_IN_SYNC Gauge "lb_peer_in_sync" ["peer"] "1 when the last comparisons found its tables equal to ours, but for what is on its way.";
+    PEER_LAG Gauge "lb_peer_lag_seconds" ["peer"] "How long the oldest batch sent to it waits for its acknowledgement.";
+    PEER_BACKLOG Gauge "lb_peer_backlog_entries" ["peer"] "Entries changed here that it was not sent yet.";
+    PEER_OFFSET Gauge "lb_peer_clock_offset_seconds" ["peer"] "Its wall clock minus ours.";
+    PEER_RTT Gauge "lb_peer_round_trip_seconds" ["peer"] "Round trip of the last heartbeat.";
+    PEER_SENT Counter "lb_peer_sent_total" ["peer"] "Entries sent to it in live updates.";
+    PEER_RECEIVED Counter "lb_peer_received_total" ["peer"] "Entries received from it in live updates.";
+    PEER_REFUSED Counter "lb_peer_refused_total" ["peer"] "Entries of it that found no room here, or could not be taken.";
+    PEER_REFUSED_BY Counter "lb_peer_refused_by_total" ["peer"] "Entries sent that it could not take.";
+    PEER_COMPARED Counter "lb_peer_digest_rounds_total" ["peer"] "Comparisons of tables that it answered.";
+    PEER_REPAIRED Counter "lb_peer_repaired_total" ["peer"] "Entries that differed and were pulled from it.";
+    PEERS_REFUSED Gauge "lb_peers_refused" ["reason"] "Peers, names and strangers that are refused now, or refuse us, or (dns) cannot be looked up.";
 }
 
 /// What a scrape tells of the instance itself.
@@ -121,13 +136,21 @@ pub fn recorder() -> PrometheusHandle {
 }
 
 /// The answer to a scrape, in Prometheus' text format 0.0.4.
-pub fn render(snapshot: &Snapshot, process: Process, recorder: &PrometheusHandle) -> String {
+pub fn render(
+    snapshot: &Snapshot,
+    process: Process,
+    replication: Option<&PeersStatus>,
+    recorder: &PrometheusHandle,
+) -> String {
     let mut out = Text::default();
     instance(&mut out, snapshot, process);
     frontends(&mut out, snapshot);
     servers(&mut out, snapshot);
     backends(&mut out, snapshot);
     tables(&mut out, snapshot);
+    if let Some(replication) = replication {
+        peers::write(&mut out, &replication.peers);
+    }
     let mut out = out.finish();
     out.push_str(&recorder.render());
     out

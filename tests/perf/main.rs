@@ -1,8 +1,9 @@
 //! The benchmark: the same load through `lb`, Debian's HAProxy and Debian's nginx, in turns on the same core.
 //!
-//! `cargo run --release -p lb-tests --bin perf -- http1 [ROUNDS]` or `-- idle-ws [TUNNELS]`. It installs what is missing (as root), builds
-//! `lb` in release, and needs two cores: the proxy under test alone on core 0, load and backend on core 1. Machines
-//! are shared and noisy: only the ratios of one run say something. An answer that is not the right one voids the run.
+//! `cargo run --release -p lb-tests --bin perf -- http1 [ROUNDS]`, `-- idle-ws [TUNNELS]`, and of replication `-- pull`,
+//! `-- delay`, `-- frozen`, `-- quiet`. It installs what is missing (as root), builds `lb` in release, and needs two
+//! cores: the proxy under test alone on core 0, load and backend on core 1. Machines are shared and noisy: only the
+//! ratios of one run say something. An answer that is not the right one voids the run.
 //!
 //! Environment: `LB`, `HAPROXY`, `NGINX`, `WRK` name another binary.
 #![forbid(unsafe_code)]
@@ -12,6 +13,7 @@ mod backend;
 mod http1;
 mod idle;
 mod measure;
+mod peers;
 mod proxy;
 mod setup;
 
@@ -36,7 +38,18 @@ fn run(args: &[&str]) -> Result<()> {
         ["http1", rounds] => http1::run(number(rounds)?),
         ["idle-ws"] => idle::run(6000),
         ["idle-ws", tunnels] => idle::run(number(tunnels)?),
-        _ => bail!("usage: perf http1 [ROUNDS] | idle-ws [TUNNELS]"),
+        ["pull"] => peers::pull(1_000_000, 5),
+        ["pull", entries] => peers::pull(number(entries)?, 5),
+        ["delay"] => peers::delay(20_000),
+        ["delay", rate] => peers::delay(number(rate)?),
+        ["frozen"] => peers::frozen(60),
+        ["frozen", seconds] => peers::frozen(number(seconds)?),
+        ["quiet"] => peers::quiet(1_000_000),
+        ["quiet", entries] => peers::quiet(number(entries)?),
+        _ => bail!(
+            "usage: perf http1 [ROUNDS] | idle-ws [TUNNELS] | pull [ENTRIES] | delay [PINS_A_SECOND] | \
+             frozen [SECONDS] | quiet [ENTRIES]"
+        ),
     }
 }
 

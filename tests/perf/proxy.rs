@@ -181,6 +181,7 @@ impl Drop for Proxy {
     }
 }
 
-fn free() -> Result<SocketAddr> {
+/// An address nobody listens on.
+pub(crate) fn free() -> Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).context("a free port")
 }

@@ -33,24 +33,48 @@ pub(crate) fn show(peers: &PeersStatus) {
         output::line("no peers: [peers] join names none but this instance");
         return;
     }
-    let headings =
-        ["peer", "state", "address", "up for", "rtt", "clock", "sent", "acked", "received", "backlog", "pulled"];
+    let headings = [
+        "peer", "state", "in sync", "address", "up for", "rtt", "clock", "sent", "acked", "received", "backlog",
+        "pulled",
+    ];
     output::table(&headings, peers.peers.iter().map(row).collect());
-    for peer in peers.peers.iter().filter(|p| p.error.is_some()) {
-        output::line(format_args!("{}: {}", peer.name, peer.error.as_deref().unwrap_or_default()));
+    for peer in &peers.peers {
+        if let Some(error) = &peer.error {
+            output::line(format_args!("{}: {error}", peer.name));
+        }
+        for table in peer.tables.iter().filter(|t| t.equal == Some(false)) {
+            let note = table.note.as_deref().unwrap_or("it differs");
+            output::line(format_args!("{}, table {}: {note}", peer.name, table.table));
+        }
+    }
+}
+
+/// Whether its tables are ours, and since when that is known.
+fn in_sync(peer: &PeerStatus) -> String {
+    let ago = peer.tables.iter().filter_map(|t| t.compared_ago).max();
+    match (peer.in_sync, ago) {
+        (Some(true), Some(ago)) => styled(GOOD, format_args!("yes, {ago}s ago")),
+        (Some(true), None) => styled(GOOD, "yes"),
+        (Some(false), _) => {
+            let differ = peer.tables.iter().filter(|t| t.equal == Some(false));
+            let each: Vec<String> = differ.map(|t| format!("{} buckets of {}", t.buckets_differed, t.table)).collect();
+            styled(BAD, format_args!("no: {}", each.join(", ")))
+        }
+        (None, _) => "-".into(),
     }
 }
 
 fn row(peer: &PeerStatus) -> Vec<String> {
     let state = match peer.state.as_str() {
         "up" => styled(GOOD, "up"),
-        "connecting" => styled(ODD, "connecting"),
+        odd @ ("connecting" | "stale") => styled(ODD, odd),
         other => styled(BAD, other),
     };
     let ms = |value: Option<f64>| value.map_or("-".into(), |ms| format!("{ms:.1}ms"));
     vec![
         peer.name.clone(),
         state,
+        in_sync(peer),
         peer.addr.clone(),
         peer.up_for.map_or("-".into(), |s| seconds(s as f64)),
         ms(peer.rtt_ms),

@@ -22,6 +22,7 @@ pub(crate) async fn run(command: Table) -> anyhow::Result<ExitCode> {
             say(&done, at.json)
         }
         Table::Clear { table, what, at } => clear(&table, what, at).await,
+        Table::Diff { table, with, at } => super::verify::diff(table, with, at).await,
         Table::Dump { table, at } => dump(&table, at).await,
         Table::Load { table, at } => load(&table, at).await,
     }

@@ -234,6 +234,13 @@ static PEERS: Shape = Shape {
             "How often a silent link is probed; a peer counts as dead after three. Default 1s.",
         ),
         key(
+            "anti_entropy",
+            Kind::Span,
+            "\"10s\"",
+            "How often two peers compare their tables, and pull what differs for longer than news \
+             takes to travel. Default 10s.",
+        ),
+        key(
             "max_clock_ahead",
             Kind::Span,
             "\"24h\"",

@@ -10,11 +10,13 @@ pub(super) struct Log {
     head: u32,
     tail: u32,
     newest: u64,
+    /// A bit for each slot: the entry's life has grown since the peers were told of it.
+    owed: Vec<u64>,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { head: NIL, tail: NIL, newest: 0 }
+        Self { head: NIL, tail: NIL, newest: 0, owed: Vec::new() }
     }
 }
 
@@ -39,8 +41,32 @@ impl Log {
         }
     }
 
+    /// The peers are to be told of an entry's life before the life that they know of ends.
+    pub(super) fn owe(&mut self, slot: u32) {
+        let (word, bit) = (slot as usize / 64, slot % 64);
+        if self.owed.len() <= word {
+            self.owed.resize(word + 1, 0);
+        }
+        self.owed[word] |= 1 << bit;
+    }
+
+    /// Tells what is owed for an entry.
+    pub(super) fn settle(&mut self, slab: &mut Slab, slot: u32) {
+        if self.owed.get(slot as usize / 64).is_some_and(|word| word & (1 << (slot % 64)) != 0) {
+            self.push(slab, slot);
+        }
+    }
+
+    /// Bytes of memory, beside its own.
+    pub(super) fn memory(&self) -> usize {
+        self.owed.capacity() * size_of::<u64>()
+    }
+
     /// Takes an entry out, if it is in.
     pub(super) fn unlink(&mut self, slab: &mut Slab, slot: u32) {
+        if let Some(word) = self.owed.get_mut(slot as usize / 64) {
+            *word &= !(1 << (slot % 64));
+        }
         let (seq, prev, next) = (slab[slot].seq, slab[slot].log_prev, slab[slot].log_next);
         if seq == 0 {
             return;

@@ -28,6 +28,11 @@ impl Digest {
     }
 }
 
+/// One hash over all buckets. Leaves the process, as a bucket's does.
+pub(super) fn root(buckets: &[u64]) -> u64 {
+    buckets.iter().fold(0, |root, bucket| crate::hash::stable_seeded(&bucket.to_le_bytes(), root))
+}
+
 /// The bucket of a key, by its stable hash.
 pub(super) fn bucket(key: u64) -> usize {
     (key >> 54) as usize
@@ -53,5 +58,6 @@ mod tests {
         digest.toggle(b"session-1", &[Stamp::new(0x0123_4567_89ab_cdef, NodeId(7))]);
         let set: Vec<_> = digest.read().into_iter().enumerate().filter(|(_, hash)| *hash != 0).collect();
         assert_eq!(set, [(769, 9_056_560_399_465_344_304)]);
+        assert_eq!(root(&digest.read()), 8_615_870_738_028_699_620);
     }
 }

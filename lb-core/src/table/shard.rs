@@ -67,6 +67,10 @@ impl Env {
         self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < size).then_some(n + 1)).is_ok()
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        self.held.load(Ordering::Relaxed) >= self.size.load(Ordering::Relaxed)
+    }
+
     /// Holds more than its size: it was made smaller.
     pub(super) fn is_over_full(&self) -> bool {
         self.held.load(Ordering::Relaxed) > self.size.load(Ordering::Relaxed)
@@ -141,17 +145,20 @@ impl Shard {
 
     /// Slides a life to the full expiry. The peers are told when it passes one of the marks that lie an eighth of the
     /// expiry apart: the life they know is then never further behind than from mark to mark. Where the marks lie
-    /// differs from key to key, so that busy keys do not all speak at one moment.
+    /// differs from key to key, so that busy keys do not all speak at one moment. What grows between two marks is owed:
+    /// [`Self::first_pin`].
     fn touch(&mut self, env: &Env, hash: u64, slot: u32, now: Timestamp) -> bool {
         let expire = env.expire();
         let mark = (expire / TOLD_PARTS).max(1);
         let marks = |life: u64| life.saturating_add(hash % mark) / mark;
         let entry = &mut self.slab[slot];
         let before = marks(entry.life);
-        entry.extend(now.0.saturating_add(expire));
+        let grown = entry.extend(now.0.saturating_add(expire));
         let passed = marks(entry.life) > before;
         if passed {
             self.log.push(&mut self.slab, slot);
+        } else if grown {
+            self.log.owe(slot);
         }
         passed
     }
@@ -322,7 +329,7 @@ impl Shard {
     /// A pin past its end; else the tombstone, else the pin nearest its end.
     fn next_to_go(&mut self, env: &Env, now: Timestamp) -> Option<u32> {
         let mut unlimited = usize::MAX;
-        let over = self.wheel.first_pin(&mut self.slab, now.0, &mut unlimited);
+        let over = self.first_pin(now.0, &mut unlimited);
         over.or_else(|| self.wheel.first_tombstone(&self.slab)).or_else(|| self.first_idle(env, now))
     }
 
@@ -331,11 +338,11 @@ impl Shard {
     fn first_idle(&mut self, env: &Env, now: Timestamp) -> Option<u32> {
         let mut unlimited = usize::MAX;
         let mut passed = Vec::new();
-        let mut found = self.wheel.first_pin(&mut self.slab, u64::MAX, &mut unlimited);
+        let mut found = self.first_pin(u64::MAX, &mut unlimited);
         while let Some(slot) = found.filter(|s| passed.len() < PASSED_OVER && self.holds.is_held(*s, now)) {
             self.wheel.unlink(&mut self.slab, slot);
             passed.push(slot);
-            found = self.wheel.first_pin(&mut self.slab, u64::MAX, &mut unlimited);
+            found = self.first_pin(u64::MAX, &mut unlimited);
         }
         for slot in &passed {
             self.slab[*slot].extend(now.0.saturating_add(env.expire()));
@@ -344,12 +351,19 @@ impl Shard {
         found.or_else(|| passed.first().copied())
     }
 
+    /// The pin nearest its end, see the wheel. An entry is filed for an end that the peers know; when it is met there
+    /// and has been touched since, they are told before that end comes.
+    fn first_pin(&mut self, until: u64, budget: &mut usize) -> Option<u32> {
+        let Self { wheel, slab, log, .. } = self;
+        wheel.first_pin(slab, until, budget, |slab, slot| log.settle(slab, slot))
+    }
+
     /// Drops entries that are over; returns how many. `budget` pays for each looked at.
     pub(super) fn sweep(&mut self, env: &Env, now: Timestamp, budget: &mut usize) -> usize {
         let mut gone = 0;
         while *budget > 0 {
             let tombstone = self.wheel.first_tombstone(&self.slab).filter(|s| self.slab[*s].is_over(now));
-            let Some(slot) = tombstone.or_else(|| self.wheel.first_pin(&mut self.slab, now.0, budget)) else { break };
+            let Some(slot) = tombstone.or_else(|| self.first_pin(now.0, budget)) else { break };
             self.drop_entry(env, slot, now);
             *budget = budget.saturating_sub(1);
             gone += 1;
@@ -398,6 +412,7 @@ impl Shard {
     pub(super) fn memory(&self) -> usize {
         size_of::<Self>()
             + self.slab.memory()
+            + self.log.memory()
             + self.index.allocation_size()
             + self.wheel.memory()
             + self.tries.memory()

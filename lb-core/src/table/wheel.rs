@@ -118,12 +118,20 @@ impl Wheel {
     }
 
     /// The pin nearest its end, if that is at `until` or before. `budget` pays for each entry met; at zero the answer
-    /// is `None`, and the next call goes on from there.
-    pub(super) fn first_pin(&mut self, slab: &mut Slab, until: u64, budget: &mut usize) -> Option<u32> {
+    /// is `None`, and the next call goes on from there. `filed_anew` is told of those whose life has grown since they
+    /// were filed, before the end that they were filed for.
+    pub(super) fn first_pin(
+        &mut self,
+        slab: &mut Slab,
+        until: u64,
+        budget: &mut usize,
+        mut filed_anew: impl FnMut(&mut Slab, u32),
+    ) -> Option<u32> {
         while *budget > 0 {
             let met = self.lists[(self.base % SLOTS) as usize];
             if met != NIL {
                 *budget -= 1;
+                filed_anew(slab, met);
                 self.place(slab, met);
             } else if let Some(Reverse((life, slot))) = self.front.peek().copied() {
                 if life > until {
@@ -135,7 +143,10 @@ impl Wheel {
                 }
                 *budget -= 1;
                 match holds {
-                    true => self.place(slab, slot),
+                    true => {
+                        filed_anew(slab, slot);
+                        self.place(slab, slot);
+                    }
                     false => _ = self.front.pop(),
                 }
             } else if self.listed == 0 || self.base >= until / self.width {

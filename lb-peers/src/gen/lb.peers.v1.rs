@@ -4,7 +4,7 @@
 pub struct Frame {
     #[prost(
         oneof = "frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
+        tags = "1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21"
     )]
     pub body: ::core::option::Option<frame::Body>,
 }
@@ -46,6 +46,10 @@ pub mod frame {
         Answer(super::Answer),
         #[prost(message, tag = "19")]
         Decisions(super::Decisions),
+        #[prost(message, tag = "20")]
+        Root(super::Root),
+        #[prost(message, tag = "21")]
+        Compared(super::Compared),
     }
 }
 /// The first frame of each side.
@@ -342,6 +346,27 @@ pub struct PullDone {
 pub struct Digest {
     #[prost(uint32, tag = "1")]
     pub table: u32,
+    #[prost(fixed64, repeated, tag = "2")]
+    pub buckets: ::prost::alloc::vec::Vec<u64>,
+}
+/// One hash over the buckets of the sender's table, as of the batches sent before. Asks for a Compared. Protocol 2.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Root {
+    #[prost(uint32, tag = "1")]
+    pub table: u32,
+    #[prost(fixed64, tag = "2")]
+    pub hash: u64,
+    /// The table is full: what the other holds beyond it finds no room here.
+    #[prost(bool, tag = "3")]
+    pub full: bool,
+}
+/// Answers a Root.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Compared {
+    /// As the answering side names it.
+    #[prost(uint32, tag = "1")]
+    pub table: u32,
+    /// The answering side's digest where its root is another; empty: they are equal.
     #[prost(fixed64, repeated, tag = "2")]
     pub buckets: ::prost::alloc::vec::Vec<u64>,
 }

@@ -2,6 +2,7 @@
 //!
 //! It must not know what is said on a link.
 use super::LinkId;
+use crate::wire::RefuseCode;
 use lb_core::config::PeerAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -25,8 +26,8 @@ pub enum Failure {
     NobodyThere,
     /// Time-outs, unreachable networks, links that broke.
     Unreachable,
-    /// Somebody is there who is not of us, or does not want us.
-    Refused,
+    /// Somebody is there who is not of us, or does not want us; for such a reason.
+    Refused(RefuseCode),
 }
 
 /// What there is to do.
@@ -230,7 +231,7 @@ impl Targets {
         let addr = *addr;
         target.nobody += u32::from(matches!(&error, Some((Failure::NobodyThere, _))));
         let wait = match &error {
-            Some((Failure::Refused, _)) => AFTER_REFUSAL,
+            Some((Failure::Refused(_), _)) => AFTER_REFUSAL,
             _ => {
                 target.failures += 1;
                 let doubled = BACKOFF.0.saturating_mul(1 << (target.failures - 1).min(10)).min(BACKOFF.1);
@@ -266,12 +267,13 @@ impl Targets {
         self.addrs.iter().filter(|(_, t)| !t.is_self).map(|(addr, t)| (*addr, t))
     }
 
-    /// Names that have no address, and why.
-    pub(super) fn unknown_names(&self) -> impl Iterator<Item = (String, &str)> {
-        let unknown = |n: &'_ &Name| n.addrs.is_empty();
+    /// Names that have no address, or whose last look-up failed, and why.
+    /// And whether it has any.
+    pub(super) fn unknown_names(&self) -> impl Iterator<Item = (String, &str, bool)> {
+        let unknown = |n: &'_ &Name| n.addrs.is_empty() || n.error.is_some();
         self.names.iter().filter(unknown).map(|n| {
             let waiting = if n.known { "it has no addresses" } else { "being looked up" };
-            (format!("{}:{}", n.host, n.port), n.error.as_deref().unwrap_or(waiting))
+            (format!("{}:{}", n.host, n.port), n.error.as_deref().unwrap_or(waiting), !n.addrs.is_empty())
         })
     }
 

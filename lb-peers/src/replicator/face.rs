@@ -73,8 +73,8 @@ pub enum Input {
     Stranger {
         /// From where.
         remote: SocketAddr,
-        /// For people.
-        error: String,
+        /// Why.
+        why: wire::Refusal,
     },
     /// A frame came in.
     Received {
@@ -118,6 +118,17 @@ pub enum Input {
         table: String,
         /// Canonical key.
         key: Vec<u8>,
+    },
+    /// Somebody wants to know how a peer's table compares; nothing is changed by it.
+    Inspect {
+        /// For [`Output::Inspected`].
+        id: u64,
+        /// The peer's name.
+        peer: String,
+        /// Table.
+        table: String,
+        /// What.
+        what: Inspect,
     },
     /// A decision was made here.
     Decided(Box<Decision>),
@@ -169,12 +180,41 @@ pub enum Output {
         /// As in [`Input::Ask`].
         id: u64,
     },
+    /// A part of the answer to an [`Input::Inspect`].
+    Inspected {
+        /// As there.
+        id: u64,
+        /// What.
+        found: Inspected,
+    },
     /// The tables are whole from now on.
     Pulled,
     /// A peer's decision was merged.
     DecisionsChanged,
     /// Everything is told; the node may go.
     Stopped,
+}
+
+/// What people may want to know of a peer's table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inspect {
+    /// Which buckets differ.
+    Compare,
+    /// Its entries in these buckets, as bits.
+    List(Vec<u8>),
+}
+
+/// What they get.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inspected {
+    /// The buckets that differ; this is all.
+    Differ(Vec<usize>),
+    /// Some of the entries.
+    Entries(Box<wire::Entries>),
+    /// There are no more.
+    End,
+    /// Why there is no answer.
+    Failed(String),
 }
 
 /// What a replicator works on.

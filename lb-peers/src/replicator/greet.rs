@@ -89,9 +89,8 @@ impl Replicator {
 
     /// Tells a peer why we do not speak to it, and ends the link.
     pub(super) fn refuse(&mut self, now: Now, link: LinkId, refusal: Refusal) {
-        let text = refusal.text.clone();
-        self.outputs.push_back(Output::Send { link, frame: Frame::Refuse(refusal) });
-        self.end(now, link, End::Refused(text));
+        self.outputs.push_back(Output::Send { link, frame: Frame::Refuse(refusal.clone()) });
+        self.end(now, link, End::Refused(refusal));
     }
 
     fn welcome(&mut self, now: Now, link: LinkId, (hello, listen): (Hello, SocketAddr), common: Common) {

@@ -2,6 +2,7 @@
 use super::{Failure, LinkId, Now};
 use crate::session::Session;
 use crate::teacher::Memory;
+use crate::wire::Refusal;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -34,7 +35,7 @@ pub(super) struct Peer {
 #[derive(Debug)]
 pub(super) struct Stranger {
     pub(super) addr: SocketAddr,
-    pub(super) error: String,
+    pub(super) why: Refusal,
     at: Duration,
 }
 
@@ -47,22 +48,31 @@ pub(super) struct Strangers {
 
 impl Strangers {
     /// `name` (a node's, or an address) was sent away.
-    pub(super) fn note(&mut self, now: Now, name: &str, addr: SocketAddr, error: String) {
-        if self.is_news(name, &error) {
-            tracing::warn!(from = name, %addr, error, "refused");
+    pub(super) fn note(&mut self, now: Now, name: &str, addr: SocketAddr, why: Refusal) {
+        if self.is_news(name, &why.text) {
+            tracing::warn!(from = name, %addr, error = why.text, "refused");
         }
         self.known.retain(|_, s| now.at < s.at + REMEMBERED);
         if self.known.len() >= STRANGERS && !self.known.contains_key(name) {
             let oldest = self.known.iter().min_by_key(|(_, s)| s.at).map(|(name, _)| name.clone());
             oldest.map(|oldest| self.known.remove(&oldest));
         }
-        self.known.insert(name.to_owned(), Stranger { addr, error, at: now.at });
+        self.known.insert(name.to_owned(), Stranger { addr, why, at: now.at });
     }
 
     /// Warns of an address that was dialled.
     pub(super) fn warn(&mut self, addr: SocketAddr, error: &str) {
         if self.is_news(&addr.to_string(), error) {
             tracing::warn!(%addr, error, "peer is refused, or refuses us");
+        }
+    }
+
+    /// Warns of a name of the list that cannot be looked up, and tells when it can be again.
+    pub(super) fn name(&mut self, name: &str, error: Option<&str>) {
+        match error {
+            Some(error) if self.is_news(name, error) => tracing::warn!(name, error, "a peer's name is not found"),
+            None if self.warned.remove(name).is_some() => tracing::info!(name, "the peer's name is found again"),
+            _ => {}
         }
     }
 

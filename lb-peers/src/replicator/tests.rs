@@ -31,6 +31,7 @@ fn config(join: Vec<PeerAddr>) -> config::Peers {
         join_timeout: Duration::from_secs(10),
         ask_timeout: Duration::from_millis(20),
         heartbeat: Duration::from_secs(1),
+        anti_entropy: Duration::from_secs(10),
         max_clock_ahead: Duration::from_secs(86_400),
     }
 }
@@ -169,6 +170,7 @@ fn a_peer_two_protocols_ahead_is_refused_and_one_that_still_speaks_ours_is_not()
     let text = &bench.refusal().unwrap().text;
     assert!(text.contains("a has the peer protocols 1 to 2, b has the peer protocols 3 to 4"), "{text}");
     assert!(bench.is_closed(link));
+    assert_eq!(bench.status().peers[0].reason.as_deref(), Some("protocol"));
     let mut bench = Bench::new(Vec::new());
     let link = bench.accept();
     bench.receive(link, Frame::Hello(Hello { protocol: PROTOCOL + 1, min_protocol: PROTOCOL, ..hello() }));
@@ -185,6 +187,7 @@ fn a_certificate_must_name_the_node_that_shows_it() {
     assert_eq!(bench.refusal().unwrap().code, RefuseCode::Certificate);
     let status = bench.status();
     assert_eq!((status.peers.len(), status.peers[0].state.as_str()), (1, "refused"));
+    assert!(status.peers[0].stranger && status.peers[0].reason.as_deref() == Some("certificate"));
     assert!(status.peers[0].error.as_ref().unwrap().contains("the certificate of b is for \"c\""));
 }
 
@@ -207,6 +210,7 @@ fn what_no_peer_sends_costs_the_link() {
         Frame::Ack { number: 7, taken: 1, refused: 0 },
         Frame::Batch { number: 2, table: 9, entries: Entries::default() },
         Frame::Digest { table: 9, buckets: vec![1, 2, 3] },
+        Frame::Compared { table: 9, buckets: vec![1, 2, 3] },
     ];
     for frame in frames {
         let mut bench = Bench::new(Vec::new());
@@ -265,6 +269,9 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         n().prop_map(|pull| Frame::PullAck { pull }),
         (n(), n(), any::<bool>()).prop_map(|(pull, entries, partial)| Frame::PullDone { pull, entries, partial }),
         (table(), digest).prop_map(|(table, len)| Frame::Digest { table, buckets: vec![7; len] }),
+        (table(), n(), any::<bool>()).prop_map(|(table, hash, full)| Frame::Root { table, hash, full }),
+        (table(), prop_oneof![0usize..3, Just(StickTable::BUCKETS)])
+            .prop_map(|(table, len)| Frame::Compared { table, buckets: vec![7; len] }),
         (n(), table()).prop_map(|(id, table)| Frame::Ask { id, table, key: b"k".to_vec() }),
         (n(), table(), rows()).prop_map(|(id, table, entries)| Frame::Answer { id, table, entries }),
         Just(Frame::Tables(Vec::new())),
@@ -397,6 +404,37 @@ fn a_list_that_names_only_this_node_makes_it_ready_at_once() {
     let result = Ok(vec!["10.0.0.1:8405".parse().unwrap()]);
     bench.input(Input::LookedUp { host: "lb.internal".into(), port: 8405, result });
     assert!(bench.replicator.is_pulled());
+}
+
+#[test]
+fn a_name_that_stops_being_found_is_shown_while_its_last_addresses_are_used() {
+    let mut bench = Bench::new(vec![PeerAddr::Name { host: "lb.internal".into(), port: 8405 }]);
+    let looked_up = |result| Input::LookedUp { host: "lb.internal".into(), port: 8405, result };
+    bench.input(looked_up(Ok(vec![peer_addr()])));
+    bench.up();
+    assert_eq!(bench.status().peers.len(), 1);
+    bench.input(looked_up(Err("lb.internal cannot be looked up: no such host".into())));
+    let status = bench.status();
+    let row = status.peers.iter().find(|p| p.name == "lb.internal:8405").unwrap();
+    assert_eq!((row.state.as_str(), row.reason.as_deref()), ("stale", Some("dns")));
+    assert!(status.peers.iter().any(|p| p.name == "b" && p.state == "up"));
+    bench.input(looked_up(Ok(vec![peer_addr()])));
+    assert_eq!(bench.status().peers.len(), 1);
+}
+
+#[test]
+fn a_peer_of_the_protocol_before_is_sent_no_roots_and_says_why_nothing_is_known() {
+    let mut bench = Bench::new(Vec::new());
+    let link = bench.accept();
+    bench.receive(link, Frame::Hello(Hello { protocol: 1, ..hello() }));
+    for _ in 0..40 {
+        bench.receive(link, Frame::Ping { sent: 0 });
+        bench.pass(Duration::from_secs(1));
+    }
+    assert!(bench.replicator.is_up("b") && !bench.sent().iter().any(|f| matches!(f, Frame::Root { .. })));
+    let peer = &bench.status().peers[0];
+    assert_eq!(peer.in_sync, None);
+    assert!(peer.tables[0].note.as_ref().unwrap().contains("release"), "{peer:?}");
 }
 
 #[test]

@@ -170,12 +170,12 @@ impl Story {
                 return Err(format!("at {at:?} it lives too long: {held:?}"));
             }
         }
-        if bounds.full {
-            return Ok(());
-        }
         let versions: BTreeSet<Stamp> = held.iter().flatten().map(|held| held.stamp).collect();
         if versions.len() > 1 {
             return Err(format!("held in several versions: {held:?}"));
+        }
+        if bounds.full {
+            return Ok(());
         }
         if let Some(needed) = self.needed(at, shortest)
             && held.iter().any(|held| held.is_none_or(|held| held.stamp < needed))

@@ -1,7 +1,8 @@
 //! The simulated network: streams as TCP gives them (in order, each direction for itself), and what happens to them:
 //! delays, stalls, cuts of one direction, breaks that lose what is on its way and that either side may never hear of.
+use super::agenda::{Agenda, Happening};
 use super::random::Random;
-use super::world::{Agenda, Happening};
+
 use lb_peers::replicator::LinkId;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;

@@ -1,9 +1,10 @@
 //! What clients and operators do on a node of the simulated cluster, noted in the model; and what they see there.
 use super::model::{Held, Place, View};
-use super::world::{Node, Socket, World, name, text};
+use super::node::{Node, Socket, name, text};
+use super::world::World;
 use lb_core::decisions::Decision;
 use lb_core::id::NameId;
-use lb_core::table::{Cursor, StickTable, Update};
+use lb_core::table::{Cursor, Merged, StickTable, Update};
 use lb_core::time::Timestamp;
 use lb_peers::replicator::Input;
 
@@ -50,6 +51,16 @@ impl World {
         if it.tables.get(table).is_some_and(|t| t.peek(&text(key), now).is_some()) {
             self.model.touched((at, it.life), (table, key.to_owned()));
         }
+    }
+
+    /// A node has a pin that its peers are never told: an update that was lost.
+    pub(crate) fn lose(&mut self, node: usize, key: &str, server: &str) {
+        let now = self.now(node).wall;
+        let it = self.node(node);
+        let (stamp, server) = (it.clock.stamp(now), it.names.intern(server));
+        let left = std::time::Duration::from_secs(7200);
+        let update = Update { key: text(key).bytes().into(), server, stamp, left, holders: Vec::new() };
+        assert_eq!(it.table.merge(&update, now), Merged::Applied);
     }
 
     pub(crate) fn clear(&mut self, node: usize, table: usize, key: &str) {

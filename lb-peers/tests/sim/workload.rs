@@ -1,8 +1,9 @@
 //! What happens to a simulated cluster: a scenario and a list of actions, both from one seed, so that a failing list
 //! can be cut down to what it takes.
-use super::model::{Bounds, View};
-use super::random::Random;
-use super::world::{World, name, spec};
+use crate::sim::model::{Bounds, View};
+use crate::sim::node::{name, spec};
+use crate::sim::random::Random;
+use crate::sim::world::World;
 use lb_core::config::{self, KeyKind, WhenFull};
 use lb_peers::replicator::Input;
 use std::time::Duration;

@@ -1,20 +1,19 @@
 //! A simulated cluster: nodes that are the real replicator over real tables, on one virtual clock, with a network
 //! ([`Net`]) between them and a model ([`Model`]) that notes every write. Everything follows from the seed.
-use super::model::{Model, Place, View};
+use super::agenda::{Agenda, Happening};
+use super::model::{Model, View};
 use super::net::{Arrival, Net, Owner};
+use super::node::{Node, addr, make_table, name, spec};
 use super::random::Random;
-use lb_core::config::{self, KeyKind, PeerAddr, WhenFull};
+use lb_core::config::{self, PeerAddr};
 use lb_core::decisions::Decisions;
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
-use lb_core::table::{Hold, StickKey, StickTable};
 use lb_core::time::{Steady, Timestamp};
 use lb_peers::Settings;
 use lb_peers::replicator::{Failure, Input, LinkId, Now, Output, Replicator, Setup, Side};
 use lb_peers::wire::Frame;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,75 +23,6 @@ const EPOCH: u64 = 1_790_000_000_000;
 const TURN: Duration = Duration::from_micros(20);
 /// How often a node drops what is past its end.
 const SWEEP: Duration = Duration::from_secs(1);
-
-/// One life of a node.
-pub(crate) struct Node {
-    pub(crate) replicator: Replicator,
-    /// The first of its tables.
-    pub(crate) table: Arc<StickTable>,
-    pub(crate) tables: Vec<Arc<StickTable>>,
-    pub(crate) names: Arc<Names>,
-    pub(crate) decisions: Arc<Decisions>,
-    pub(crate) clock: Arc<Clock>,
-    /// Questions that it put, numbered from 1.
-    pub(crate) asked: u64,
-    pub(crate) answered: BTreeSet<u64>,
-    pub(crate) stopped: bool,
-    /// Open sockets on keys of its tables.
-    pub(crate) sockets: Vec<Socket>,
-    pub(crate) life: u64,
-    pub(crate) born: Duration,
-    /// It does nothing until then.
-    frozen: Option<Duration>,
-    /// The wall clock when it began, as an offset from the true time.
-    skew: i64,
-    changed: Arc<AtomicBool>,
-    accepted: u64,
-    /// The streams' ends here.
-    ends: HashMap<LinkId, (usize, usize)>,
-    next_tick: Duration,
-}
-
-/// An open socket on a key.
-pub(crate) struct Socket {
-    pub(crate) place: Place,
-    pub(crate) hold: Hold,
-    /// Its key had an entry when last looked at.
-    pub(crate) pinned: bool,
-}
-
-pub(crate) enum Happening {
-    Tick { node: usize, life: u64 },
-    Sweep { node: usize, life: u64 },
-    Exit { node: usize, life: u64 },
-    Deliver { stream: usize, end: usize },
-    Dialled { from: usize, life: u64, link: LinkId, to: usize },
-}
-
-/// What happens when, and the time.
-#[derive(Default)]
-pub(crate) struct Agenda {
-    pub(crate) at: Duration,
-    queue: BinaryHeap<Reverse<(Duration, u64)>>,
-    happenings: BTreeMap<u64, Happening>,
-    last: u64,
-}
-
-impl Agenda {
-    pub(crate) fn add(&mut self, at: Duration, what: Happening) {
-        self.last += 1;
-        self.happenings.insert(self.last, what);
-        self.queue.push(Reverse((at, self.last)));
-    }
-
-    /// The next thing up to `until`, at its time.
-    fn next(&mut self, until: Duration) -> Option<Happening> {
-        let Reverse((at, id)) = self.queue.peek().copied().filter(|Reverse((at, _))| *at <= until)?;
-        self.queue.pop();
-        self.at = self.at.max(at);
-        self.happenings.remove(&id)
-    }
-}
 
 pub(crate) struct World {
     pub(crate) agenda: Agenda,
@@ -106,31 +36,14 @@ pub(crate) struct World {
     /// Grows with everything that happens; equal for equal seeds.
     pub(crate) trace: u64,
     pub(crate) frames: u64,
+    /// Frames that arrived, and their bytes, by kind.
+    pub(crate) kinds: BTreeMap<&'static str, (u64, u64)>,
     /// What went wrong meanwhile.
     pub(crate) wrong: Option<String>,
     /// Which nodes list which; all, if not said otherwise.
     pub(crate) join: Vec<Vec<usize>>,
     /// The tables of each node.
     pub(crate) specs: Vec<Vec<config::Table>>,
-}
-
-pub(crate) fn addr(node: usize) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, node as u8 + 1], 8405))
-}
-
-pub(crate) fn name(node: usize) -> String {
-    format!("lb{node}")
-}
-
-/// A table as nodes have it if nothing else is said.
-pub(crate) fn spec(name: &str) -> config::Table {
-    let (expire, when_full) = (Duration::from_secs(7200), WhenFull::Evict);
-    let (name, kind, len, size) = (name.to_owned(), KeyKind::String, 64, 100_000);
-    config::Table { name, kind, len, size, expire, when_full, replicate: true }
-}
-
-pub(crate) fn text(key: &str) -> StickKey {
-    StickKey::parse(KeyKind::String, 64, key).expect("a key")
 }
 
 impl World {
@@ -148,6 +61,7 @@ impl World {
             lives: 0,
             trace: seed,
             frames: 0,
+            kinds: BTreeMap::new(),
             wrong: None,
             join: vec![(0..n).collect(); n],
             specs: vec![vec![spec("sessions")]; n],
@@ -223,6 +137,7 @@ impl World {
             join_timeout: Duration::from_secs(10),
             ask_timeout: Duration::from_millis(20),
             heartbeat: Duration::from_secs(1),
+            anti_entropy: Duration::from_secs(10),
             max_clock_ahead: Duration::from_secs(86_400),
         }
     }
@@ -356,6 +271,8 @@ impl World {
                 self.frames += 1;
                 self.trace = lb_core::hash::stable_seeded(&bytes, self.trace);
                 let frame = Frame::from_bytes(&bytes).expect("what we send can be read");
+                let counts = self.kinds.entry(kind(&frame)).or_default();
+                *counts = (counts.0 + 1, counts.1 + bytes.len() as u64);
                 self.input(node, Input::Received { link, frame });
             }
             Some(Arrival::Closed(error)) => {
@@ -420,19 +337,18 @@ impl World {
                 let (at, life) = (now.at + Duration::from_millis(50), it.life);
                 self.agenda.add(at, Happening::Exit { node, life });
             }
-            Output::LookUp { .. } | Output::Pulled | Output::DecisionsChanged => {}
+            Output::LookUp { .. } | Output::Pulled | Output::DecisionsChanged | Output::Inspected { .. } => {}
         }
     }
 }
 
-fn make_table(
-    spec: &config::Table,
-    (names, clock): (&Arc<Names>, &Arc<Clock>),
-    seed: u64,
-    changed: &Arc<AtomicBool>,
-) -> Arc<StickTable> {
-    let table = Arc::new(StickTable::new(Arc::new(spec.clone()), names.clone(), clock.clone(), seed));
-    let wake = changed.clone();
-    table.on_change(Box::new(move || wake.store(true, Ordering::Relaxed)));
-    table
+fn kind(frame: &Frame) -> &'static str {
+    match frame {
+        Frame::Root { .. } => "root",
+        Frame::Compared { buckets, .. } if buckets.is_empty() => "equal",
+        Frame::Compared { .. } | Frame::Digest { .. } => "digest",
+        Frame::PullRequest { .. } => "pull",
+        Frame::PullBatch { .. } => "pulled",
+        _ => "other",
+    }
 }

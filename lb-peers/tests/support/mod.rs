@@ -42,6 +42,7 @@ pub(crate) fn settings(name: &str, join: &[SocketAddr]) -> Settings {
         join_timeout: Duration::from_secs(10),
         ask_timeout: Duration::from_secs(5),
         heartbeat: Duration::from_millis(250),
+        anti_entropy: Duration::from_secs(10),
         max_clock_ahead: Duration::from_secs(86_400),
     };
     Settings {
@@ -110,6 +111,11 @@ impl Node {
     /// The error of a peer that is refused.
     pub(crate) fn refusal(&self) -> Option<String> {
         self.peers.status().peers.into_iter().find(|p| p.state == "refused")?.error
+    }
+
+    /// The reason of that, in a word, as metrics have it.
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.peers.status().peers.into_iter().find(|p| p.state == "refused")?.reason
     }
 
     pub(crate) async fn pulled(&self) {

@@ -43,8 +43,12 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
 }
 
 pub(super) async fn peers(State(control): State<Arc<Control>>) -> Result<Json<PeersStatus>, Failure> {
-    let alone = || Failure::absent("this instance stands alone: its configuration has no [peers]");
     control.peers_status().map(Json).ok_or_else(alone)
+}
+
+/// There are no peers.
+pub(super) fn alone() -> Failure {
+    Failure::absent("this instance stands alone: its configuration has no [peers]")
 }
 
 pub(super) async fn tables(State(control): State<Arc<Control>>) -> Json<Vec<TableStatus>> {

@@ -142,7 +142,8 @@ impl Control {
             reloads_refused: self.counts.reloads_refused.load(Relaxed),
             access_dropped: self.counts.access_dropped.load(Relaxed),
         };
-        metrics::render(&self.shared.snapshot.load(), process, &self.recorder)
+        let replication = self.peers_status();
+        metrics::render(&self.shared.snapshot.load(), process, replication.as_ref(), &self.recorder)
     }
 
     /// Lets the recorder tidy up what was recorded since the last time.

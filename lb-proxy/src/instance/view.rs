@@ -28,6 +28,11 @@ impl Control {
         }
     }
 
+    /// Holds tables against the peers'.
+    pub(crate) fn verifier(&self) -> Option<lb_peers::Verifier> {
+        self.peers.read().as_ref().map(lb_peers::Peers::verifier)
+    }
+
     /// Replication.
     pub fn peers_status(&self) -> Option<PeersStatus> {
         self.peers.read().as_ref().map(lb_peers::Peers::status)
@@ -127,7 +132,7 @@ impl Nodes {
         Self(names.into_iter().map(|name| (NodeId::new(&name, 0), name)).collect())
     }
 
-    fn name(&self, id: NodeId) -> String {
+    pub(crate) fn name(&self, id: NodeId) -> String {
         let known = self.0.iter().find(|(node, _)| node.same_name(id));
         known.map_or_else(|| format!("{:08x}", id.0), |(_, name)| name.clone())
     }

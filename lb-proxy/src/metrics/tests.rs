@@ -1,12 +1,43 @@
 use super::*;
 use crate::fixture;
+use lb_core::status::PeerStatus;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 fn scrape(snapshot: &Snapshot) -> String {
     let process = Process { started: 1.5, ready: true, reloads_ok: 2, reloads_refused: 1, access_dropped: 0 };
     let recorder = PrometheusBuilder::new().build_recorder();
-    render(snapshot, process, &recorder.handle())
+    let row = |name: &str, state: &str| PeerStatus { name: name.into(), state: state.into(), ..PeerStatus::default() };
+    let refused =
+        |reason: &str| PeerStatus { stranger: true, reason: Some(reason.into()), ..row("\"; drop", "refused") };
+    let replication = PeersStatus {
+        cluster: "shop".into(),
+        node: "lb1".into(),
+        listen: "127.0.0.1:1".into(),
+        pulled: true,
+        pull: String::new(),
+        peers: vec![
+            PeerStatus { in_sync: Some(true), repaired: 3, ..row("lb2", "up") },
+            row("127.0.0.1:2", "connecting"),
+            refused("cluster"),
+            refused("of a later release"),
+            PeerStatus { reason: Some("dns".into()), ..row("lb9.internal:8405", "down") },
+        ],
+    };
+    render(snapshot, process, Some(&replication), &recorder.handle())
+}
+
+#[test]
+fn every_peer_of_the_list_has_metrics_and_every_reason_of_a_refusal_is_counted() {
+    let samples = parse(&scrape(&snapshot()));
+    assert_eq!(samples["lb_peer_up{peer=\"lb2\"}"], 1.0);
+    assert_eq!(samples["lb_peer_in_sync{peer=\"lb2\"}"], 1.0);
+    assert_eq!(samples["lb_peer_repaired_total{peer=\"lb2\"}"], 3.0);
+    assert_eq!(samples["lb_peer_up{peer=\"127.0.0.1:2\"}"], 0.0);
+    assert_eq!(samples.keys().filter(|k| k.starts_with("lb_peer_up{")).count(), 2, "no stranger names a series");
+    for (reason, count) in [("cluster", 1.0), ("dns", 1.0), ("other", 1.0), ("certificate", 0.0)] {
+        assert_eq!(samples[&format!("lb_peers_refused{{reason=\"{reason}\"}}")], count, "{reason}");
+    }
 }
 
 fn snapshot() -> Snapshot {

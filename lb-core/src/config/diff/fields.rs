@@ -26,7 +26,7 @@ pub(super) fn admin(of: &Admin) -> Fields {
 }
 
 pub(super) fn peers(of: &Peers) -> Fields {
-    let Peers { cluster, listen, join, tls, join_timeout, ask_timeout, heartbeat, max_clock_ahead } = of;
+    let Peers { cluster, listen, join, tls, join_timeout, ask_timeout, heartbeat, anti_entropy, max_clock_ahead } = of;
     let tls = tls
         .as_ref()
         .map(|PeerTls { ca, cert, key }| format!("{}, {}, {}", ca.display(), cert.display(), key.display()));
@@ -38,6 +38,7 @@ pub(super) fn peers(of: &Peers) -> Fields {
         ("join_timeout", time(join_timeout)),
         ("ask_timeout", time(ask_timeout)),
         ("heartbeat", time(heartbeat)),
+        ("anti_entropy", time(anti_entropy)),
         ("max_clock_ahead", time(max_clock_ahead)),
     ]
 }

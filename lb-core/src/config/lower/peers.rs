@@ -24,6 +24,7 @@ pub(super) fn peers(peers: &Section<'_>, addresses: &mut Addresses) -> Option<Pe
         duration("join_timeout", Duration::from_secs(10)),
         duration("ask_timeout", Duration::from_secs(1)),
         duration("heartbeat", Duration::from_secs(1)),
+        duration("anti_entropy", Duration::from_secs(10)),
         duration("max_clock_ahead", Duration::from_secs(86_400)),
     );
     Some(Peers {
@@ -37,7 +38,8 @@ pub(super) fn peers(peers: &Section<'_>, addresses: &mut Addresses) -> Option<Pe
         join_timeout: rest.0,
         ask_timeout: rest.1,
         heartbeat: rest.2,
-        max_clock_ahead: rest.3,
+        anti_entropy: rest.3,
+        max_clock_ahead: rest.4,
     })
 }
 

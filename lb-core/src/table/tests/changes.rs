@@ -50,6 +50,34 @@ fn look_ups_of_a_hot_key_cost_the_peers_nothing() {
 }
 
 #[test]
+fn a_life_that_grew_in_silence_is_told_before_the_one_that_peers_know_ends() {
+    let (here, there) = (table(spec(10)), table(spec(10)));
+    let mut cursors = Vec::new();
+    let mut tell = |at: Timestamp| {
+        let told = read(&here, &mut cursors, 10, at);
+        told.iter().for_each(|update| drop(there.merge(update, at)));
+        told.len()
+    };
+    for name in ["touched", "idle"] {
+        here.store(&key(name), s(1), NOW);
+    }
+    assert_eq!(tell(NOW), 2);
+    // Too little for a mark, mostly; whatever was told, the rest is owed.
+    let touched = EXPIRE / 16;
+    here.lookup(&key("touched"), later(touched));
+    let mut told = tell(later(touched));
+    for at in (touched..EXPIRE + touched).step_by(10) {
+        here.expire(later(at), 100);
+        told += tell(later(at));
+        there.expire(later(at), 100);
+        assert!(there.peek(&key("touched"), later(at)).is_some(), "gone at {at}");
+        assert_eq!(there.digest(), here.digest(), "at {at}");
+    }
+    assert_eq!(told, 1, "it is told once");
+    assert!(there.peek(&key("touched"), later(EXPIRE + touched)).is_none());
+}
+
+#[test]
 fn a_reader_at_the_end_is_at_the_newest_even_when_the_last_change_has_gone() {
     let t = table(spec(2));
     let mut cursor = Cursor::default();

@@ -1,0 +1,45 @@
+//! Metrics of replication, made from the same rows that `lb peers` shows: what is in the list is there from the start.
+//! Labels hold names of peers that were greeted and addresses of the list, never what a stranger calls itself.
+use super::text::Text;
+use super::*;
+use lb_core::status::PeerStatus;
+
+/// Peers that have metrics.
+const PEERS: usize = 64;
+/// Reasons of refusals; any other counts as the last.
+const REASONS: [&str; 8] = ["cluster", "name", "table", "certificate", "protocol", "malformed", "dns", "other"];
+
+pub(super) fn write(out: &mut Text, peers: &[PeerStatus]) {
+    let is_peer = |p: &&PeerStatus| !p.stranger && p.reason.as_deref() != Some("dns");
+    let shown: Vec<&PeerStatus> = peers.iter().filter(is_peer).take(PEERS).collect();
+    let mut each = |family: &Family, value: &dyn Fn(&PeerStatus) -> f64| {
+        let mut rows = out.family(family);
+        for peer in &shown {
+            rows = rows.row(&[&peer.name], value(peer));
+        }
+    };
+    let yes = |is: bool| f64::from(u8::from(is));
+    each(&PEER_UP, &|p| yes(p.state == "up"));
+    each(&PEER_IN_SYNC, &|p| yes(p.in_sync == Some(true)));
+    each(&PEER_LAG, &|p| p.lag_ms / 1000.0);
+    each(&PEER_BACKLOG, &|p| p.backlog as f64);
+    each(&PEER_OFFSET, &|p| p.clock_offset_ms.unwrap_or_default() / 1000.0);
+    each(&PEER_RTT, &|p| p.rtt_ms.unwrap_or_default() / 1000.0);
+    each(&PEER_SENT, &|p| p.sent as f64);
+    each(&PEER_RECEIVED, &|p| p.received as f64);
+    each(&PEER_REFUSED, &|p| p.refused as f64);
+    each(&PEER_REFUSED_BY, &|p| p.refused_by as f64);
+    each(&PEER_COMPARED, &|p| p.compared as f64);
+    each(&PEER_REPAIRED, &|p| p.repaired as f64);
+    let mut rows = out.family(&PEERS_REFUSED);
+    for reason in REASONS {
+        rows = rows.row(&[reason], peers.iter().filter(|p| refusal(p) == Some(reason)).count());
+    }
+}
+
+/// Why a peer is refused, in one of the words.
+fn refusal(peer: &PeerStatus) -> Option<&'static str> {
+    let reason = peer.reason.as_deref()?;
+    let refused = peer.state == "refused" || reason == "dns";
+    refused.then(|| REASONS.into_iter().find(|known| *known == reason).unwrap_or("other"))
+}
