@@ -42,8 +42,8 @@
 //!   differs, pulls of what still differs by the same a second later, an eighth of the buckets at most. So "in sync" is
 //!   something that is known, and shown. `verify` lists what differs, and names it, when somebody asks.
 //! - A stream that broke **goes on at the acknowledged cursors** if the peer comes back in the same life. In a new life
-//!   it pulls everything, and its cursors start at the newest change as of its Hello, before any scan of the pull:
-//!   nothing falls between.
+//!   it pulls everything, and its cursors start at the newest change as of its Hello, before any scan of the pull, or
+//!   at what another peer, whom it may pull from, has not acknowledged: nothing falls between.
 //! - **A starting instance pulls** its tables from all peers whose own are whole, an equal share of the digest's buckets
 //!   from each at the same time; the share of one that dies goes to another. It waits 50 ms for further peers to come up,
 //!   if it may expect any. If all who are there are as new as itself, it takes what each of them has and begins. Alone it begins as

@@ -120,16 +120,12 @@ impl Session {
         }
     }
 
-    /// The peer may speak to us.
+    /// The peer may speak to us. It gets every change that it has not acknowledged, as `memory` says.
     pub(crate) fn accept(&mut self, now: Now, hello: Hello, common: Common, mut memory: Memory) {
-        // A peer that pulls gets everything by that: its cursors start at the newest change as of now, before any scan
-        // of the pull, so that nothing falls between. Any other gets every change it has not acknowledged.
-        let begin: fn(&StickTable) -> Progress =
-            if hello.pulled { Progress::from_start } else { Progress::from_newest };
         let protocol = hello.protocol.min(PROTOCOL);
         let (counted, node) = (std::mem::take(&mut memory.tally), NodeId::new(&hello.node, hello.incarnation));
         let tally = (protocol >= COUNTERS).then(|| Tally::new(counted, &common, node, now));
-        let teacher = Teacher::new(memory, &common, begin);
+        let teacher = Teacher::new(memory, &common, Progress::from_start);
         let digests_due = common.tables().iter().map(|t| t.id).collect();
         // Two who knew each other bring each other up to date first: a digest taken before that differs for nothing.
         let catch_up = if self.said_pulled && hello.pulled { self.heartbeat / 2 } else { Duration::ZERO };
