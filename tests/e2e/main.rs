@@ -17,6 +17,7 @@ mod limits;
 mod pressure;
 mod races;
 mod splits;
+mod state;
 mod tunnel;
 
 use lb_tests::Origin;
