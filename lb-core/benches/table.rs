@@ -149,7 +149,7 @@ fn merge_new(bencher: Bencher<'_, '_>) {
     let update = move || {
         clock += 1;
         let (key, stamp) = (next().bytes().into(), Stamp::new(clock, node));
-        Update { key, server: NameId(1), stamp, left: EXPIRE }
+        Update { key, server: NameId(1), stamp, left: EXPIRE, holders: Vec::new() }
     };
     bencher.with_inputs(update).bench_local_refs(|update| table.merge(black_box(update), NOW));
 }

@@ -11,6 +11,8 @@
 //! - **A touch is told to the peers only when it matters**: once for each eighth of the table's expiry that a life
 //!   grows by. A peer may therefore believe that an entry has up to an eighth of the expiry less to live than it has
 //!   here, never more; and a key used a thousand times a second costs eight messages in the time of its expiry.
+//! - **An open socket holds its entry alive** on every instance ([`StickTable::hold`]): the idle time begins when the
+//!   last one closes, and such an entry is the last to be evicted.
 //! - **An entry past its end is a miss for everybody**, swept or not. To the merge its version still counts as long as
 //!   it is there, so that an old update can't win over it.
 //! - **A tombstone** is kept an hour longer than a pin of its age; that is how long a peer may have been cut off and
@@ -34,6 +36,7 @@ mod changes;
 mod compact;
 mod digest;
 mod entry;
+mod holds;
 mod key;
 mod shard;
 mod slab;
@@ -41,11 +44,14 @@ mod stats;
 mod tentative;
 #[cfg(test)]
 mod tests;
+mod updates;
 mod wheel;
 
+pub use holds::Hold;
 pub use key::{KeyError, StickKey};
 pub use stats::TableStats;
 pub use tentative::Tentative;
+pub use updates::{Holder, Sink, UpdateRef, Updates};
 
 /// Entries for which a table has one shard more, up to [`MAX_SHARDS`].
 const SHARD_SIZE: usize = 1024;
@@ -108,6 +114,37 @@ pub struct Update {
     pub stamp: Stamp,
     /// Life left.
     pub left: Duration,
+    /// Nodes with open sockets on it.
+    pub holders: Vec<Holder>,
+}
+
+/// What merging many entries did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Merges {
+    /// Pins that are others now.
+    pub applied: u32,
+    /// Entries of which only the life or the holders changed.
+    pub extended: u32,
+    /// Nothing new.
+    pub known: u32,
+    /// Stamps too far ahead.
+    pub absurd: u32,
+    /// Keys that do not fit, entries without room or life.
+    pub refused: u32,
+}
+
+impl Merges {
+    /// Counts one more.
+    pub fn add(&mut self, merged: Merged) {
+        let count = match merged {
+            Merged::Applied => &mut self.applied,
+            Merged::Extended => &mut self.extended,
+            Merged::Known => &mut self.known,
+            Merged::TooFarAhead => &mut self.absurd,
+            Merged::BadKey | Merged::Refused => &mut self.refused,
+        };
+        *count += 1;
+    }
 }
 
 /// What a merge did.
@@ -219,7 +256,11 @@ impl StickTable {
     /// The shard of a hash. The index of a shard places by the lowest bits and compares the highest seven, so that the
     /// choice of the shard must leave those alone.
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
-        self.shards[(hash >> 40) as usize % self.shards.len()].0.lock()
+        self.shards[self.shard_of(hash)].0.lock()
+    }
+
+    fn shard_of(&self, hash: u64) -> usize {
+        (hash >> 40) as usize % self.shards.len()
     }
 
     fn lock(&self, key: &[u8]) -> (u64, MutexGuard<'_, Shard>) {
@@ -286,17 +327,49 @@ impl StickTable {
     /// Merges what a peer says. Commutative, associative, idempotent. Not put into the change log: in a full mesh
     /// its author tells everybody.
     pub fn merge(&self, update: &Update, now: Timestamp) -> Merged {
-        let early = if self.env.clock.observe(update.stamp, now).is_err() {
-            Some(Merged::TooFarAhead)
-        } else {
-            (!StickKey::is_canonical(self.kind, self.key_len, &update.key)).then_some(Merged::BadKey)
-        };
-        if let Some(refused) = early {
-            self.bad_updates.fetch_add(1, Ordering::Relaxed);
+        let update = update.as_ref();
+        if let Some(refused) = self.check(&update, now) {
             return refused;
         }
-        let (hash, mut shard) = self.lock(&update.key);
-        shard.merge(&self.env, hash, update, now)
+        let (hash, mut shard) = self.lock(update.key);
+        shard.merge(&self.env, hash, &update, now)
+    }
+
+    /// [`Self::merge`] of many, which takes each shard's lock once.
+    pub fn merge_all(&self, updates: &Updates, now: Timestamp) -> Merges {
+        let mut merges = Merges::default();
+        let mut by_shard: Vec<(u32, u32, u64)> = Vec::with_capacity(updates.len());
+        for (i, update) in updates.iter().enumerate() {
+            match self.check(&update, now) {
+                Some(refused) => merges.add(refused),
+                None => {
+                    let hash = self.env.hash(update.key);
+                    by_shard.push((self.shard_of(hash) as u32, i as u32, hash));
+                }
+            }
+        }
+        // By shard, and within it in the order in which they came.
+        by_shard.sort_unstable_by_key(|(shard, i, _)| (*shard, *i));
+        for group in by_shard.chunk_by(|a, b| a.0 == b.0) {
+            let mut shard = self.shards[group[0].0 as usize].0.lock();
+            for (_, i, hash) in group {
+                merges.add(shard.merge(&self.env, *hash, &updates.get(*i as usize), now));
+            }
+        }
+        merges
+    }
+
+    /// What speaks against an update before any shard is asked. Its stamp is taken in.
+    fn check(&self, update: &UpdateRef<'_>, now: Timestamp) -> Option<Merged> {
+        let refused = if self.env.clock.observe(update.stamp, now).is_err() {
+            Merged::TooFarAhead
+        } else if !StickKey::is_canonical(self.kind, self.key_len, update.key) {
+            Merged::BadKey
+        } else {
+            return None;
+        };
+        self.bad_updates.fetch_add(1, Ordering::Relaxed);
+        Some(refused)
     }
 
     /// Number of shards; change logs and scans go by shard.
@@ -306,14 +379,7 @@ impl StickTable {
 
     /// Appends to `out` up to `max` entries of a shard changed here after `cursor`, in order of change, and moves the
     /// cursor. An entry that changed again meanwhile comes once. True: there may be more.
-    pub fn changes(
-        &self,
-        shard: usize,
-        cursor: &mut Cursor,
-        max: usize,
-        now: Timestamp,
-        out: &mut Vec<Update>,
-    ) -> bool {
+    pub fn changes(&self, shard: usize, cursor: &mut Cursor, max: usize, now: Timestamp, out: &mut impl Sink) -> bool {
         let Some(shard) = self.shards.get(shard).map(|s| s.0.lock()) else { return false };
         let mut slot = shard.log.after(&shard.slab, *cursor);
         for _ in 0..max {
@@ -322,7 +388,7 @@ impl StickTable {
             }
             let entry = &shard.slab[slot];
             *cursor = Cursor { seq: entry.seq, slot };
-            out.extend(entry.update(now, self.env.expire()));
+            shard.tell(&self.env, slot, now, out);
             slot = entry.log_next;
         }
         if slot == entry::NIL {
@@ -345,15 +411,31 @@ impl StickTable {
 
     /// Appends to `out` up to `max` entries of a shard from slot `from` on, tombstones included; returns the slot to go
     /// on from, `None` at the end. Entries that come or go meanwhile may or may not be seen.
-    pub fn scan(&self, shard: usize, from: u32, max: usize, now: Timestamp, out: &mut Vec<Update>) -> Option<u32> {
+    pub fn scan(&self, shard: usize, from: u32, max: usize, now: Timestamp, out: &mut impl Sink) -> Option<u32> {
+        self.scan_where(shard, from, max, now, |_| true, out)
+    }
+
+    /// [`Self::scan`] of the entries whose key is `wanted`.
+    pub fn scan_where(
+        &self,
+        shard: usize,
+        from: u32,
+        max: usize,
+        now: Timestamp,
+        wanted: impl Fn(&[u8]) -> bool,
+        out: &mut impl Sink,
+    ) -> Option<u32> {
         let shard = self.shards.get(shard)?.0.lock();
         let slots = shard.slab.slots();
-        // Free slots are passed over, but not any number of them under one hold of the lock.
+        // Others are passed over, but not any number of them under one hold of the lock.
         let to = slots.min(from.saturating_add(u32::try_from(max.saturating_mul(4)).unwrap_or(u32::MAX)));
-        let full = out.len() + max;
+        let full = out.count() + max;
         let mut slot = from;
-        while slot < to && out.len() < full {
-            out.extend(Some(&shard.slab[slot]).filter(|e| !e.is_free()).and_then(|e| e.update(now, self.env.expire())));
+        while slot < to && out.count() < full {
+            let entry = &shard.slab[slot];
+            if !entry.is_free() && wanted(&entry.key) {
+                shard.tell(&self.env, slot, now, out);
+            }
             slot += 1;
         }
         (slot < slots).then_some(slot)

@@ -1,6 +1,6 @@
 //! How far one peer has got in one table's change log, shard by shard. A peer is a cursor, never a queue: one that is
 //! slow or away costs no memory.
-use lb_core::table::{Cursor, StickTable, Update};
+use lb_core::table::{Cursor, Sink, StickTable, Updates};
 use lb_core::time::Timestamp;
 
 /// Where reading a table stopped: the shards whose cursor moved, and to where.
@@ -44,20 +44,20 @@ impl Progress {
         table: &StickTable,
         max: usize,
         now: Timestamp,
-        out: &mut Vec<Update>,
+        out: &mut Updates,
     ) -> (Reached, bool) {
         let mut reached = Reached::new();
         let shards = self.sent.len();
-        let full = out.len() + max;
+        let full = out.count() + max;
         for step in 0..shards {
             let shard = (self.next + step) % shards;
             let cursor = &mut self.sent[shard];
             let before = *cursor;
-            let more = table.changes(shard, cursor, full - out.len(), now, out);
+            let more = table.changes(shard, cursor, full - out.count(), now, out);
             if *cursor != before {
                 reached.push((shard, *cursor));
             }
-            if more || out.len() >= full {
+            if more || out.count() >= full {
                 self.next = if more { shard } else { shard + 1 };
                 return (reached, true);
             }

@@ -6,7 +6,7 @@ use crate::tables::{Common, Local};
 use crate::teacher::Counts;
 use crate::wire::{Entries, Frame, Garbage, Part};
 use lb_core::id::Names;
-use lb_core::table::{Merged, StickTable};
+use lb_core::table::StickTable;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -45,11 +45,10 @@ pub(crate) struct PullEnd {
 }
 
 /// How merging some entries went.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Tally {
     taken: u32,
     refused: u32,
-    absurd: u32,
 }
 
 impl Learner {
@@ -66,28 +65,20 @@ impl Learner {
             return Err(Garbage("batches out of order"));
         }
         self.last_number = number;
-        let tally = self.merge(now, local, entries, names);
+        let tally = self.merge(now, local, &entries, names);
         counts.received += u64::from(tally.taken + tally.refused);
         counts.refused_here += u64::from(tally.refused);
         Ok(Frame::Ack { number, taken: tally.taken, refused: tally.refused })
     }
 
-    fn merge(&mut self, now: Now, local: Option<&Local>, entries: Entries, names: &Names) -> Tally {
-        let mut tally = Tally::default();
+    fn merge(&mut self, now: Now, local: Option<&Local>, entries: &Entries, names: &Names) -> Tally {
         let Some(local) = local else {
-            tally.refused = entries.rows.len() as u32;
-            return tally;
+            return Tally { taken: 0, refused: entries.len() as u32 };
         };
-        for update in entries.unpack(names) {
-            match update.map_or(Merged::Refused, |update| local.table.merge(&update, now.wall)) {
-                Merged::Applied | Merged::Extended | Merged::Known => tally.taken += 1,
-                Merged::TooFarAhead => tally.absurd += 1,
-                Merged::BadKey | Merged::Refused => tally.refused += 1,
-            }
-        }
-        tally.refused += tally.absurd;
-        self.absurd |= tally.absurd > 0;
-        tally
+        let (updates, lost) = entries.unpack(names);
+        let merges = local.table.merge_all(&updates, now.wall);
+        self.absurd |= merges.absurd > 0;
+        Tally { taken: merges.applied + merges.extended + merges.known, refused: merges.refused + merges.absurd + lost }
     }
 
     /// Whether stamps too far ahead came since this was last asked.
@@ -95,9 +86,9 @@ impl Learner {
         std::mem::take(&mut self.absurd)
     }
 
-    /// Asks the peer for everything.
-    pub(crate) fn pull_all(&mut self, now: Now, common: &Common) -> Frame {
-        let part = |t: &std::sync::Arc<Local>| Part { table: t.id, buckets: Vec::new() };
+    /// Asks the peer for these buckets of all tables (none: for everything).
+    pub(crate) fn pull(&mut self, now: Now, common: &Common, buckets: &[u8]) -> Frame {
+        let part = |t: &std::sync::Arc<Local>| Part { table: t.id, buckets: buckets.to_vec() };
         self.repairs.clear();
         self.request(now, true, common.tables().iter().map(part).collect())
     }
@@ -118,8 +109,8 @@ impl Learner {
         entries: Entries,
         names: &Names,
     ) -> Frame {
-        let count = entries.rows.len() as u64;
-        self.merge(now, local, entries, names);
+        let count = entries.len() as u64;
+        self.merge(now, local, &entries, names);
         if let Some(pulling) = self.pulling.as_mut().filter(|p| p.pull == pull) {
             pulling.entries += count;
             pulling.progress = now.at;

@@ -38,10 +38,14 @@
 //! - A stream that broke **goes on at the acknowledged cursors** if the peer comes back in the same life. In a new life
 //!   it pulls everything, and its cursors start at the newest change as of its Hello, before any scan of the pull:
 //!   nothing falls between.
-//! - **A starting instance pulls** every table from the first peer whose own tables are whole; when the source dies, from
-//!   another. If all who are there are as new as itself, it takes what each of them has and begins. Alone it begins as
+//! - **A starting instance pulls** its tables from all peers whose own are whole, an equal share of the digest's buckets
+//!   from each at the same time; the share of one that dies goes to another. It waits 50 ms for further peers to come up,
+//!   if it may expect any. If all who are there are as new as itself, it takes what each of them has and begins. Alone it begins as
 //!   soon as every address of the list is its own or has refused a connection twice, and after `join_timeout` in any
 //!   case. Until then a miss may **ask** for its key ([`Asker`]).
+//! - **Open sockets** hold their entry alive by a lease for each node, which travels with the entry, is renewed three
+//!   times in its length by the node whose sockets they are, and slides the entry's life each time
+//!   (`lb_core::table::StickTable::hold`).
 //! - **Operators' decisions** go to everybody when they are made, and all of them at each link-up; those that are news
 //!   are passed on.
 //!

@@ -16,7 +16,7 @@ use lb_core::hlc::Clock;
 use lb_core::id::Names;
 use lb_core::table::StickTable;
 use peer::{Peer, Strangers};
-use pull::{Plan, Source, Step};
+use pull::{Ended, Plan, Source, Step};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -194,7 +194,7 @@ impl Replicator {
             Event::Goodbye(Goodbye::Other) => self.end(now, link, End::Lost("it closed the link".into())),
             Event::Tables(tables) => self.tables_of(now, link, tables),
             Event::Pulled => drop(self.up_mut(link).map(|up| up.pulled = true)),
-            Event::PullEnded(end) => self.pull_ended(link, end),
+            Event::PullEnded(end) => self.pull_ended(now, link, end),
             Event::Decisions(all) => self.decided(now, link, all),
             Event::Answered { id, found } => {
                 let whole = self.up_mut(link).is_some_and(|up| up.pulled);
@@ -230,7 +230,7 @@ impl Replicator {
         }
     }
 
-    fn pull_ended(&mut self, link: LinkId, end: crate::learner::PullEnd) {
+    fn pull_ended(&mut self, now: Now, link: LinkId, end: crate::learner::PullEnd) {
         let Some(name) = self.name_of(link).map(str::to_owned) else { return };
         let ms = u64::try_from(end.took.as_millis()).unwrap_or(u64::MAX);
         if let Some(peer) = self.peers.get_mut(&name) {
@@ -242,7 +242,8 @@ impl Replicator {
             false if entries == 0 => tracing::debug!(peer = name, "nothing differed"),
             false => tracing::info!(peer = name, entries, ms, "what differed was pulled"),
         }
-        if end.full && self.plan.ended(link, &name, end.partial, end.entries, end.took) {
+        let ended = Ended { link, partial, entries };
+        if end.full && self.plan.ended(now.at, ended) {
             self.whole();
         }
     }
@@ -350,11 +351,11 @@ impl Replicator {
         match self.plan.step(now.at, &sources, accounted) {
             Step::Wait => {}
             Step::Done => self.whole(),
-            Step::PullFrom(link) => {
-                if let Some(session) = self.sessions.get_mut(&link)
-                    && let Some(up) = &mut session.up
-                {
-                    session.out.push_back(up.learner.pull_all(now, &up.common));
+            Step::PullFrom(parts) => {
+                for (link, buckets) in parts {
+                    let Some(session) = self.sessions.get_mut(&link) else { continue };
+                    let Some(up) = &mut session.up else { continue };
+                    session.out.push_back(up.learner.pull(now, &up.common, &buckets));
                 }
             }
         }

@@ -235,17 +235,16 @@ impl Up {
 
     fn answer(&self, now: Now, id: u64, table: u32, key: &[u8], names: &Names) -> Frame {
         let found = self.common.remote(table).and_then(|local| Some((local.id, peek(local, key, now)?)));
-        let (table, found) = found.map_or((0, Vec::new()), |(table, update)| (table, vec![update]));
-        Frame::Answer { id, table, entries: Entries::pack(found, names) }
+        let (table, found) = found.map_or((0, None), |(table, update)| (table, Some(update)));
+        Frame::Answer { id, table, entries: Entries::pack(found.into_iter().collect(), names) }
     }
 
     fn answered(&mut self, now: Now, id: u64, table: u32, entries: Entries, names: &Names) -> Event {
         let mut found = false;
         if let Some(local) = self.common.remote(table) {
-            for update in entries.unpack(names).flatten() {
-                found = true;
-                local.table.merge(&update, now.wall);
-            }
+            let (updates, _) = entries.unpack(names);
+            found = !updates.is_empty();
+            local.table.merge_all(&updates, now.wall);
         }
         Event::Answered { id, found }
     }
@@ -289,7 +288,7 @@ impl Up {
 fn peek(local: &Local, key: &[u8], now: Now) -> Option<Update> {
     let canonical = StickKey::from_canonical(local.table.kind(), local.table.key_len(), key)?;
     let pin = local.table.peek(&canonical, now.wall)?;
-    Some(Update { key: key.into(), server: pin.server, stamp: pin.stamp, left: pin.left })
+    Some(Update { key: key.into(), server: pin.server, stamp: pin.stamp, left: pin.left, holders: Vec::new() })
 }
 
 fn micros(at: Duration) -> u64 {

@@ -6,10 +6,13 @@ use lb_core::table::StickTable;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Bytes of keys and columns that a frame of entries is filled with, about.
+/// Bytes of keys and columns that a frame of live updates is filled with, about, and entries at most: small, so that
+/// others have their turn.
 const FRAME_BYTES: usize = 64 << 10;
-/// Entries that a frame is filled with at most.
 const FRAME_ENTRIES: usize = 512;
+/// The same of a pull.
+const PULL_BYTES: usize = 256 << 10;
+const PULL_ENTRIES: usize = 4096;
 /// Bytes of an entry beside its key, about.
 const COLUMN_BYTES: usize = 24;
 
@@ -19,8 +22,9 @@ pub(crate) struct Local {
     pub(crate) id: u32,
     pub(crate) name: String,
     pub(crate) table: Arc<StickTable>,
-    /// Entries in one frame.
+    /// Entries in one frame of live updates, and in one of a pull.
     pub(crate) batch: usize,
+    pub(crate) pull_batch: usize,
 }
 
 impl Local {
@@ -52,8 +56,10 @@ impl Tables {
 
     fn number(&mut self, table: Arc<StickTable>) -> Arc<Local> {
         self.last_id += 1;
-        let batch = (FRAME_BYTES / (table.key_len() + COLUMN_BYTES)).clamp(1, FRAME_ENTRIES);
-        Arc::new(Local { id: self.last_id, name: table.spec().name.clone(), table, batch })
+        let bytes = table.key_len() + COLUMN_BYTES;
+        let batch = (FRAME_BYTES / bytes).clamp(1, FRAME_ENTRIES);
+        let pull_batch = (PULL_BYTES / bytes).clamp(1, PULL_ENTRIES);
+        Arc::new(Local { id: self.last_id, name: table.spec().name.clone(), table, batch, pull_batch })
     }
 
     pub(crate) fn all(&self) -> &[Arc<Local>] {

@@ -6,7 +6,7 @@ use crate::replicator::Now;
 use crate::tables::{Common, Local};
 use crate::wire::{Entries, Frame, Garbage, Part};
 use lb_core::id::Names;
-use lb_core::table::{StickTable, Update};
+use lb_core::table::{StickTable, Updates};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,9 +141,9 @@ impl Teacher {
     }
 
     /// The next changes, of one table; every table has its turn.
-    fn read(&mut self, now: Now) -> Option<(u32, Reached, Vec<Update>)> {
+    fn read(&mut self, now: Now) -> Option<(u32, Reached, Updates)> {
         let tables = self.memory.progress.len();
-        let mut updates = Vec::new();
+        let mut updates = Updates::default();
         for _ in 0..tables {
             self.next_table = (self.next_table + 1) % tables;
             let (local, progress) = &mut self.memory.progress[self.next_table];
@@ -232,21 +232,17 @@ impl Teacher {
 
 impl Serving {
     /// The next entries of the pull, one table's; none of them may be wanted. `None`: that was all.
-    fn next(&mut self, now: Now, scans: &mut usize) -> Option<(Arc<Local>, Vec<Update>)> {
-        let mut updates = Vec::new();
+    fn next(&mut self, now: Now, scans: &mut usize) -> Option<(Arc<Local>, Updates)> {
+        let mut updates = Updates::default();
         while let Some((local, buckets)) = self.parts.front() {
+            let wanted = |key: &[u8]| buckets.is_empty() || is_wanted(buckets, key);
             while self.shard < local.table.shards() {
-                if *scans == 0 || updates.len() >= local.batch {
+                if *scans == 0 || updates.len() >= local.pull_batch {
                     return Some((local.clone(), updates));
                 }
                 *scans -= 1;
-                let (had, room) = (updates.len(), local.batch - updates.len());
-                let next = local.table.scan(self.shard, self.slot, room, now.wall, &mut updates);
-                if !buckets.is_empty() {
-                    let mut new = updates.split_off(had);
-                    new.retain(|u| wanted(buckets, &u.key));
-                    updates.append(&mut new);
-                }
+                let room = local.pull_batch - updates.len();
+                let next = local.table.scan_where(self.shard, self.slot, room, now.wall, wanted, &mut updates);
                 self.slot = next.unwrap_or(0);
                 self.shard += usize::from(next.is_none());
             }
@@ -261,7 +257,7 @@ impl Serving {
     }
 }
 
-fn wanted(buckets: &[u8], key: &[u8]) -> bool {
+fn is_wanted(buckets: &[u8], key: &[u8]) -> bool {
     let bucket = StickTable::bucket(key);
     buckets.get(bucket / 8).is_some_and(|byte| byte & (1 << (bucket % 8)) != 0)
 }

@@ -9,7 +9,7 @@ use lb_core::server::AdminState;
 use prost::Message;
 
 mod entries;
-pub use entries::{Entries, Row};
+pub use entries::Entries;
 
 /// The code that `peers.proto` gives.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used)]

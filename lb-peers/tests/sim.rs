@@ -178,7 +178,7 @@ fn what_was_on_its_way_when_the_stream_broke_is_sent_again() {
 }
 
 #[test]
-fn a_pull_whose_source_dies_goes_on_from_another() {
+fn a_pull_takes_a_part_from_each_peer_and_goes_on_from_the_other_when_one_dies() {
     let mut world = cluster(3, 3);
     for i in 0..20_000 {
         world.pin(i % 2, &format!("client-{i}"), "app1");
@@ -192,15 +192,32 @@ fn a_pull_whose_source_dies_goes_on_from_another() {
     while world.node(2).table.stats().entries < 3000 {
         world.run(ms(1));
     }
+    let how = |world: &World| world.node(2).replicator.status(world.now(2)).pull;
     assert!(!world.node(2).replicator.is_pulled());
-    let from = world.node(2).replicator.status(world.now(2)).pull;
-    let source = if from.ends_with(&name(0)) { 0 } else { 1 };
-    assert_eq!(from, format!("pulling from {}", name(source)));
-    world.kill(source);
+    assert_eq!(how(&world), "pulling from lb0, lb1");
+    world.kill(1);
     world.run(3 * SECOND);
-    let how = world.node(2).replicator.status(world.now(2)).pull;
-    assert!(how.contains(&format!("from {}", name(1 - source))), "{how}");
+    assert!(world.node(2).replicator.is_pulled(), "{}", how(&world));
+    assert!(how(&world).contains("from lb0, lb1"), "{}", how(&world));
     assert_equal(&world);
+}
+
+#[test]
+fn a_pull_from_two_peers_gets_half_from_each() {
+    let mut world = cluster(13, 3);
+    for i in 0..10_000 {
+        world.pin(0, &format!("client-{i}"), "app1");
+    }
+    world.run(3 * SECOND);
+    world.kill(2);
+    world.run(SECOND);
+    world.start(2);
+    world.run(2 * SECOND);
+    assert_equal(&world);
+    let peers = world.node(2).replicator.status(world.now(2)).peers;
+    let parts: Vec<u64> = peers.iter().map(|p| p.pulled.map_or(0, |(entries, _)| entries)).collect();
+    assert_eq!(parts.iter().sum::<u64>(), 10_000, "every entry once: {parts:?}");
+    assert!(parts.iter().all(|part| *part > 4_000), "{parts:?}");
 }
 
 #[test]

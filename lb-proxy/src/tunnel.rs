@@ -5,11 +5,14 @@
 //! thread straight to the other socket, and only what that did not take is kept.
 use crate::http::account::Request;
 use crate::listener::Admission;
+use crate::shared::now;
 use crate::upstream::Slot;
+use lb_core::table::{Hold, StickKey, StickTable};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -33,8 +36,8 @@ pub(crate) struct Tunnel {
     last: Instant,
     /// Which side closed first; empty: none yet.
     closed: &'static str,
-    touch: Option<Touch>,
     account: Request,
+    _holding: Holding,
     /// Given back in this order at the end.
     _slot: Slot,
     _admission: Admission,
@@ -51,7 +54,7 @@ pub(crate) struct Start {
     /// Silence of both sides that ends it.
     pub(crate) timeout: Duration,
     /// The pins it keeps alive.
-    pub(crate) touch: Option<Touch>,
+    pub(crate) holding: Holding,
     /// What is counted and logged of it.
     pub(crate) account: Request,
     /// Its place on the server.
@@ -150,16 +153,11 @@ impl Tunnel {
             timeout: start.timeout,
             last: Instant::now(),
             closed: "",
-            touch: start.touch,
             account: start.account,
+            _holding: start.holding,
             _slot: start.slot,
             _admission: start.admission,
         })
-    }
-
-    /// Until the timer must look again.
-    fn pause(&self) -> Duration {
-        self.touch.as_ref().map_or(self.timeout, |t| t.every.min(self.timeout))
     }
 
     /// Moves what there is both ways; ready with the word for how it ended.
@@ -191,16 +189,13 @@ impl Tunnel {
         if now >= self.last + self.timeout {
             return None;
         }
-        if let Some(touch) = &self.touch {
-            touch.keep();
-        }
-        Some((self.last + self.timeout).min(now + self.pause()))
+        Some(self.last + self.timeout)
     }
 }
 
 /// Runs a tunnel to its end.
 pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
-    let mut sleep = pin!(sleep_until(tunnel.last + tunnel.pause()));
+    let mut sleep = pin!(sleep_until(tunnel.last + tunnel.timeout));
     let end = poll_fn(|cx| {
         if let Poll::Ready(end) = tunnel.poll(cx) {
             return Poll::Ready(end);
@@ -220,21 +215,22 @@ pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
     tunnel.account.finish_tunnel(end);
 }
 
-/// Keeps the entries alive that led a tunnel to its server: an open socket is use.
-pub(crate) struct Touch {
-    /// How often; a fraction of the shortest expiry.
-    pub(crate) every: Duration,
-    /// Tables and keys.
-    pub(crate) pins: Vec<(std::sync::Arc<lb_core::table::StickTable>, lb_core::table::StickKey)>,
-}
+/// The entries that led a tunnel to its server, held alive until it ends: an open socket is use.
+pub(crate) struct Holding(Vec<Hold>);
 
-impl Touch {
-    fn keep(&self) {
-        for (table, key) in &self.pins {
-            let _ = table.lookup(key, crate::shared::now());
-        }
+impl Holding {
+    /// Holds these.
+    pub(crate) fn new<'a>(pins: impl Iterator<Item = (&'a Arc<StickTable>, &'a StickKey)>) -> Self {
+        Self(pins.map(|(table, key)| table.hold(key, now())).collect())
     }
 }
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|hold| hold.release(now()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

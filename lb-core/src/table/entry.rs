@@ -1,6 +1,6 @@
 //! One entry: a key, its pin (a last-writer-wins register) and its life. Pure merging; knows no shard and no clock.
 use super::compact::KeyBytes;
-use super::{Pin, Update};
+use super::{Holder, Pin, UpdateRef};
 use crate::hlc::Stamp;
 use crate::id::NameId;
 use crate::time::Timestamp;
@@ -69,12 +69,13 @@ impl Entry {
     }
 
     /// What a peer is told; nothing once it is over.
-    pub(super) fn update(&self, now: Timestamp, expire: u64) -> Option<Update> {
-        (!self.is_over(now)).then(|| Update {
-            key: (*self.key).into(),
+    pub(super) fn update<'a>(&'a self, now: Timestamp, expire: u64, holders: &'a [Holder]) -> Option<UpdateRef<'a>> {
+        (!self.is_over(now)).then(|| UpdateRef {
+            key: &self.key,
             server: self.pin.val,
             stamp: self.pin.marker,
             left: self.left(now, expire),
+            holders,
         })
     }
 
@@ -96,7 +97,7 @@ pub(super) fn ends(server: NameId, life: u64) -> u64 {
 }
 
 /// The life that an update gives, at most what this table would give itself: a peer can't make an entry immortal.
-pub(super) fn received_life(update: &Update, now: Timestamp, expire: u64) -> u64 {
+pub(super) fn received_life(update: &UpdateRef<'_>, now: Timestamp, expire: u64) -> u64 {
     let left = crate::time::millis(update.left).min(ends(update.server, expire));
     let end = now.0.saturating_add(left);
     if update.server.is_none() { end.saturating_sub(TOMBSTONE_EXTRA) } else { end }

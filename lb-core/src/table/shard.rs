@@ -3,10 +3,11 @@
 use super::changes::Log;
 use super::digest::Digest;
 use super::entry::{Entry, Register, received_life};
+use super::holds::{Holds, PASSED_OVER};
 use super::slab::Slab;
 use super::tentative::Tries;
 use super::wheel::Wheel;
-use super::{Merged, Pin, Stored, TableStats, Update};
+use super::{Merged, Pin, Sink, Stored, TableStats, UpdateRef};
 use crate::hlc::Clock;
 use crate::id::{NameId, Names};
 use crate::time::Timestamp;
@@ -78,6 +79,7 @@ pub(super) struct Shard {
     pub(super) slab: Slab,
     pub(super) log: Log,
     pub(super) tries: Tries,
+    pub(super) holds: Holds,
     /// Counts; `memory` is not kept here.
     pub(super) stats: TableStats,
     index: HashTable<u32>,
@@ -94,6 +96,7 @@ impl Shard {
             slab: Slab::default(),
             log: Log::default(),
             tries: Tries::default(),
+            holds: Holds::default(),
             stats: TableStats::default(),
             index: HashTable::with_capacity(reserved),
             wheel: Wheel::new(expire),
@@ -104,8 +107,16 @@ impl Shard {
         self.slab.len() == 0
     }
 
-    fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+    pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
         self.index.find(hash, |slot| *self.slab[*slot].key == *key).copied()
+    }
+
+    /// Writes an entry to `out`, unless it is over.
+    pub(super) fn tell(&self, env: &Env, slot: u32, now: Timestamp, out: &mut impl Sink) {
+        let holders = self.holds.of(slot, now);
+        if let Some(update) = self.slab[slot].update(now, env.expire(), &holders) {
+            out.take(update);
+        }
     }
 
     /// The live pin of a key, untouched.
@@ -222,17 +233,22 @@ impl Shard {
     }
 
     /// Merges what a peer says; its stamp has been observed and its key checked.
-    pub(super) fn merge(&mut self, env: &Env, hash: u64, update: &Update, now: Timestamp) -> Merged {
+    pub(super) fn merge(&mut self, env: &Env, hash: u64, update: &UpdateRef<'_>, now: Timestamp) -> Merged {
         let life = received_life(update, now, env.expire());
         let pin = Register { val: update.server, marker: update.stamp };
-        let merged = match self.find(hash, &update.key) {
-            _ if update.left.is_zero() => Merged::Refused,
-            Some(slot) => self.merge_held(env, slot, pin, life),
+        let (slot, merged) = match self.find(hash, update.key) {
+            _ if update.left.is_zero() => (None, Merged::Refused),
+            Some(slot) => (Some(slot), self.merge_held(env, slot, pin, life)),
             None if self.make_room(env, update.server, life, now) => {
-                self.insert(env, hash, Entry::new(&update.key, pin, life));
-                Merged::Applied
+                (Some(self.insert(env, hash, Entry::new(update.key, pin, life))), Merged::Applied)
             }
-            None => Merged::Refused,
+            None => (None, Merged::Refused),
+        };
+        let merged = match slot {
+            Some(slot) if self.merge_holders(env, slot, update.holders, now) && merged == Merged::Known => {
+                Merged::Extended
+            }
+            _ => merged,
         };
         match merged {
             Merged::Applied | Merged::Extended => self.stats.merged += 1,
@@ -269,7 +285,7 @@ impl Shard {
         if env.reserve() {
             return true;
         }
-        let Some(slot) = self.next_to_go(now) else { return false };
+        let Some(slot) = self.next_to_go(env, now) else { return false };
         if !self.gives_way(env, slot, server, life, now) {
             return false;
         }
@@ -296,7 +312,7 @@ impl Shard {
 
     /// Drops the entry that is the next to go. False: there is none.
     pub(super) fn evict(&mut self, env: &Env, now: Timestamp) -> bool {
-        let slot = self.next_to_go(now);
+        let slot = self.next_to_go(env, now);
         if let Some(slot) = slot {
             self.drop_entry(env, slot, now);
         }
@@ -304,11 +320,28 @@ impl Shard {
     }
 
     /// A pin past its end; else the tombstone, else the pin nearest its end.
-    fn next_to_go(&mut self, now: Timestamp) -> Option<u32> {
+    fn next_to_go(&mut self, env: &Env, now: Timestamp) -> Option<u32> {
         let mut unlimited = usize::MAX;
         let over = self.wheel.first_pin(&mut self.slab, now.0, &mut unlimited);
-        over.or_else(|| self.wheel.first_tombstone(&self.slab))
-            .or_else(|| self.wheel.first_pin(&mut self.slab, u64::MAX, &mut unlimited))
+        over.or_else(|| self.wheel.first_tombstone(&self.slab)).or_else(|| self.first_idle(env, now))
+    }
+
+    /// The pin nearest its end, but one with an open socket only if many of those come first: they are used now, and
+    /// their life slides to the full.
+    fn first_idle(&mut self, env: &Env, now: Timestamp) -> Option<u32> {
+        let mut unlimited = usize::MAX;
+        let mut passed = Vec::new();
+        let mut found = self.wheel.first_pin(&mut self.slab, u64::MAX, &mut unlimited);
+        while let Some(slot) = found.filter(|s| passed.len() < PASSED_OVER && self.holds.is_held(*s, now)) {
+            self.wheel.unlink(&mut self.slab, slot);
+            passed.push(slot);
+            found = self.wheel.first_pin(&mut self.slab, u64::MAX, &mut unlimited);
+        }
+        for slot in &passed {
+            self.slab[*slot].extend(now.0.saturating_add(env.expire()));
+            self.wheel.place(&mut self.slab, *slot);
+        }
+        found.or_else(|| passed.first().copied())
     }
 
     /// Drops entries that are over; returns how many. `budget` pays for each looked at.
@@ -351,6 +384,7 @@ impl Shard {
             false => self.stats.evictions += 1,
         }
         *self.count(self.slab[slot].is_tombstone()) -= 1;
+        self.holds.forget(slot);
         self.log.unlink(&mut self.slab, slot);
         self.wheel.unlink(&mut self.slab, slot);
         self.slab.remove(slot);
@@ -367,6 +401,7 @@ impl Shard {
             + self.index.allocation_size()
             + self.wheel.memory()
             + self.tries.memory()
+            + self.holds.memory()
     }
 
     /// Holds the parts of the shard against each other.

@@ -3,6 +3,7 @@ use super::*;
 
 mod changes;
 mod full;
+mod holds;
 mod life;
 mod merge;
 mod model;
@@ -111,5 +112,5 @@ fn check(table: &StickTable) {
 /// An update about `key` with a stamp of our choice.
 fn update(key: impl AsRef<[u8]>, server: NameId, clock: u64, left: u64) -> Update {
     let stamp = Stamp::new((NOW.0 << 16) + clock, crate::id::NodeId::new("elsewhere", 1));
-    Update { key: key.as_ref().into(), server, stamp, left: Duration::from_millis(left) }
+    Update { key: key.as_ref().into(), server, stamp, left: Duration::from_millis(left), holders: Vec::new() }
 }

@@ -256,6 +256,17 @@ pub struct Entries {
     /// Life left in milliseconds.
     #[prost(uint64, repeated, tag = "8")]
     pub left_ms: ::prost::alloc::vec::Vec<u64>,
+    /// Slots of holders, one value each: the entry's place in this message, the node's place in nodes, the clock value of
+    /// the node when it wrote the slot (as the difference to the one before), and how long its word holds (0: its last
+    /// socket has closed).
+    #[prost(uint32, repeated, tag = "9")]
+    pub held: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "10")]
+    pub holder: ::prost::alloc::vec::Vec<u32>,
+    #[prost(sint64, repeated, tag = "11")]
+    pub held_clock: ::prost::alloc::vec::Vec<i64>,
+    #[prost(uint64, repeated, tag = "12")]
+    pub held_ms: ::prost::alloc::vec::Vec<u64>,
 }
 /// Entries that changed at the sender.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

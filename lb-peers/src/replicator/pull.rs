@@ -1,9 +1,18 @@
-//! Whom a starting instance pulls its tables from, and when it has waited enough.
+//! Whom a starting instance pulls its tables from, which buckets from whom, and when it has waited enough.
 //!
-//! It must not know how a pull goes over the wire; it is told how it ended.
+//! It must not know how a pull goes over the wire; it is told how each part ended.
 use super::LinkId;
-use std::collections::BTreeSet;
+use lb_core::table::StickTable;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+/// How long a pull waits for further peers to come up, so that each gives a part.
+const FURTHER_PEERS: Duration = Duration::from_millis(50);
+/// Peers that a pull is divided among, at most.
+const MAX_SOURCES: usize = 16;
+
+/// Buckets of the digest as bits, the lowest bit of the first byte first. Empty: all.
+pub(super) type Buckets = Vec<u8>;
 
 /// A peer that could be pulled from.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +27,19 @@ pub(super) struct Source<'a> {
 #[derive(Debug)]
 enum Phase {
     Seeking,
-    Pulling { link: LinkId },
+    /// Peers with whole tables give a part each.
+    Pulling(Parts),
+    /// Nobody is whole: one after the other gives what it has.
+    Gathering(LinkId),
     Done,
+}
+
+/// The parts of a pull.
+#[derive(Debug, Default)]
+struct Parts {
+    /// Not asked for, or lost with their source.
+    open: Vec<Buckets>,
+    running: BTreeMap<LinkId, Buckets>,
 }
 
 /// See the module.
@@ -27,8 +47,14 @@ enum Phase {
 pub(super) struct Plan {
     phase: Phase,
     until: Duration,
+    /// When the first peer with whole tables was seen.
+    seen: Option<Duration>,
     /// Peers that were not whole themselves, and gave what they had.
     partial: BTreeSet<LinkId>,
+    /// What came so far: from whom, how many, since when.
+    from: BTreeSet<String>,
+    entries: u64,
+    begun: Duration,
     /// How it came to be so, for people.
     how: String,
 }
@@ -37,15 +63,32 @@ pub(super) struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Wait,
-    PullFrom(LinkId),
+    PullFrom(Vec<(LinkId, Buckets)>),
     /// The tables are whole.
     Done,
 }
 
+/// How a part of a pull ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    pub(super) link: LinkId,
+    /// The source was not whole itself.
+    pub(super) partial: bool,
+    pub(super) entries: u64,
+}
+
 impl Plan {
     pub(super) fn new(until: Duration) -> Self {
-        let how = "looking for a peer to pull from".to_owned();
-        Self { phase: Phase::Seeking, until, partial: BTreeSet::new(), how }
+        Self {
+            phase: Phase::Seeking,
+            until,
+            seen: None,
+            partial: BTreeSet::new(),
+            from: BTreeSet::new(),
+            entries: 0,
+            begun: Duration::ZERO,
+            how: "looking for a peer to pull from".to_owned(),
+        }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -58,18 +101,57 @@ impl Plan {
 
     /// `accounted`: nobody else can be waited for.
     pub(super) fn step(&mut self, now: Duration, sources: &[Source<'_>], accounted: bool) -> Step {
-        if !matches!(self.phase, Phase::Seeking) {
+        let is_whole = |s: &&Source<'_>| s.pulled && !self.partial.contains(&s.link);
+        let whole: Vec<Source<'_>> = sources.iter().filter(is_whole).take(MAX_SOURCES).copied().collect();
+        let waited = accounted || now >= self.until;
+        match &mut self.phase {
+            Phase::Seeking if !whole.is_empty() => {
+                let seen = *self.seen.get_or_insert(now);
+                if !accounted && now < seen + FURTHER_PEERS {
+                    return Step::Wait;
+                }
+                (self.begun, self.phase) = (now, Phase::Pulling(Parts::divided(whole.len())));
+                self.assign(&whole)
+            }
+            Phase::Pulling(parts) if parts.running.is_empty() && whole.is_empty() && waited => {
+                self.gather(sources, accounted)
+            }
+            Phase::Pulling(_) => self.assign(&whole),
+            Phase::Seeking if waited => self.gather(sources, accounted),
+            Phase::Seeking | Phase::Gathering(_) | Phase::Done => Step::Wait,
+        }
+    }
+
+    /// Asks idle sources for the parts that are open. Without any source the search begins anew, for those parts.
+    fn assign(&mut self, whole: &[Source<'_>]) -> Step {
+        let Phase::Pulling(parts) = &mut self.phase else { return Step::Wait };
+        let mut asked = Vec::new();
+        for source in whole {
+            if parts.running.contains_key(&source.link) {
+                continue;
+            }
+            let Some(buckets) = parts.open.pop() else { break };
+            parts.running.insert(source.link, buckets.clone());
+            self.from.insert(source.name.to_owned());
+            asked.push((source.link, buckets));
+        }
+        if asked.is_empty() {
             return Step::Wait;
         }
-        if let Some(whole) = sources.iter().find(|s| s.pulled) {
-            return self.pull(whole);
-        }
-        if !accounted && now < self.until {
-            return Step::Wait;
-        }
-        // All who are there are as fresh as we are: take what each of them has.
+        self.how = format!("pulling from {}", self.names());
+        Step::PullFrom(asked)
+    }
+
+    fn names(&self) -> String {
+        self.from.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
+    /// All who are there are as fresh as we are: takes what each of them has.
+    fn gather(&mut self, sources: &[Source<'_>], accounted: bool) -> Step {
         if let Some(fresh) = sources.iter().find(|s| !self.partial.contains(&s.link)) {
-            return self.pull(fresh);
+            self.phase = Phase::Gathering(fresh.link);
+            self.how = format!("pulling from {}", fresh.name);
+            return Step::PullFrom(vec![(fresh.link, Buckets::new())]);
         }
         self.phase = Phase::Done;
         self.how = match (accounted, sources.is_empty()) {
@@ -80,38 +162,68 @@ impl Plan {
         Step::Done
     }
 
-    fn pull(&mut self, source: &Source<'_>) -> Step {
-        self.phase = Phase::Pulling { link: source.link };
-        self.how = format!("pulling from {}", source.name);
-        Step::PullFrom(source.link)
-    }
-
-    /// A pull of all tables has ended. True: the tables are whole.
-    pub(super) fn ended(&mut self, link: LinkId, name: &str, partial: bool, entries: u64, took: Duration) -> bool {
-        if !matches!(self.phase, Phase::Pulling { link: from } if from == link) {
-            return false;
+    /// A part has ended. True: the tables are whole.
+    pub(super) fn ended(&mut self, now: Duration, ended: Ended) -> bool {
+        let Ended { link, partial, entries } = ended;
+        match &mut self.phase {
+            Phase::Gathering(from) if *from == link => {
+                self.partial.insert(link);
+                self.phase = Phase::Seeking;
+                false
+            }
+            Phase::Pulling(parts) => {
+                let Some(buckets) = parts.running.remove(&link) else { return false };
+                self.entries += entries;
+                if partial {
+                    self.partial.insert(link);
+                    parts.open.push(buckets);
+                }
+                if !parts.open.is_empty() || !parts.running.is_empty() {
+                    return false;
+                }
+                self.phase = Phase::Done;
+                let took = now.saturating_sub(self.begun).as_millis();
+                self.how = format!("pulled {} entries from {} in {took} ms", self.entries, self.names());
+                true
+            }
+            _ => false,
         }
-        if partial {
-            self.partial.insert(link);
-            self.phase = Phase::Seeking;
-            return false;
-        }
-        self.phase = Phase::Done;
-        self.how = format!("pulled {entries} entries from {name} in {} ms", took.as_millis());
-        true
     }
 
     /// A link is gone: what was being pulled from it is pulled from another.
     pub(super) fn lost(&mut self, link: LinkId) {
-        if matches!(self.phase, Phase::Pulling { link: from } if from == link) {
-            self.phase = Phase::Seeking;
-            "looking for another peer to pull from: the source is gone".clone_into(&mut self.how);
+        match &mut self.phase {
+            Phase::Gathering(from) if *from == link => self.phase = Phase::Seeking,
+            Phase::Pulling(parts) => {
+                parts.open.extend(parts.running.remove(&link));
+                if parts.running.is_empty() {
+                    "looking for another peer to pull from: the source is gone".clone_into(&mut self.how);
+                }
+            }
+            _ => {}
         }
         self.partial.remove(&link);
     }
 
     /// When waiting ends.
     pub(super) fn timeout(&self) -> Option<Duration> {
-        matches!(self.phase, Phase::Seeking).then_some(self.until)
+        match &self.phase {
+            Phase::Seeking => Some(self.seen.map_or(self.until, |seen| self.until.min(seen + FURTHER_PEERS))),
+            Phase::Pulling(parts) if parts.running.is_empty() => Some(self.until),
+            _ => None,
+        }
+    }
+}
+
+impl Parts {
+    /// All buckets in `n` parts.
+    fn divided(n: usize) -> Self {
+        let of = |part: usize| {
+            let mut bits = vec![0u8; StickTable::BUCKETS / 8];
+            (part..StickTable::BUCKETS).step_by(n).for_each(|bucket| bits[bucket / 8] |= 1 << (bucket % 8));
+            bits
+        };
+        let open = if n == 1 { vec![Buckets::new()] } else { (0..n).map(of).collect() };
+        Self { open, running: BTreeMap::new() }
     }
 }

@@ -1,9 +1,10 @@
 //! One replicator, and what a peer of flesh and blood would not send.
 use super::*;
-use crate::wire::{Entries, PROTOCOL, Row};
+use crate::wire::{Entries, PROTOCOL};
 use lb_core::config::{KeyKind, PeerAddr, WhenFull};
 use lb_core::hlc::Stamp;
-use lb_core::id::NodeId;
+use lb_core::id::{NameId, NodeId};
+use lb_core::table::Update;
 use lb_core::time::Timestamp;
 use proptest::prelude::*;
 
@@ -49,13 +50,16 @@ fn hello() -> Hello {
     }
 }
 
-fn row(key: &str, clock_ms: u64) -> Row {
+fn row(key: &str, clock_ms: u64) -> Update {
     let stamp = Stamp::new(clock_ms << 16, NodeId::new("b", 5));
-    Row { key: key.as_bytes().into(), server: 1, stamp, left: Duration::from_secs(60) }
+    let left = Duration::from_secs(60);
+    Update { key: key.as_bytes().into(), server: NameId(1), stamp, left, holders: Vec::new() }
 }
 
-fn entries(rows: Vec<Row>) -> Entries {
-    Entries { servers: vec!["app1".into()], rows }
+fn entries(rows: Vec<Update>) -> Entries {
+    let names = Names::default();
+    assert_eq!(names.intern("app1"), NameId(1));
+    Entries::pack(rows.into_iter().collect(), &names)
 }
 
 impl Bench {
@@ -163,7 +167,7 @@ fn a_peer_two_protocols_ahead_is_refused_and_one_that_still_speaks_ours_is_not()
     let link = bench.accept();
     bench.receive(link, Frame::Hello(Hello { protocol: PROTOCOL + 2, min_protocol: PROTOCOL + 1, ..hello() }));
     let text = &bench.refusal().unwrap().text;
-    assert!(text.contains("a has the peer protocols 1 to 1, b has the peer protocols 2 to 3"), "{text}");
+    assert!(text.contains("a has the peer protocols 1 to 2, b has the peer protocols 3 to 4"), "{text}");
     assert!(bench.is_closed(link));
     let mut bench = Bench::new(Vec::new());
     let link = bench.accept();
@@ -288,7 +292,7 @@ proptest! {
         // A better peer finds it in order.
         let link = bench.accept();
         bench.receive(link, Frame::Hello(Hello { node: "good".into(), incarnation: 77, ..hello() }));
-        let good = Row { stamp: Stamp::new((WALL.0 + 1) << 16, NodeId::new("good", 77)), ..row("good", 0) };
+        let good = Update { stamp: Stamp::new((WALL.0 + 1) << 16, NodeId::new("good", 77)), ..row("good", 0) };
         bench.receive(link, Frame::Batch { number: 1, table: 9, entries: entries(vec![good]) });
         let ack = Frame::Ack { number: 1, taken: 1, refused: 0 };
         prop_assert!(bench.sent().contains(&&ack));

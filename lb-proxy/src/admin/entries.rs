@@ -68,7 +68,8 @@ fn find(control: &Control, name: &str, text: &str) -> Result<Option<EntryStatus>
     let table = table(&snapshot, name)?;
     let key = key(&table, text)?;
     let Some(pin) = table.peek(&key, now()) else { return Ok(None) };
-    let update = Update { key: key.bytes().into(), server: pin.server, stamp: pin.stamp, left: pin.left };
+    let update =
+        Update { key: key.bytes().into(), server: pin.server, stamp: pin.stamp, left: pin.left, holders: Vec::new() };
     Ok(entry(&table.spec(), &update, &snapshot, &Nodes::of(control)))
 }
 

@@ -236,9 +236,12 @@ impl Plan {
         Some(text)
     }
 
-    /// Tables and keys that an open tunnel keeps alive.
-    pub(crate) fn held(&self, backend: &Backend) -> Vec<(Arc<StickTable>, StickKey)> {
-        self.keys.iter().map(|k| (backend.stick[k.rule].1.clone(), k.key.clone())).collect()
+    /// Tables and keys that an open tunnel holds alive.
+    pub(crate) fn held<'a>(
+        &'a self,
+        backend: &'a Backend,
+    ) -> impl Iterator<Item = (&'a Arc<StickTable>, &'a StickKey)> {
+        self.keys.iter().map(|k| (&backend.stick[k.rule].1, &k.key))
     }
 }
 

@@ -12,7 +12,7 @@ use super::upload::{self, Uploading};
 use crate::io::{self, Elapsed, Timer};
 use crate::listener::Admission;
 use crate::shared::now;
-use crate::tunnel::{Start, Touch, Tunnel};
+use crate::tunnel::{Holding, Start, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
 use crate::worker::Local;
 use lb_core::route::{Asked, route};
@@ -45,14 +45,14 @@ pub(crate) struct Switch {
     timeout: Duration,
     slot: Slot,
     account: account::Request,
-    touch: Option<Touch>,
+    holding: Holding,
 }
 
 impl Switch {
     /// Puts the client's socket to it.
     pub(crate) fn into_tunnel(self, client: TcpStream, admission: Admission) -> Box<Tunnel> {
-        let Self { server, from_client, from_server, timeout, slot, account, touch } = self;
-        Tunnel::new(Start { client, server, from_client, from_server, timeout, touch, account, slot, admission })
+        let Self { server, from_client, from_server, timeout, slot, account, holding } = self;
+        Tunnel::new(Start { client, server, from_client, from_server, timeout, holding, account, slot, admission })
     }
 }
 
@@ -116,11 +116,11 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
                 (_, false) => After::Linger,
             }
         }
-        Ok(Forwarded::Switched { server, from_server, slot, timeout, touch }) => {
+        Ok(Forwarded::Switched { server, from_server, slot, timeout, holding }) => {
             account.start_tunnel();
             let from_client = std::mem::take(&mut conn.input);
             let from_client = if from_client.is_empty() { Vec::new() } else { from_client };
-            After::Switch(Box::new(Switch { server, from_client, from_server, timeout, slot, account, touch }))
+            After::Switch(Box::new(Switch { server, from_client, from_server, timeout, slot, account, holding }))
         }
         Err(Failure::Cut(code)) => {
             account.finish(code);
@@ -159,7 +159,7 @@ async fn refuse(
 
 enum Forwarded {
     Done { keep: bool },
-    Switched { server: TcpStream, from_server: Vec<u8>, slot: Slot, timeout: Duration, touch: Option<Touch> },
+    Switched { server: TcpStream, from_server: Vec<u8>, slot: Slot, timeout: Duration, holding: Holding },
 }
 
 async fn forward(
@@ -245,11 +245,9 @@ async fn forward(
             Ok(Forwarded::Done { keep: keep_client })
         }
         Ok(Answered::Switched { from_server }) => {
-            let pins = plan.held(backend);
-            let every = pins.iter().map(|(table, _)| table.spec().expire / 4).min();
-            let touch = every.map(|every| Touch { every: every.max(Duration::from_millis(100)), pins });
+            let holding = Holding::new(plan.held(backend));
             let timeout = backend.config.timeout.tunnel;
-            Ok(Forwarded::Switched { server: stream, from_server, slot, timeout, touch })
+            Ok(Forwarded::Switched { server: stream, from_server, slot, timeout, holding })
         }
         Err(Fault::Nothing(reason) | Fault::Before(reason)) => {
             if reason.is_servers() {

@@ -11,6 +11,8 @@ use tokio::time::{MissedTickBehavior, interval};
 const EXPIRE: Duration = Duration::from_secs(1);
 /// Entries looked at before other control work gets a turn.
 const EXPIRE_BUDGET: usize = 10_000;
+/// How often leases of open sockets are looked after, at most; a table says how often it needs that.
+const RENEW: Duration = Duration::from_millis(50);
 /// How often the metrics recorder tidies up; without it samples pile up until somebody scrapes.
 const RECORDER: Duration = Duration::from_secs(5);
 /// How soon a reload's `state_interval` is noticed.
@@ -19,6 +21,7 @@ const SAVE_POLL: Duration = Duration::from_secs(1);
 /// Starts all of it.
 pub(super) fn spawn(control: &Arc<Control>, tasks: &mut JoinSet<()>) {
     tasks.spawn(expire(control.clone()));
+    tasks.spawn(renew(control.clone()));
     tasks.spawn(judge(control.clone()));
     tasks.spawn(recorder(control.clone()));
     tasks.spawn(save(control.clone()));
@@ -46,6 +49,15 @@ async fn expire(control: Arc<Control>) {
                 tokio::task::yield_now().await;
             }
         }
+    }
+}
+
+async fn renew(control: Arc<Control>) {
+    loop {
+        let tables: Vec<_> = control.shared.snapshot.load().tables.values().cloned().collect();
+        let soonest = tables.iter().map(|t| t.renew_every()).min().unwrap_or(EXPIRE);
+        tables.iter().for_each(|table| _ = table.renew(now()));
+        tokio::time::sleep((soonest / 4).clamp(RENEW, EXPIRE)).await;
     }
 }
 
