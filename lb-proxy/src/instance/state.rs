@@ -24,7 +24,7 @@ use lb_core::hlc::Stamp;
 use lb_core::id::NodeId;
 use lb_core::snapshot::Snapshot;
 use lb_core::status::{StateStatus, TableState};
-use lb_core::table::{Merged, StickTable};
+use lb_core::table::{Sink, StickTable, UpdateRef, Updates};
 use lb_peers::wire::{Entries, Frame};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -257,7 +257,7 @@ impl Store {
             match (frame, content) {
                 (Frame::Batch { entries, .. }, Content::Table { name, .. }) => {
                     if let Some(table) = snapshot.tables.get(name) {
-                        self.merge_entries(table, entries, age, tally);
+                        self.merge_entries(table, &entries, age, tally);
                     }
                 }
                 (Frame::Decisions(all), Content::Decisions | Content::Local) => {
@@ -274,22 +274,20 @@ impl Store {
         Ok(())
     }
 
-    fn merge_entries(&self, table: &StickTable, entries: Entries, age: Duration, tally: &mut Tally) {
-        for update in entries.unpack(&self.shared.base.names) {
-            let Some(mut update) = update else {
-                tally.refused += 1;
-                continue;
-            };
-            update.left = update.left.saturating_sub(age);
-            if update.left.is_zero() {
-                tally.ended += 1;
-                continue;
-            }
-            match table.merge(&update, now()) {
-                Merged::Applied | Merged::Extended | Merged::Known => tally.taken += 1,
-                Merged::TooFarAhead | Merged::BadKey | Merged::Refused => tally.refused += 1,
+    /// Leases are left out: the sockets that they speak of were closed with the process, and who has others renews them.
+    fn merge_entries(&self, table: &StickTable, entries: &Entries, age: Duration, tally: &mut Tally) {
+        let (written, lost) = entries.unpack(&self.shared.base.names);
+        let mut live = Updates::default();
+        for update in written.iter() {
+            let left = update.left.saturating_sub(age);
+            if !left.is_zero() {
+                live.take(UpdateRef { left, holders: &[], ..update });
             }
         }
+        let merges = table.merge_all(&live, now());
+        tally.taken += u64::from(merges.applied + merges.extended + merges.known);
+        tally.ended += (written.len() - live.len()) as u64;
+        tally.refused += u64::from(merges.absurd + merges.refused + lost);
     }
 
     /// Stamps made from now on are later. One from absurdly far ahead is passed over, as one of a peer is.
@@ -351,7 +349,7 @@ impl Store {
         for shard in 0..table.shards() {
             let mut from = Some(0);
             while let Some(slot) = from {
-                let mut updates = Vec::with_capacity(PIECE);
+                let mut updates = Updates::default();
                 from = table.scan(shard, slot, PIECE, now(), &mut updates);
                 if !updates.is_empty() {
                     number += 1;

@@ -153,7 +153,7 @@ impl<R: Read> Reader<R> {
             },
             Ok(frame) => {
                 self.records += match &frame {
-                    Frame::Batch { entries, .. } => entries.rows.len() as u64,
+                    Frame::Batch { entries, .. } => entries.len() as u64,
                     Frame::Decisions(all) => all.len() as u64,
                     _ => return Err(damaged),
                 };

@@ -2,8 +2,9 @@ use super::*;
 use crate::fixture;
 use lb_core::config::KeyKind;
 use lb_core::decisions::Decision;
+use lb_core::id::Names;
 use lb_core::server::AdminState;
-use lb_core::table::StickKey;
+use lb_core::table::{StickKey, Update};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -113,18 +114,20 @@ fn a_newer_pin_that_is_here_already_stays() {
 fn the_time_since_it_was_written_is_taken_off_and_a_clock_set_back_adds_none() {
     let dir = TempDir::new().unwrap();
     let store = store(&dir);
-    let entry = |name: &str, left| lb_peers::wire::Row {
+    let names = &store.shared.base.names;
+    let entry = |name: &str, left| Update {
         key: name.as_bytes().into(),
-        server: 1,
+        server: names.intern("node1"),
         stamp: Stamp::new(now().0 << 16, NodeId(1)),
         left: Duration::from_secs(left),
+        holders: Vec::new(),
     };
     let content = Content::Table { name: "sessions".into(), kind: KeyKind::String };
-    let file = |written, rows: Vec<_>| {
+    let file = |written, rows: Vec<Update>| {
         let header = Header { node: "lb1".into(), written, clock: 0, content: content.clone() };
         let mut writer = Writer::begin(Vec::new(), &header).unwrap();
         let count = rows.len();
-        let entries = Entries { servers: vec!["node1".into()], rows };
+        let entries = Entries::pack(rows.into_iter().collect(), names);
         writer.frame(Frame::Batch { number: 1, table: 0, entries }, count).unwrap();
         writer.end().unwrap()
     };
@@ -234,13 +237,13 @@ fn a_directory_that_cannot_be_used_is_told_with_its_path_and_tried_again() {
     assert!(!state.join("instance-lb1/temp").exists());
 }
 
-/// Rows of some frames of a file, as far as it can be read; and whether it is whole.
-fn rows(bytes: &[u8]) -> (Vec<lb_peers::wire::Row>, bool) {
-    let mut rows = Vec::new();
+/// Entries of a file, as far as it can be read; and whether it is whole.
+fn rows(bytes: &[u8]) -> (Vec<Update>, bool) {
+    let (mut rows, names) = (Vec::new(), Names::default());
     let Ok((mut reader, _)) = Reader::begin(bytes) else { return (rows, false) };
     loop {
         match reader.frame() {
-            Ok(Some(Frame::Batch { entries, .. })) => rows.extend(entries.rows),
+            Ok(Some(Frame::Batch { entries, .. })) => rows.extend(entries.unpack(&names).0.iter().map(|u| u.to_owned())),
             Ok(Some(_)) => {}
             Ok(None) => return (rows, true),
             Err(_) => return (rows, false),
@@ -253,13 +256,15 @@ fn sample() -> Vec<u8> {
     let header = Header { node: "lb1".into(), written: 1_700_000_000_000, clock: 9, content };
     let mut writer = Writer::begin(Vec::new(), &header).unwrap();
     for number in 1..=4u64 {
-        let row = |i| lb_peers::wire::Row {
+        let names = Names::default();
+        let row = |i| Update {
             key: format!("key-{number}-{i}").into_bytes().into(),
-            server: 1,
+            server: names.intern("node1"),
             stamp: Stamp::new(number * 1000 + i, NodeId(7)),
             left: Duration::from_secs(i),
+            holders: Vec::new(),
         };
-        let entries = Entries { servers: vec!["node1".into()], rows: (1..=5).map(row).collect() };
+        let entries = Entries::pack((1..=5).map(row).collect(), &names);
         writer.frame(Frame::Batch { number, table: 0, entries }, 5).unwrap();
     }
     writer.end().unwrap()
