@@ -229,6 +229,8 @@ pub struct TlsStatus {
     pub not_after: u64,
     /// Why the files as they are now are not in use; those that they were before are.
     pub error: Option<String>,
+    /// How often files could not be used since the start.
+    pub errors: u64,
 }
 
 /// One peer.

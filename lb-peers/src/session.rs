@@ -14,7 +14,7 @@ use crate::wire::{Entries, Frame, Garbage, Goodbye, Hello, PROTOCOL, Part, Refus
 use lb_core::decisions::Decision;
 use lb_core::id::{Names, NodeId};
 use lb_core::status::TableSync;
-use lb_core::table::{StickKey, StickTable, Update};
+use lb_core::table::{StickKey, Update};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -420,22 +420,6 @@ fn a_list_that_names_only_this_node_makes_it_ready_at_once() {
 }
 
 #[test]
-fn a_name_that_stops_being_found_is_shown_while_its_last_addresses_are_used() {
-    let mut bench = Bench::new(vec![PeerAddr::Name { host: "lb.internal".into(), port: 8405 }]);
-    let looked_up = |result| Input::LookedUp { host: "lb.internal".into(), port: 8405, result };
-    bench.input(looked_up(Ok(vec![peer_addr()])));
-    bench.up();
-    assert_eq!(bench.status().peers.len(), 1);
-    bench.input(looked_up(Err("lb.internal cannot be looked up: no such host".into())));
-    let status = bench.status();
-    let row = status.peers.iter().find(|p| p.name == "lb.internal:8405").unwrap();
-    assert_eq!((row.state.as_str(), row.reason.as_deref()), ("stale", Some("dns")));
-    assert!(status.peers.iter().any(|p| p.name == "b" && p.state == "up"));
-    bench.input(looked_up(Ok(vec![peer_addr()])));
-    assert_eq!(bench.status().peers.len(), 1);
-}
-
-#[test]
 fn a_table_that_a_peer_does_not_have_is_not_in_sync_with_it() {
     let mut bench = Bench::new(Vec::new());
     let link = bench.up();
