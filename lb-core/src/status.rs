@@ -229,7 +229,7 @@ pub struct TlsStatus {
     pub not_after: u64,
     /// Why the files as they are now are not in use; those that they were before are.
     pub error: Option<String>,
-    /// How often they could not be used so far.
+    /// How often files could not be used since the start.
     pub errors: u64,
 }
 

@@ -41,7 +41,6 @@ struct State {
     seen: Stamps,
     tried: SystemTime,
     error: Option<String>,
-    /// Files that could not be used, so far.
     errors: u64,
     reminded: Option<SystemTime>,
 }
@@ -135,11 +134,8 @@ impl Certs {
     pub(crate) fn status(&self) -> Option<TlsStatus> {
         let state = self.state.lock();
         let until = state.tls.as_ref()?.life.until;
-        Some(TlsStatus {
-            not_after: until.max(0).unsigned_abs() * 1000,
-            error: state.error.clone(),
-            errors: state.errors,
-        })
+        let not_after = until.max(0).unsigned_abs() * 1000;
+        Some(TlsStatus { not_after, error: state.error.clone(), errors: state.errors })
     }
 }
 

@@ -53,6 +53,6 @@ pub(super) fn write(out: &mut Text, status: &PeersStatus) {
 /// Why a peer is refused, in one of the words.
 fn refusal(peer: &PeerStatus) -> Option<&'static str> {
     let reason = peer.reason.as_deref()?;
-    let refused = peer.state == "refused" || reason == "dns";
+    let refused = ["refused", "unresolved"].contains(&peer.state.as_str());
     refused.then(|| REASONS.into_iter().find(|known| *known == reason).unwrap_or("other"))
 }
