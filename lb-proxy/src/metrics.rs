@@ -108,8 +108,6 @@ families! {
     PEER_REFUSED_BY Counter "lb_peer_refused_by_total" ["peer"] "Entries sent that it could not take.";
     PEER_COMPARED Counter "lb_peer_digest_rounds_total" ["peer"] "Comparisons of tables that it answered.";
     PEER_REPAIRED Counter "lb_peer_repaired_total" ["peer"] "Entries that differed and were pulled from it.";
-    PEER_CERT_EXPIRY Gauge "lb_peer_certificate_expiry_seconds" [] "When the certificate that peers see ends, Unix seconds.";
-    PEER_CERT_ERRORS Counter "lb_peer_certificate_reload_errors_total" [] "How often the files of peers.tls could not be used.";
     PEER_DNS_UP Gauge "lb_peer_dns_up" ["name"] "1 when the last look-up of this name of peers.join found something.";
     PEER_DNS_ERRORS Counter "lb_peer_dns_errors_total" ["name"] "Look-ups of the name that failed.";
     PEER_CERT_EXPIRY Gauge "lb_peer_certificate_expiry_seconds" [] "End of this instance's certificate for peers, Unix seconds.";
