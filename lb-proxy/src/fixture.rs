@@ -67,6 +67,8 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
         trusted_proxies: Vec::new(),
         max_head: 16 * 1024,
         max_headers: 100,
+        limit: Vec::new(),
+        max_tarpit: 1000,
     }
 }
 

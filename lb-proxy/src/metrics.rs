@@ -56,6 +56,9 @@ families! {
     FRONTEND_ACTIVE Gauge "lb_frontend_connections_active" ["frontend"] "Client connections open now.";
     FRONTEND_TOTAL Counter "lb_frontend_connections_total" ["frontend"] "Client connections accepted.";
     FRONTEND_REFUSED Counter "lb_frontend_connections_refused_total" ["frontend"] "Client connections refused by maxconn.";
+    LIMIT Counter "lb_limit_total" ["frontend" "rule" "action"] "Times a limit rule (by its number, from 0) did what it says.";
+    TARPITTED Gauge "lb_tarpit_active" ["frontend"] "Requests that a tarpit holds now.";
+    TARPIT_FULL Counter "lb_tarpit_full_total" ["frontend"] "Requests denied at once because the tarpit was full.";
     REQUESTS Counter "lb_http_requests_total" ["frontend" "code"] "Requests finished, by class of their answer.";
     OWN_ANSWERS Counter "lb_http_own_answers_total" ["frontend"] "Requests answered by lb itself (errors), not by a server.";
     DURATION Histogram "lb_http_request_duration_seconds" ["frontend"] "From a request's first byte to the end of its answer.";
@@ -75,6 +78,7 @@ families! {
     QUEUED Counter "lb_backend_queued_total" ["backend"] "Requests that waited for a server with maxconn.";
     QUEUE_DROPPED Counter "lb_backend_queue_dropped_total" ["backend"] "Requests that waited too long or found the queue full.";
     TABLE_ENTRIES Gauge "lb_table_entries" ["table"] "Live entries.";
+    TABLE_COUNTED Gauge "lb_table_counted_keys" ["table"] "Keys that are counted, pinned or not.";
     TABLE_SIZE Gauge "lb_table_size" ["table"] "Greatest number of entries.";
     TABLE_TOMBSTONES Gauge "lb_table_tombstones" ["table"] "Cleared entries, kept until every peer must have heard.";
     TABLE_MEMORY Gauge "lb_table_memory_bytes" ["table"] "Memory of the table.";
@@ -99,6 +103,8 @@ families! {
     PEER_REFUSED_BY Counter "lb_peer_refused_by_total" ["peer"] "Entries sent that it could not take.";
     PEER_COMPARED Counter "lb_peer_digest_rounds_total" ["peer"] "Comparisons of tables that it answered.";
     PEER_REPAIRED Counter "lb_peer_repaired_total" ["peer"] "Entries that differed and were pulled from it.";
+    PEER_DNS_UP Gauge "lb_peer_dns_up" ["name"] "1 when the last look-up of this name of peers.join found something.";
+    PEER_DNS_ERRORS Counter "lb_peer_dns_errors_total" ["name"] "Look-ups of the name that failed.";
     PEERS_REFUSED Gauge "lb_peers_refused" ["reason"] "Peers, names and strangers that are refused now, or refuse us, or (dns) cannot be looked up.";
 }
 
@@ -149,7 +155,7 @@ pub fn render(
     backends(&mut out, snapshot);
     tables(&mut out, snapshot);
     if let Some(replication) = replication {
-        peers::write(&mut out, &replication.peers);
+        peers::write(&mut out, replication);
     }
     let mut out = out.finish();
     out.push_str(&recorder.render());
@@ -176,6 +182,14 @@ fn frontends(out: &mut Text, snapshot: &Snapshot) {
     each(&FRONTEND_TOTAL, &|f| f.sum(|c| &c.accepted));
     each(&FRONTEND_REFUSED, &|f| f.sum(|c| &c.refused));
     each(&OWN_ANSWERS, &|f| f.sum(|c| &c.own_answers));
+    each(&TARPITTED, &|f| f.sum(|c| &c.tarpitted));
+    each(&TARPIT_FULL, &|f| f.sum(|c| &c.tarpit_full));
+    let mut rows = out.family(&LIMIT);
+    for f in &snapshot.frontends {
+        for (number, limit) in f.limits.iter().enumerate() {
+            rows = rows.row(&[&f.config.name, &number.to_string(), limit.rule.then.word()], limit.times());
+        }
+    }
     let mut rows = out.family(&REQUESTS);
     for f in &snapshot.frontends {
         for (i, class) in CLASSES.iter().enumerate() {
@@ -262,6 +276,7 @@ fn tables(out: &mut Text, snapshot: &Snapshot) {
         }
     };
     each(&TABLE_ENTRIES, &|s| s.entries);
+    each(&TABLE_COUNTED, &|s| s.counted);
     each(&TABLE_TOMBSTONES, &|s| s.tombstones);
     each(&TABLE_MEMORY, &|s| s.memory);
     each(&TABLE_STORES, &|s| s.stores);

@@ -165,6 +165,15 @@ impl StickTable {
         Some(shard.sums(entry, counting.cx(&self.env, now)))
     }
 
+    /// A key with its counters. `None`: nothing is counted of it.
+    pub fn counted(&self, key: &StickKey, now: Timestamp) -> Option<CountedKey> {
+        let counting = self.counting.get()?;
+        let hash = self.env.hash(key.bytes());
+        let shard = counting.shard(hash);
+        let entry = shard.get(hash, key.bytes(), now).filter(|entry| !entry.is_bare())?;
+        Some(shard.counted(entry, counting.cx(&self.env, now)))
+    }
+
     /// Appends to `out` the keys of a shard that are counted, from place `from` on, of up to `max` places; returns the
     /// place to go on from, `None` at the end. Keys that come or go meanwhile may or may not be seen.
     pub fn scan_counters(

@@ -1,12 +1,15 @@
 //! The status views, made from the running state.
 use super::Control;
+use crate::shared::now;
 use lb_core::config::{self, Balance, StickAction, Sticky};
+use lb_core::counters::Counter;
 use lb_core::id::NodeId;
 use lb_core::snapshot::{Backend, Frontend, Server, Snapshot};
 use lb_core::status::{
     BackendStatus, DecisionStatus, EntryStatus, FrontendStatus, PeersStatus, ServerStatus, Status, TableStatus,
 };
-use lb_core::table::{StickKey, StickTable, Update};
+use lb_core::table::{CountedKey, StickKey, StickTable, Update};
+use std::collections::BTreeMap;
 
 impl Control {
     /// The whole instance.
@@ -112,6 +115,8 @@ fn table(spec: &config::Table, table: &StickTable) -> TableStatus {
         expire: spec.expire.as_secs_f64(),
         when_full: spec.when_full,
         replicate: spec.replicate,
+        store: spec.store.iter().map(ToString::to_string).collect(),
+        counted: stats.counted,
         stores: stats.stores,
         hits: stats.hits,
         misses: stats.misses,
@@ -138,15 +143,33 @@ impl Nodes {
     }
 }
 
-/// One entry; `None` for a tombstone.
-pub(crate) fn entry(spec: &config::Table, update: &Update, snapshot: &Snapshot, nodes: &Nodes) -> Option<EntryStatus> {
+/// One pinned entry; `None` for a tombstone.
+pub(crate) fn entry(table: &StickTable, update: &Update, snapshot: &Snapshot, nodes: &Nodes) -> Option<EntryStatus> {
+    let key = || StickKey::from_canonical(table.kind(), table.key_len(), &update.key);
     (!update.server.is_none()).then(|| EntryStatus {
-        key: StickKey::show(spec.kind, &update.key),
+        key: StickKey::show(table.kind(), &update.key),
         server: snapshot.names.name(update.server).to_string(),
         expires: update.left.as_secs_f64(),
         node: nodes.name(update.stamp.node),
         written: update.stamp.time().0,
+        counters: key().and_then(|key| table.counters(&key, now())).map(sums).unwrap_or_default(),
     })
+}
+
+/// A key that is counted and not pinned.
+pub(crate) fn counted(table: &StickTable, key: CountedKey) -> EntryStatus {
+    EntryStatus {
+        key: StickKey::show(table.kind(), &key.key),
+        server: String::new(),
+        expires: key.left.as_secs_f64(),
+        node: String::new(),
+        written: 0,
+        counters: sums(key.sums),
+    }
+}
+
+fn sums(of: Vec<(Counter, u64)>) -> BTreeMap<String, u64> {
+    of.into_iter().map(|(counter, sum)| (counter.to_string(), sum)).collect()
 }
 
 fn route(route: &config::Route) -> String {

@@ -2,8 +2,8 @@
 //!
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
-    AccessLog, Admin, Backend, Balance, Check, Cookie, Frontend, Instance, Log, PeerAddr, PeerTls, Peers, Probe, Route,
-    Server, StickAction, Sticky, Table, TableRule, Timeouts,
+    AccessLog, Admin, Backend, Balance, Check, Cookie, Frontend, Instance, Log, PeerTls, Peers, Probe, Route, Server,
+    StickAction, Sticky, Table, TableRule, Timeouts,
 };
 use crate::time::format_duration;
 use std::fmt::{Debug, Display};
@@ -26,14 +26,26 @@ pub(super) fn admin(of: &Admin) -> Fields {
 }
 
 pub(super) fn peers(of: &Peers) -> Fields {
-    let Peers { cluster, listen, join, tls, join_timeout, ask_timeout, heartbeat, anti_entropy, max_clock_ahead } = of;
+    let Peers {
+        cluster,
+        listen,
+        join,
+        resolver,
+        tls,
+        join_timeout,
+        ask_timeout,
+        heartbeat,
+        anti_entropy,
+        max_clock_ahead,
+    } = of;
     let tls = tls
         .as_ref()
         .map(|PeerTls { ca, cert, key }| format!("{}, {}, {}", ca.display(), cert.display(), key.display()));
     vec![
         ("cluster", cluster.clone()),
         ("listen", listen.to_string()),
-        ("join", list(join, peer)),
+        ("join", list(join, ToString::to_string)),
+        ("resolver", or_none(resolver.as_ref())),
         ("tls", or_none(tls)),
         ("join_timeout", time(join_timeout)),
         ("ask_timeout", time(ask_timeout)),
@@ -41,13 +53,6 @@ pub(super) fn peers(of: &Peers) -> Fields {
         ("anti_entropy", time(anti_entropy)),
         ("max_clock_ahead", time(max_clock_ahead)),
     ]
-}
-
-fn peer(of: &PeerAddr) -> String {
-    match of {
-        PeerAddr::Socket(addr) => addr.to_string(),
-        PeerAddr::Name { host, port } => format!("{host}:{port}"),
-    }
 }
 
 pub(super) fn log(of: &Log) -> Fields {
@@ -86,6 +91,8 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         trusted_proxies,
         max_head,
         max_headers,
+        limit,
+        max_tarpit,
     } = of;
     let mut fields = vec![
         ("backend", or_none(backend.as_ref())),
@@ -95,6 +102,8 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         ("trusted_proxies", list(trusted_proxies, ToString::to_string)),
         ("max_head", max_head.to_string()),
         ("max_headers", max_headers.to_string()),
+        ("limit", list(limit, ToString::to_string)),
+        ("max_tarpit", max_tarpit.to_string()),
     ];
     fields.extend(timeouts(timeout));
     fields

@@ -224,6 +224,16 @@ server = [{ name = "a", addr = "127.0.0.1:9001" }]
 }
 
 #[test]
+fn peers_are_named_by_srv_records_and_by_a_dns_server() {
+    let text = "[peers]\ncluster = \"c\"\nlisten = \"127.0.0.1:1\"\njoin = \"srv:_LB._tcp.shop.internal\"\n\
+                resolver = \"[::1]:5353\"\ninsecure = true\n";
+    let peers = valid(&format!("{SMALL}{text}")).peers.expect("peers");
+    assert_eq!(peers.join, [PeerAddr::Service("_lb._tcp.shop.internal".into())]);
+    assert_eq!(peers.join[0].to_string(), "srv:_lb._tcp.shop.internal");
+    assert_eq!(peers.resolver, Some("[::1]:5353".parse().unwrap()));
+}
+
+#[test]
 fn off_loopback_peers_may_be_insecure_only_if_the_file_says_so() {
     let peers = "[peers]\ncluster = \"c\"\nlisten = \"10.0.0.1:8405\"\ninsecure = true\n";
     assert_eq!(valid(&format!("{SMALL}{peers}")).peers.unwrap().tls, None);

@@ -137,11 +137,16 @@ impl Shard {
         for at in from..to {
             let entry = &self.entries[at as usize];
             if !entry.is_free() && !entry.is_bare() && !entry.is_over(cx.now) {
-                let left = Duration::from_millis(entry.life.saturating_sub(cx.now.0));
-                out.push(CountedKey { key: (*entry.key).into(), left, sums: self.sums(entry, cx) });
+                out.push(self.counted(entry, cx));
             }
         }
         (to < self.slots()).then_some(to)
+    }
+
+    /// A key as people read it.
+    pub(in super::super) fn counted(&self, entry: &Entry, cx: Cx<'_>) -> CountedKey {
+        let left = Duration::from_millis(entry.life.saturating_sub(cx.now.0));
+        CountedKey { key: (*entry.key).into(), left, sums: self.sums(entry, cx) }
     }
 
     /// Every counter of a key, over all nodes.
