@@ -63,6 +63,10 @@ pub struct Instance {
     pub drain: Duration,
     /// Connections this instance accepts at a time, over all frontends. Default 100,000.
     pub maxconn: usize,
+    /// Directory in which tables and decisions outlive the process; `None`: nowhere.
+    pub state: Option<PathBuf>,
+    /// How often they are written. Default 60s.
+    pub state_interval: Duration,
 }
 
 /// `[admin]`

@@ -30,6 +30,9 @@ pub struct Status {
     pub backends: Vec<BackendStatus>,
     /// Tables.
     pub tables: Vec<TableStatus>,
+    /// What is kept on disk; `None`: nothing.
+    #[serde(default)]
+    pub state: Option<StateStatus>,
     /// Replication; `None`: this instance stands alone.
     pub peers: Option<PeersStatus>,
 }
@@ -142,6 +145,31 @@ pub struct TableStatus {
     pub evictions: u64,
     /// Bytes of memory.
     pub memory: u64,
+    /// What came of its file; `None`: nothing is kept on disk.
+    #[serde(default)]
+    pub state: Option<TableState>,
+}
+
+/// What a table was read from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableState {
+    /// Entries that came from disk.
+    pub loaded: u64,
+    /// Why the file was set aside, and where it is, if it was.
+    pub notice: Option<String>,
+}
+
+/// The directory of `instance.state`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StateStatus {
+    /// This instance's part of it.
+    pub dir: String,
+    /// When everything was last written, Unix milliseconds.
+    pub saved: Option<u64>,
+    /// Why nothing is written, if so.
+    pub error: Option<String>,
+    /// Files that could not be used: which, why, where they are now.
+    pub set_aside: Vec<String>,
 }
 
 /// One entry: a row of `lb table show`.

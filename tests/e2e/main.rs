@@ -20,6 +20,7 @@ mod names;
 mod pressure;
 mod races;
 mod splits;
+mod state;
 mod sync;
 mod tunnel;
 

@@ -13,9 +13,16 @@ use std::time::Duration;
 pub(super) type Fields = Vec<(&'static str, String)>;
 
 pub(super) fn instance(of: &Instance) -> Fields {
-    let Instance { name, workers, drain, maxconn } = of;
+    let Instance { name, workers, drain, maxconn, state, state_interval } = of;
     let workers = workers.map_or_else(|| "one for each core".into(), |n| n.to_string());
-    vec![("name", name.clone()), ("workers", workers), ("drain", time(drain)), ("maxconn", maxconn.to_string())]
+    vec![
+        ("name", name.clone()),
+        ("workers", workers),
+        ("drain", time(drain)),
+        ("maxconn", maxconn.to_string()),
+        ("state", or_none(state.as_ref().map(|path| path.display()))),
+        ("state_interval", time(state_interval)),
+    ]
 }
 
 /// Without the token, which is a secret.

@@ -89,7 +89,14 @@ fn the_smallest_file_gets_every_default() {
     let config = valid(SMALL);
     assert_eq!(
         config.instance,
-        Instance { name: "host1".into(), workers: None, drain: Duration::from_secs(30), maxconn: 100_000 }
+        Instance {
+            name: "host1".into(),
+            workers: None,
+            drain: Duration::from_secs(30),
+            maxconn: 100_000,
+            state: None,
+            state_interval: Duration::from_secs(60),
+        }
     );
     assert_eq!(config.admin.listen, Some("127.0.0.1:8404".parse().unwrap()));
     assert_eq!((config.admin.socket, config.admin.token, config.peers), (None, None, None));
