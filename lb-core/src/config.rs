@@ -63,6 +63,10 @@ pub struct Instance {
     pub drain: Duration,
     /// Connections this instance accepts at a time, over all frontends. Default 100,000.
     pub maxconn: usize,
+    /// Directory in which tables and decisions outlive the process; `None`: nowhere.
+    pub state: Option<PathBuf>,
+    /// How often they are written. Default 60s.
+    pub state_interval: Duration,
 }
 
 /// `[admin]`
@@ -85,6 +89,8 @@ pub struct Peers {
     pub listen: SocketAddr,
     /// Peers to dial; may hold this instance itself.
     pub join: Vec<PeerAddr>,
+    /// DNS server that names of `join` are asked of; `None`: as the system does it.
+    pub resolver: Option<SocketAddr>,
     /// Mutual TLS; `None` only on loopback or with `insecure = true`.
     pub tls: Option<PeerTls>,
     /// How long a starting instance waits for a peer to pull from before it serves alone. Default 10s.
@@ -112,6 +118,18 @@ pub enum PeerAddr {
         /// Port.
         port: u16,
     },
+    /// `"srv:_lb-peers._tcp.shop.internal"`: the hosts and ports of its SRV records.
+    Service(String),
+}
+
+impl std::fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(addr) => addr.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Service(name) => write!(f, "srv:{name}"),
+        }
+    }
 }
 
 /// `tls = { ca, cert, key }` of `[peers]`

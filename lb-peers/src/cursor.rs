@@ -33,6 +33,14 @@ impl Progress {
         Self { sent: newest.clone(), acked: newest, next: 0 }
     }
 
+    /// Goes back to where another peer is, in the shards in which that one has acknowledged less.
+    pub(crate) fn go_back_to(&mut self, other: &Self) {
+        for (acked, theirs) in self.acked.iter_mut().zip(&other.acked).filter(|(ours, theirs)| theirs.seq < ours.seq) {
+            *acked = *theirs;
+        }
+        self.rewind();
+    }
+
     /// What was sent and not acknowledged is to be sent again.
     pub(crate) fn rewind(&mut self) {
         self.sent.clone_from(&self.acked);

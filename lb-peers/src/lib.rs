@@ -42,8 +42,8 @@
 //!   differs, pulls of what still differs by the same a second later, an eighth of the buckets at most. So "in sync" is
 //!   something that is known, and shown. `verify` lists what differs, and names it, when somebody asks.
 //! - A stream that broke **goes on at the acknowledged cursors** if the peer comes back in the same life. In a new life
-//!   it pulls everything, and its cursors start at the newest change as of its Hello, before any scan of the pull:
-//!   nothing falls between.
+//!   it pulls everything, and its cursors start at the newest change as of its Hello, before any scan of the pull, or
+//!   at what another peer, whom it may pull from, has not acknowledged: nothing falls between.
 //! - **A starting instance pulls** its tables from all peers whose own are whole, an equal share of the digest's buckets
 //!   from each at the same time; the share of one that dies goes to another. It waits 50 ms for further peers to come up,
 //!   if it may expect any. If all who are there are as new as itself, it takes what each of them has and begins. Alone it begins as
@@ -70,10 +70,12 @@
 //! # The code
 //!
 //! [`replicator`] decides everything for the node, `session`, `teacher`, `learner` and `tally` (counters) for one link: no
-//! sockets, no clock, no tokio; `tests/sim.rs` drives them through thousands of faults. `driver` is the only place that waits,
-//! `transport` the only one that knows gRPC, `wire` the only one that knows the generated types.
+//! sockets, no clock, no tokio; `tests/sim.rs` drives them through thousands of faults. `driver` is the only place that
+//! waits for them, `transport` the only one that knows gRPC, `wire` the only one that knows the generated types, `names`
+//! the only one that asks DNS, `certs` the only one that looks after certificates.
 #![forbid(unsafe_code)]
 
+use certs::Certs;
 use driver::{Command, Driver, Shared};
 use lb_core::config;
 use lb_core::decisions::{Decision, Decisions};
@@ -87,18 +89,19 @@ use replicator::{Input, Replicator, Setup};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tls::Tls;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use transport::Transport;
 
+mod certs;
 mod compare;
 mod cursor;
 mod driver;
 mod io;
 mod learner;
+mod names;
 pub mod replicator;
 mod session;
 mod tables;
@@ -156,8 +159,8 @@ pub struct Peers {
     commands: mpsc::UnboundedSender<Command>,
     changed: Arc<Notify>,
     local_addr: SocketAddr,
-    node: String,
-    tls: Arc<Mutex<Option<Tls>>>,
+    certs: Arc<Certs>,
+    _watch: AbortOnDropHandle<()>,
     /// Both end when this is dropped: first the streams and the listener, then the driver.
     _streams: DropGuard,
     _server: AbortOnDropHandle<()>,
@@ -171,8 +174,7 @@ impl Peers {
     /// # Errors
     /// The address can't be had, or a certificate or key can't be used.
     pub async fn start(settings: Settings, tables: Vec<Arc<StickTable>>) -> Result<Self, StartError> {
-        let tls = load_tls(&settings.config, &settings.node)?;
-        let (tls, node) = (Arc::new(Mutex::new(tls)), settings.node.clone());
+        let certs = Arc::new(Certs::load(settings.config.tls.clone(), &settings.node)?);
         let addr = settings.config.listen;
         let listen = |source| StartError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
@@ -184,7 +186,7 @@ impl Peers {
         let (commands, told) = mpsc::unbounded_channel();
         let cancel = CancellationToken::new();
         let (tasks, accepted) = (TaskTracker::new(), Arc::default());
-        let transport = Transport { events, tls: tls.clone(), cancel: cancel.clone(), tasks, accepted };
+        let transport = Transport { events, certs: certs.clone(), cancel: cancel.clone(), tasks, accepted };
         let server = tokio::spawn(transport.clone().serve(listener));
         let driver = Driver::new(shared.clone(), transport, incoming, told, changed.clone());
         Ok(Self {
@@ -192,8 +194,8 @@ impl Peers {
             commands,
             changed,
             local_addr,
-            node,
-            tls,
+            _watch: AbortOnDropHandle::new(tokio::spawn(certs.clone().watch())),
+            certs,
             _streams: cancel.drop_guard(),
             _server: AbortOnDropHandle::new(server),
             driver: AbortOnDropHandle::new(tokio::spawn(driver.run())),
@@ -205,14 +207,11 @@ impl Peers {
         self.local_addr
     }
 
-    /// Takes on the tables and the peer list of a new configuration, and reads the certificates anew: links that come
-    /// up from now on use them. Certificates that can't be used are logged, and the old ones stay. So does the listen
-    /// address.
+    /// Takes on the tables and the peer list of a new configuration, and reads the certificates anew (they are read anew
+    /// by themselves when their files change, too): links that come up from now on use them. Certificates that can't be
+    /// used are logged, and the old ones stay. So does the listen address.
     pub fn reconfigure(&self, config: config::Peers, tables: Vec<Arc<StickTable>>) {
-        match load_tls(&config, &self.node) {
-            Ok(tls) => *self.tls.lock() = tls,
-            Err(error) => tracing::error!(%error, "the peers' certificates stay as they were"),
-        }
+        self.certs.configure(config.tls.clone());
         wake_on_change(&self.changed, &tables);
         self.tell(Input::Configure { config: Box::new(config), tables });
     }
@@ -246,7 +245,8 @@ impl Peers {
     /// State of every peer.
     pub fn status(&self) -> PeersStatus {
         let now = self.shared.now();
-        self.shared.replicator.lock().status(now)
+        let status = self.shared.replicator.lock().status(now);
+        PeersStatus { tls: self.certs.status(), ..status }
     }
 
     /// Sends what the peers do not have yet, for at most `within`, and ends.
@@ -260,10 +260,6 @@ impl Peers {
         // It fails only when the driver has gone, and then there is nobody left to tell.
         let _ = self.commands.send(Command::Tell(input));
     }
-}
-
-fn load_tls(config: &config::Peers, node: &str) -> Result<Option<Tls>, StartError> {
-    config.tls.as_ref().map(|files| Tls::load(files, node)).transpose()
 }
 
 fn wake_on_change(changed: &Arc<Notify>, tables: &[Arc<StickTable>]) {

@@ -31,7 +31,7 @@ mod peer;
 mod pull;
 mod status;
 
-pub use dial::Failure;
+pub use dial::{Failure, Found};
 pub use face::{Input, Inspect, Inspected, LinkId, Now, Output, Setup, Side};
 
 /// Decisions in one frame.
@@ -125,10 +125,7 @@ impl Replicator {
             Input::Received { link, frame } => self.received(now, link, frame),
             Input::Garbage { link, garbage } => self.garbage(now, link, garbage),
             Input::Closed { link, error } => self.end(now, link, End::Lost(error)),
-            Input::LookedUp { host, port, result } => {
-                self.strangers.name(&format!("{host}:{port}"), result.as_ref().err().map(String::as_str));
-                self.targets.looked_up((&host, port), result, now.at);
-            }
+            Input::LookedUp { name, result } => self.targets.looked_up(&name, result, now.at),
             Input::Changed => self.changed(),
             Input::Tick => {}
             Input::Ask { id, table, key } => self.ask(now, id, &table, key),
@@ -241,7 +238,7 @@ impl Replicator {
     fn pull_ended(&mut self, now: Now, link: LinkId, end: crate::learner::PullEnd) {
         let Some(name) = self.name_of(link).map(str::to_owned) else { return };
         let ms = u64::try_from(end.took.as_millis()).unwrap_or(u64::MAX);
-        if let Some(peer) = self.peers.get_mut(&name) {
+        if let Some(peer) = self.peers.get_mut(&name).filter(|_| end.kind == Kind::Full) {
             peer.pulled = Some((end.entries, ms));
         }
         let (entries, partial) = (end.entries, end.partial);
@@ -397,7 +394,10 @@ impl Replicator {
         let is_up = |node: &str| peers.get(node).is_some_and(|p| p.link.is_some());
         while let Some(due) = self.targets.due(now.at, is_up) {
             match due {
-                Due::LookUp(host, port) => self.outputs.push_back(Output::LookUp { host, port }),
+                Due::LookUp(name) => {
+                    let resolver = self.setup.settings.config.resolver;
+                    self.outputs.push_back(Output::LookUp { name, resolver });
+                }
                 Due::Dial(addr) => {
                     self.last_link += 1;
                     let link = LinkId::dialled(self.last_link);

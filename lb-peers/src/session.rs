@@ -120,16 +120,12 @@ impl Session {
         }
     }
 
-    /// The peer may speak to us.
+    /// The peer may speak to us. It gets every change that it has not acknowledged, as `memory` says.
     pub(crate) fn accept(&mut self, now: Now, hello: Hello, common: Common, mut memory: Memory) {
-        // A peer that pulls gets everything by that: its cursors start at the newest change as of now, before any scan
-        // of the pull, so that nothing falls between. Any other gets every change it has not acknowledged.
-        let begin: fn(&StickTable) -> Progress =
-            if hello.pulled { Progress::from_start } else { Progress::from_newest };
         let protocol = hello.protocol.min(PROTOCOL);
         let (counted, node) = (std::mem::take(&mut memory.tally), NodeId::new(&hello.node, hello.incarnation));
         let tally = (protocol >= COUNTERS).then(|| Tally::new(counted, &common, node, now));
-        let teacher = Teacher::new(memory, &common, begin);
+        let teacher = Teacher::new(memory, &common, Progress::from_start);
         let digests_due = common.tables().iter().map(|t| t.id).collect();
         // Two who knew each other bring each other up to date first: a digest taken before that differs for nothing.
         let catch_up = if self.said_pulled && hello.pulled { self.heartbeat / 2 } else { Duration::ZERO };
@@ -234,7 +230,7 @@ impl Up {
             Frame::PullBatch { pull, table, entries } => {
                 if let Some(id) = self.learner.listed(now, pull) {
                     out.push_back(Frame::PullAck { pull });
-                    return Ok(Some(Event::Inspected(vec![(id, Inspected::Entries(Box::new(entries)))])));
+                    return Ok(Some(Event::Inspected(vec![(id, Inspected::Entries(entries))])));
                 }
                 let local = self.common.remote(table).map(|t| &**t);
                 out.push_back(self.learner.pull_batch(now, pull, local, entries, node.names));

@@ -31,6 +31,9 @@ pub const MAX_FRAME: usize = 4 << 20;
 const MAX_TEXT: usize = 1024;
 /// The greatest number of tables of a peer.
 const MAX_TABLES: usize = 4096;
+/// The greatest number of decisions in a frame: far more than anybody sends. A frame could hold millions of empty ones,
+/// and each costs more here than on the wire.
+const MAX_DECISIONS: usize = 1 << 16;
 
 /// One frame, see `peers.proto`.
 #[derive(Clone, Debug, PartialEq)]
@@ -268,6 +271,7 @@ impl TryFrom<pb::Frame> for Frame {
             Body::Digest(d) => Self::Digest { table: d.table, buckets: d.buckets },
             Body::Ask(a) => Self::Ask { id: a.id, table: a.table, key: a.key },
             Body::Answer(a) => Self::Answer { id: a.id, table: a.table, entries: entries(a.entries)? },
+            Body::Decisions(d) if d.decisions.len() > MAX_DECISIONS => return Err(Garbage("too many decisions")),
             Body::Decisions(d) => {
                 let all: Result<_, Garbage> = d.decisions.into_iter().map(Decision::try_from).collect();
                 Self::Decisions(all?)

@@ -2,13 +2,13 @@
 //! and a quiet pair says next to nothing.
 #![allow(clippy::unwrap_used)]
 
-#[path = "sim/world.rs"]
+#[path = "sim/mod.rs"]
 #[allow(dead_code)]
-mod world;
+mod sim;
 
 use lb_core::status::{PeerStatus, TableSync};
+use sim::world::World;
 use std::time::Duration;
-use world::World;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// `peers.anti_entropy`
@@ -17,7 +17,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// Two nodes that are linked, have compared their tables and know it.
 fn pair(seed: u64, sizes: [usize; 2]) -> World {
     let mut world = World::new(seed, 2);
-    world.sizes = sizes.to_vec();
+    world.specs.iter_mut().zip(sizes).for_each(|(specs, size)| specs[0].size = size);
     (0..2).for_each(|node| world.start(node));
     world.run(6 * SECOND);
     world

@@ -14,7 +14,14 @@ use std::time::Duration;
 /// An instance with nothing in it.
 pub(crate) fn config() -> Config {
     Config {
-        instance: Instance { name: "lb1".into(), workers: Some(2), drain: Duration::from_secs(1), maxconn: 1000 },
+        instance: Instance {
+            name: "lb1".into(),
+            workers: Some(2),
+            drain: Duration::from_secs(1),
+            maxconn: 1000,
+            state: None,
+            state_interval: Duration::from_secs(60),
+        },
         admin: Admin { listen: None, socket: None, token: None },
         peers: None,
         log: Log { level: "info".into(), format: LogFormat::Text, access: AccessLog::Off },

@@ -3,6 +3,7 @@
 
 mod affinity;
 mod answers;
+mod certificates;
 mod chaos;
 mod cluster;
 mod contract;
@@ -15,9 +16,11 @@ mod hostile;
 mod http1;
 mod life;
 mod limits;
+mod names;
 mod pressure;
 mod races;
 mod splits;
+mod state;
 mod sync;
 mod tunnel;
 

@@ -1,8 +1,9 @@
 //! Greetings: who may speak to us, and which stream of a pair stays.
 use super::peer::Peer;
 use super::{DECISIONS_A_FRAME, End, LinkId, Memory, Now, Output, Replicator, Side};
+use crate::cursor::Progress;
 use crate::session::Session;
-use crate::tables::Common;
+use crate::tables::{Common, Local};
 use crate::wire::{Frame, Goodbye, Hello, MIN_PROTOCOL, PROTOCOL, Refusal, RefuseCode};
 use lb_core::id::NodeId;
 use std::net::SocketAddr;
@@ -101,7 +102,10 @@ impl Replicator {
         {
             return;
         }
-        let memory = self.remember(now, link, &hello, listen);
+        let mut memory = self.remember(now, link, &hello, listen);
+        if !hello.pulled {
+            memory.progress.extend(common.tables().iter().map(|local| (local.clone(), self.least(local))));
+        }
         let Some(session) = self.sessions.get_mut(&link) else { return };
         self.strangers.forgive(&name, [listen, session.remote]);
         tracing::info!(peer = name, addr = %listen, release = hello.release, "peer is up");
@@ -111,6 +115,19 @@ impl Replicator {
         }
         let all = self.decisions.all();
         session.out.extend(all.chunks(DECISIONS_A_FRAME).map(|part| Frame::Decisions(part.to_vec())));
+    }
+
+    /// Where a peer that pulls begins in our changes: at the newest as of now, before any scan of its pull, so that
+    /// nothing falls between; but at what another peer has not acknowledged yet, because it may pull from that one, and
+    /// while digests would find a pin that it misses so, they say nothing of lives.
+    fn least(&self, local: &Local) -> Progress {
+        let linked = self.sessions.values().filter_map(|s| s.up.as_ref()).map(|up| &up.teacher.memory);
+        let memories = linked.chain(self.peers.values().map(|p| &p.memory));
+        let mut least = Progress::from_newest(&local.table);
+        for (_, progress) in memories.flat_map(|m| &m.progress).filter(|(table, _)| table.id == local.id) {
+            least.go_back_to(progress);
+        }
+        least
     }
 
     /// Two streams of one pair: one of them ends. Both ends decide alike. True: the new one stays.

@@ -9,6 +9,7 @@ use lb_core::time::Timestamp;
 use proptest::prelude::*;
 
 mod counters;
+mod names;
 
 const WALL: Timestamp = Timestamp(1_790_000_000_000);
 
@@ -29,6 +30,7 @@ fn config(join: Vec<PeerAddr>) -> config::Peers {
         cluster: "shop".into(),
         listen: "10.0.0.1:8405".parse().unwrap(),
         join,
+        resolver: None,
         tls: None,
         join_timeout: Duration::from_secs(10),
         ask_timeout: Duration::from_millis(20),
@@ -413,8 +415,7 @@ fn a_list_that_names_only_this_node_makes_it_ready_at_once() {
     let name = |host: &str| PeerAddr::Name { host: host.into(), port: 8405 };
     let mut bench = Bench::new(vec![name("lb.internal")]);
     assert!(!bench.replicator.is_pulled());
-    let result = Ok(vec!["10.0.0.1:8405".parse().unwrap()]);
-    bench.input(Input::LookedUp { host: "lb.internal".into(), port: 8405, result });
+    bench.looked_up(&name("lb.internal"), &["10.0.0.1:8405"], 5);
     assert!(bench.replicator.is_pulled());
 }
 
@@ -432,6 +433,15 @@ fn a_name_that_stops_being_found_is_shown_while_its_last_addresses_are_used() {
     assert!(status.peers.iter().any(|p| p.name == "b" && p.state == "up"));
     bench.input(looked_up(Ok(vec![peer_addr()])));
     assert_eq!(bench.status().peers.len(), 1);
+}
+
+#[test]
+fn a_table_that_a_peer_does_not_have_is_not_in_sync_with_it() {
+    let mut bench = Bench::new(Vec::new());
+    let link = bench.up();
+    bench.receive(link, Frame::Tables(Vec::new()));
+    let peer = &bench.status().peers[0];
+    assert_eq!((peer.in_sync, peer.tables[0].note.as_deref()), (Some(false), Some("it has no such table")));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use lb_core::status::{
 };
 use lb_core::table::{CountedKey, StickKey, StickTable, Update};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl Control {
     /// The whole instance.
@@ -26,7 +27,8 @@ impl Control {
             admin: self.admin_addr().map(|a| a.to_string()),
             frontends: snapshot.frontends.iter().map(|f| self.frontend(f)).collect(),
             backends: snapshot.backends.iter().map(|b| self.backend(b)).collect(),
-            tables: tables(&snapshot),
+            tables: self.tables(),
+            state: self.state.status(&snapshot),
             peers: self.peers_status(),
         }
     }
@@ -48,6 +50,17 @@ impl Control {
             .iter()
             .flat_map(|b| b.servers.iter().map(|s| self.server(s)).collect::<Vec<_>>())
             .collect()
+    }
+
+    /// All tables.
+    pub fn tables(&self) -> Vec<TableStatus> {
+        let snapshot = self.snapshot();
+        let of_config = snapshot.config.tables.iter();
+        let table = |spec: &Arc<config::Table>| {
+            let state = self.state.table(&snapshot, &spec.name);
+            Some(TableStatus { state, ..table(spec, snapshot.tables.get(&spec.name)?) })
+        };
+        of_config.filter_map(table).collect()
     }
 
     fn frontend(&self, frontend: &Frontend) -> FrontendStatus {
@@ -99,12 +112,6 @@ impl Control {
     }
 }
 
-/// All tables.
-pub(crate) fn tables(snapshot: &Snapshot) -> Vec<TableStatus> {
-    let of_config = snapshot.config.tables.iter();
-    of_config.filter_map(|spec| Some(table(spec, snapshot.tables.get(&spec.name)?))).collect()
-}
-
 fn table(spec: &config::Table, table: &StickTable) -> TableStatus {
     let stats = table.stats();
     TableStatus {
@@ -122,6 +129,7 @@ fn table(spec: &config::Table, table: &StickTable) -> TableStatus {
         misses: stats.misses,
         evictions: stats.evictions,
         memory: stats.memory,
+        state: None,
     }
 }
 

@@ -171,6 +171,13 @@ fn peers_off_loopback_need_tls() {
         ("listen = \"127.0.0.1:1\"\njoin = ¦\"dns:peers:2\"", "without TLS", "insecure = true"),
         ("listen = \"127.0.0.1:1\"\njoin = [¦\"10.0.0.2\"]", "\"10.0.0.2\" is no peer", "\"10.0.0.2:8405\""),
         ("listen = \"127.0.0.1:1\"\njoin = [¦\"a b:1\"]", "is no peer", "\"lb2.internal:8405\""),
+        ("listen = \"127.0.0.1:1\"\njoin = ¦\"srv:_a._tcp.b\"", "without TLS", "insecure = true"),
+        ("listen = \"127.0.0.1:1\"\njoin = [¦\"srv:_a._tcp.b:8405\"]", ":8405 must go", "\"srv:_a._tcp.b\""),
+        ("listen = \"127.0.0.1:1\"\njoin = [¦\"srv:b.c:8405\"]", "no service", "\"srv:_lb-peers._tcp.b.c\""),
+        ("listen = \"127.0.0.1:1\"\njoin = [¦\"srv:b.c\"]", "needs a service", "\"srv:_lb-peers._tcp.shop.internal\""),
+        ("listen = \"127.0.0.1:1\"\njoin = [¦\"_a._tcp.b\"]", "is no peer", "\"srv:_a._tcp.b\""),
+        ("listen = \"127.0.0.1:1\"\nresolver = ¦\"127.0.0.1\"", "the port is missing", "127.0.0.1:"),
+        ("listen = \"127.0.0.1:1\"\nresolver = ¦\"127.0.0.1:0\"", "port 0", "127.0.0.1:53"),
         ("listen = \"10.0.0.1:1\"\ntls = ¦{ ca = \"a\", cert = \"b\" }", "`peers.tls` has no `key`", "lb1.key"),
         ("listen = \"127.0.0.1:1\"\nheartbeat = ¦\"0s\"", "is zero", "leave it out"),
     ] {

@@ -27,7 +27,17 @@ impl Ends {
         let heap = self.heap(bare);
         heap.push(Reverse((filed.1, at)));
         if heap.len() > 2 * entries.len() + 64 {
-            heap.retain(|Reverse((end, at))| entries[*at as usize].filed == (bare, *end));
+            // Made anew, because a record may be there twice: of a key, and of one that had its place and its end.
+            let held = entries.iter().zip(0..).filter(|(entry, _)| !entry.is_free() && entry.filed.0 == bare);
+            *heap = held.map(|(entry, at)| Reverse((entry.filed.1, at))).collect();
+        }
+    }
+
+    /// Takes the record of a key that goes, where that costs nothing.
+    pub(super) fn drop_first(&mut self, bare: bool, at: u32) {
+        let heap = self.heap(bare);
+        if heap.peek().is_some_and(|Reverse((_, first))| *first == at) {
+            heap.pop();
         }
     }
 

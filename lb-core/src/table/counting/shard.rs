@@ -341,6 +341,7 @@ impl Shard {
 
     fn remove(&mut self, cx: Cx<'_>, at: u32) {
         let entry = std::mem::take(&mut self.entries[at as usize]);
+        self.ends.drop_first(entry.filed.0, at);
         self.outside = self.outside.saturating_sub(entry.outside());
         if let Ok(indexed) = self.index.find_entry(cx.env.hash(&entry.key), |held| *held == at) {
             indexed.remove();
