@@ -79,6 +79,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         at: At,
     },
+    /// Certificates for peers: a private CA, and one for each instance
+    Cert {
+        #[command(subcommand)]
+        command: Cert,
+    },
     /// Completions for a shell, on standard output
     Completions {
         /// Which shell
@@ -151,6 +156,9 @@ pub(crate) enum Table {
         /// Only pins to this server
         #[arg(long)]
         server: Option<String>,
+        /// Only keys whose counters are so, as "http_req_rate > 10 and conn_cur > 0"
+        #[arg(long)]
+        when: Option<String>,
         /// How many at most
         #[arg(long, default_value_t = 100)]
         limit: usize,
@@ -265,6 +273,50 @@ pub(crate) enum Server {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cert {
+    /// Make the private CA of a cluster: ca.pem for every instance, ca.key for nobody else
+    Init {
+        /// Where the files go
+        #[arg(long, value_name = "DIR", default_value = "certs")]
+        dir: PathBuf,
+        /// Cluster, for those who look at the certificate
+        #[arg(long, value_name = "NAME", default_value = "lb")]
+        cluster: String,
+        /// Days until it expires
+        #[arg(long, value_name = "N", default_value_t = 3650, value_parser = days())]
+        days: u32,
+    },
+    /// Make or renew the certificate of an instance
+    Issue {
+        /// Its instance.name
+        node: String,
+        /// Where ca.pem and ca.key are
+        #[arg(long, value_name = "DIR", default_value = "certs")]
+        dir: PathBuf,
+        /// Where NODE.pem and NODE.key go [default: as --dir]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Days until it expires
+        #[arg(long, value_name = "N", default_value_t = 365, value_parser = days())]
+        days: u32,
+        /// A name or IP address more, for other tools; may be given again
+        #[arg(long, value_name = "NAME_OR_IP")]
+        also: Vec<String>,
+        /// Replace the one that is there: a running instance takes the new one by itself
+        #[arg(long)]
+        force: bool,
+    },
+    /// What a certificate says; exit 1 if it does not hold today
+    Show {
+        /// PEM file
+        file: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// A decision on a server, for the whole cluster unless `--local`.
 #[derive(Debug, Args)]
 pub(crate) struct Decision {
@@ -279,6 +331,10 @@ pub(crate) struct Decision {
     pub(crate) reason: String,
     #[command(flatten)]
     pub(crate) at: At,
+}
+
+fn days() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=36_500)
 }
 
 fn duration(text: &str) -> Result<Duration, lb_core::time::DurationError> {

@@ -1,4 +1,5 @@
 //! One file a command.
+pub(crate) mod cert;
 pub(crate) mod check;
 pub(crate) mod life;
 pub(crate) mod peers;

@@ -10,7 +10,7 @@ mod output;
 
 use args::{Command, Lb};
 use clap::{CommandFactory, Parser};
-use commands::{check, life, peers, server, status, table, verify};
+use commands::{cert, check, life, peers, server, status, table, verify};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -33,6 +33,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         // It makes its own threads and runtimes.
         Command::Run { file } => life::run(file),
         Command::Check { file, json } => Ok(check::run(file.config, file.name, json)),
+        Command::Cert { command } => cert::run(command),
         Command::Schema => print(lb_core::config::schema::text().as_bytes()),
         Command::Completions { shell } => {
             let mut text = Vec::new();
@@ -58,9 +59,12 @@ async fn ask(command: Command) -> anyhow::Result<ExitCode> {
         Command::Server { command } => server::run(command).await,
         Command::Reload { at } => life::reload(at).await,
         Command::Stop { drain, at } => life::stop(drain, at).await,
-        Command::Run { .. } | Command::Check { .. } | Command::Schema | Command::Completions { .. } | Command::Man => {
-            unreachable!("dispatched before")
-        }
+        Command::Run { .. }
+        | Command::Check { .. }
+        | Command::Cert { .. }
+        | Command::Schema
+        | Command::Completions { .. }
+        | Command::Man => unreachable!("dispatched before"),
     }
 }
 

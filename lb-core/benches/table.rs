@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 use divan::{Bencher, black_box};
 use lb_core::config::{self, KeyKind, WhenFull};
+use lb_core::counters::{Counter, Event};
 use lb_core::hlc::{Clock, Stamp};
 use lb_core::id::{NameId, Names, NodeId};
 use lb_core::table::{Cursor, StickKey, StickTable, Update};
@@ -36,6 +37,7 @@ fn table(size: usize) -> Arc<StickTable> {
         expire: EXPIRE,
         when_full: WhenFull::Evict,
         replicate: true,
+        store: Vec::new(),
     };
     let clock = Clock::new(NodeId::new("a", 1), Duration::from_secs(86_400));
     Arc::new(StickTable::new(Arc::new(spec), Arc::new(Names::default()), Arc::new(clock), 0x5eed))
@@ -152,6 +154,44 @@ fn merge_new(bencher: Bencher<'_, '_>) {
         Update { key, server: NameId(1), stamp, left: EXPIRE, holders: Vec::new() }
     };
     bencher.with_inputs(update).bench_local_refs(|update| table.merge(black_box(update), NOW));
+}
+
+fn counting(size: usize) -> Arc<StickTable> {
+    let table = table(size);
+    let store = ["http_req_cnt", "http_req_rate(10s)", "bytes_out_rate(1m)", "conn_cur"];
+    let store = store.map(|name| name.parse().unwrap()).to_vec();
+    table.reconfigure(Arc::new(config::Table { store, ..config::Table::clone(&table.spec()) }));
+    table
+}
+
+const REQUEST: [Event; 2] = [Event::Request, Event::BytesOut(1_000)];
+
+#[divan::bench(sample_count = 50, sample_size = 10_000)]
+fn count_of_a_known_key(bencher: Bencher<'_, '_>) {
+    let table = counting(ENTRIES as usize);
+    KEYS.iter().for_each(|key| table.count(key, &REQUEST, NOW));
+    bencher.with_inputs(keys()).bench_local_values(|key| table.count(black_box(key), &REQUEST, NOW));
+}
+
+#[divan::bench(sample_count = 50, sample_size = 10_000, threads = [1, 2])]
+fn count_of_one_hot_key(bencher: Bencher<'_, '_>) {
+    let table = counting(1_000);
+    bencher.bench(|| table.count(black_box(&KEYS[0]), &REQUEST, NOW));
+}
+
+#[divan::bench(sample_count = 50, sample_size = 10_000)]
+fn count_of_a_new_key_in_a_full_table(bencher: Bencher<'_, '_>) {
+    let table = counting(100_000);
+    KEYS.iter().take(100_000).for_each(|key| table.count(key, &REQUEST, NOW));
+    bencher.with_inputs(keys()).bench_local_values(|key| table.count(black_box(key), &REQUEST, NOW));
+}
+
+#[divan::bench(sample_count = 50, sample_size = 10_000)]
+fn rate_of_a_key(bencher: Bencher<'_, '_>) {
+    let table = counting(1_000);
+    table.count(&KEYS[0], &REQUEST, NOW);
+    let rate: Counter = "http_req_rate(10s)".parse().unwrap();
+    bencher.bench_local(|| table.counter(black_box(&KEYS[0]), rate, NOW));
 }
 
 #[divan::bench(sample_count = 10, sample_size = 1)]

@@ -3,10 +3,13 @@
 //! | module | for |
 //! | --- | --- |
 //! | [`mod@file`] | what the user may write: every section and key, as one table |
+//! | `condition` | comparisons with counters |
 //! | `reader`, `env`, `suggest` | reading by that table; every mistake with its place, and what was meant |
 //! | [`lower`] | from the text to a [`Config`]: [`load`] |
 //! | [`schema`] | the JSON Schema of the file |
 //! | [`diff`] | what a reload changes |
+use crate::counters::Counter;
+use crate::limit::Limit;
 use crate::stick::KeyExpr;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -14,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod condition;
 pub mod diagnostic;
 pub mod diff;
 mod env;
@@ -24,6 +28,7 @@ mod reader;
 pub mod schema;
 mod suggest;
 
+pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
 pub use lower::load;
 pub use reader::Env;
@@ -58,6 +63,10 @@ pub struct Instance {
     pub drain: Duration,
     /// Connections this instance accepts at a time, over all frontends. Default 100,000.
     pub maxconn: usize,
+    /// Directory in which tables and decisions outlive the process; `None`: nowhere.
+    pub state: Option<PathBuf>,
+    /// How often they are written. Default 60s.
+    pub state_interval: Duration,
 }
 
 /// `[admin]`
@@ -80,6 +89,8 @@ pub struct Peers {
     pub listen: SocketAddr,
     /// Peers to dial; may hold this instance itself.
     pub join: Vec<PeerAddr>,
+    /// DNS server that names of `join` are asked of; `None`: as the system does it.
+    pub resolver: Option<SocketAddr>,
     /// Mutual TLS; `None` only on loopback or with `insecure = true`.
     pub tls: Option<PeerTls>,
     /// How long a starting instance waits for a peer to pull from before it serves alone. Default 10s.
@@ -107,6 +118,18 @@ pub enum PeerAddr {
         /// Port.
         port: u16,
     },
+    /// `"srv:_lb-peers._tcp.shop.internal"`: the hosts and ports of its SRV records.
+    Service(String),
+}
+
+impl std::fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(addr) => addr.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Service(name) => write!(f, "srv:{name}"),
+        }
+    }
 }
 
 /// `tls = { ca, cert, key }` of `[peers]`
@@ -208,6 +231,8 @@ pub struct Table {
     pub when_full: WhenFull,
     /// Whether peers get it. Default true.
     pub replicate: bool,
+    /// What is counted for each key, summed over the cluster. Default nothing.
+    pub store: Vec<Counter>,
 }
 
 /// Type of a table's keys.
@@ -261,6 +286,10 @@ pub struct Frontend {
     pub max_head: usize,
     /// Greatest number of header fields. Default 100.
     pub max_headers: usize,
+    /// Rules on what is counted, tried in order for each request.
+    pub limit: Vec<Limit>,
+    /// Requests that `tarpit` rules hold at a time, in each worker. Default 1,000.
+    pub max_tarpit: usize,
 }
 
 /// One address of a frontend.

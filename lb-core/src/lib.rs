@@ -12,7 +12,9 @@
 //! | [`balance`] | which server takes a client that no pin binds |
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
 //! | [`health`] | the rise/fall machine |
+//! | [`limit`] | rules of a frontend on what tables have counted |
 //! | [`table`] | stick tables: entries that merge, expiry, change log, digests |
+//! | [`counters`] | what tables count for a key, by name |
 //! | [`hlc`], [`id`], [`time`], [`hash`] | clock stamps, identities, time values, the hashes that never change |
 //! | [`status`] | the views that admin API and command line share |
 #![forbid(unsafe_code)]
@@ -20,11 +22,13 @@
 pub mod balance;
 pub mod config;
 pub mod cookie;
+pub mod counters;
 pub mod decisions;
 pub mod hash;
 pub mod health;
 pub mod hlc;
 pub mod id;
+pub mod limit;
 pub mod route;
 pub mod server;
 pub mod snapshot;

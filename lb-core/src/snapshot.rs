@@ -4,6 +4,7 @@ use crate::balance::Rotation;
 use crate::config::{self, Config};
 use crate::hlc::Clock;
 use crate::id::{NameId, Names};
+use crate::limit;
 use crate::server::{Count, ServerState};
 use crate::table::StickTable;
 use std::collections::HashMap;
@@ -57,8 +58,33 @@ pub struct Frontend {
     pub routes: Vec<usize>,
     /// Index of the backend where no route matches.
     pub backend: Option<usize>,
+    /// Its rules on what tables count, in order.
+    pub limits: Vec<Limit>,
     /// Live counts; survive reloads.
     pub state: Arc<FrontendState>,
+}
+
+/// A rule of a frontend with its table.
+#[derive(Debug)]
+pub struct Limit {
+    /// As in the configuration.
+    pub rule: limit::Limit,
+    /// Where it counts and looks.
+    pub table: Arc<StickTable>,
+    /// How often it did what it does, one slot a worker; survives reloads that leave the rule as it is.
+    pub done: Arc<[Slot]>,
+}
+
+/// A worker's count on a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Slot(pub Count);
+
+impl Limit {
+    /// How often it did what it does.
+    pub fn times(&self) -> u64 {
+        self.done.iter().map(|slot| slot.0.get()).sum()
+    }
 }
 
 /// Live counts of a frontend.
@@ -80,6 +106,10 @@ pub struct FrontendCounters {
     pub open: Count,
     /// Connections refused by a bound.
     pub refused: Count,
+    /// Requests that a tarpit holds now.
+    pub tarpitted: Count,
+    /// Requests denied at once because the tarpit was full.
+    pub tarpit_full: Count,
     /// Requests by class of their final answer: 1xx (101) … 5xx.
     pub responses: [Count; 5],
     /// Requests answered by us (errors) rather than by a server.
@@ -104,6 +134,8 @@ pub struct Backend {
     pub servers: Vec<Server>,
     /// The sticky rules on tables, in order, with their tables.
     pub stick: Vec<(config::TableRule, Arc<StickTable>)>,
+    /// Those of [`Self::stick`] whose table counts.
+    pub counting: Vec<usize>,
     /// The cookie rule, if there is one.
     pub cookie: Option<config::Cookie>,
     /// Live state; survives reloads.
@@ -181,13 +213,16 @@ impl Snapshot {
         let frontends = config
             .frontends
             .iter()
-            .map(|f| Frontend {
-                config: f.clone(),
-                routes: f.routes.iter().filter_map(|r| index(&r.backend)).collect(),
-                backend: f.backend.as_ref().and_then(index),
-                state: previous
-                    .and_then(|p| p.frontends.iter().find(|old| old.config.name == f.name))
-                    .map_or_else(|| Arc::new(FrontendState::new(&f.name, base.workers)), |old| old.state.clone()),
+            .map(|f| {
+                let old = previous.and_then(|p| p.frontends.iter().find(|old| old.config.name == f.name));
+                let fresh = || Arc::new(FrontendState::new(&f.name, base.workers));
+                Frontend {
+                    config: f.clone(),
+                    routes: f.routes.iter().filter_map(|r| index(&r.backend)).collect(),
+                    backend: f.backend.as_ref().and_then(index),
+                    limits: f.limit.iter().filter_map(|rule| limit(rule, base, old, &tables)).collect(),
+                    state: old.map_or_else(fresh, |old| old.state.clone()),
+                }
             })
             .collect();
         let generation = previous.map_or(1, |p| p.generation + 1);
@@ -231,6 +266,17 @@ fn table(spec: &Arc<config::Table>, base: &Base, previous: Option<&Snapshot>) ->
     }
 }
 
+fn limit(
+    rule: &limit::Limit,
+    base: &Base,
+    old: Option<&Frontend>,
+    tables: &HashMap<String, Arc<StickTable>>,
+) -> Option<Limit> {
+    let done = old.and_then(|f| f.limits.iter().find(|l| l.rule == *rule)).map(|l| l.done.clone());
+    let fresh = || (0..base.workers).map(|_| Slot::default()).collect();
+    Some(Limit { rule: rule.clone(), table: tables.get(&rule.table)?.clone(), done: done.unwrap_or_else(fresh) })
+}
+
 fn backend(
     config: &Arc<config::Backend>,
     base: &Base,
@@ -264,6 +310,7 @@ fn backend(
         config: config.clone(),
         rotation: (0..base.workers).map(|_| Rotation::new(servers.len())).collect(),
         servers,
+        counting: (0..stick.len()).filter(|rule| !stick[*rule].1.spec().store.is_empty()).collect(),
         stick,
         cookie,
         state: old.map_or_else(

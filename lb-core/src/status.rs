@@ -3,6 +3,7 @@
 use crate::config::{KeyKind, WhenFull};
 use crate::server::{AdminState, Health};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// `GET /api/status`
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct Status {
     pub backends: Vec<BackendStatus>,
     /// Tables.
     pub tables: Vec<TableStatus>,
+    /// What is kept on disk; `None`: nothing.
+    #[serde(default)]
+    pub state: Option<StateStatus>,
     /// Replication; `None`: this instance stands alone.
     pub peers: Option<PeersStatus>,
 }
@@ -125,6 +129,12 @@ pub struct TableStatus {
     pub when_full: WhenFull,
     /// Whether peers get it.
     pub replicate: bool,
+    /// What it counts for each key.
+    #[serde(default)]
+    pub store: Vec<String>,
+    /// Keys that are counted, pinned or not.
+    #[serde(default)]
+    pub counted: u64,
     /// Counts.
     pub stores: u64,
     /// Look-ups that found a pin.
@@ -135,6 +145,31 @@ pub struct TableStatus {
     pub evictions: u64,
     /// Bytes of memory.
     pub memory: u64,
+    /// What came of its file; `None`: nothing is kept on disk.
+    #[serde(default)]
+    pub state: Option<TableState>,
+}
+
+/// What a table was read from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableState {
+    /// Entries that came from disk.
+    pub loaded: u64,
+    /// Why the file was set aside, and where it is, if it was.
+    pub notice: Option<String>,
+}
+
+/// The directory of `instance.state`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StateStatus {
+    /// This instance's part of it.
+    pub dir: String,
+    /// When everything was last written, Unix milliseconds.
+    pub saved: Option<u64>,
+    /// Why nothing is written, if so.
+    pub error: Option<String>,
+    /// Files that could not be used: which, why, where they are now.
+    pub set_aside: Vec<String>,
 }
 
 /// One entry: a row of `lb table show`.
@@ -142,14 +177,17 @@ pub struct TableStatus {
 pub struct EntryStatus {
     /// The key, as text.
     pub key: String,
-    /// The server.
+    /// The server; empty: the key is counted, not pinned.
     pub server: String,
     /// Life left in seconds.
     pub expires: f64,
-    /// Node that wrote the pin, when its name is known here; else its id in hexadecimal.
+    /// Node that wrote the pin, when its name is known here; else its id in hexadecimal. Empty: not pinned.
     pub node: String,
-    /// When the pin was written, Unix milliseconds.
+    /// When the pin was written, Unix milliseconds; 0: not pinned.
     pub written: u64,
+    /// What is counted of the key over the whole cluster, by the table's `store`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// Replication, `GET /api/peers`.
@@ -165,8 +203,32 @@ pub struct PeersStatus {
     pub pulled: bool,
     /// How it came to be so, for people.
     pub pull: String,
+    /// The certificate that peers see; `None`: links are not encrypted.
+    pub tls: Option<TlsStatus>,
+    /// Names of the join list.
+    pub names: Vec<PeerName>,
     /// Peers, configured or met.
     pub peers: Vec<PeerStatus>,
+}
+
+/// A name of the join list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerName {
+    /// As the list writes it.
+    pub name: String,
+    /// Whether its last look-up found something.
+    pub found: bool,
+    /// Look-ups that failed so far.
+    pub errors: u64,
+}
+
+/// This instance's certificate for peers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TlsStatus {
+    /// When it expires, Unix milliseconds.
+    pub not_after: u64,
+    /// Why the files as they are now are not in use; those that they were before are.
+    pub error: Option<String>,
 }
 
 /// One peer.
@@ -176,7 +238,7 @@ pub struct PeerStatus {
     pub name: String,
     /// Address.
     pub addr: String,
-    /// `up`, `connecting`, `down`, `refused`; `stale`: a name that cannot be looked up, and whose last addresses are used.
+    /// `up`, `connecting`, `down`, `refused`; `unresolved`: a name of the join list that cannot be looked up.
     pub state: String,
     /// Why, when it is not up: the last error.
     pub error: Option<String>,
@@ -213,12 +275,12 @@ pub struct PeerStatus {
     pub pulled: Option<(u64, u64)>,
     /// Whether its tables hold the same pins as ours, but for what is on its way; `None`: not known.
     pub in_sync: Option<bool>,
-    /// What is known of each table that both have.
+    /// What is known of each table.
     pub tables: Vec<TableSync>,
 }
 
 /// How a table compares with a peer's.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct TableSync {
     /// Name.
     pub table: String,

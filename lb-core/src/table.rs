@@ -25,6 +25,7 @@ use crate::config::{self, KeyKind, WhenFull};
 use crate::hlc::{Clock, Stamp};
 use crate::id::{NameId, Names};
 use crate::time::{Timestamp, millis};
+use counting::Counting;
 use foldhash::SharedSeed;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use shard::{Env, Shard};
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 mod changes;
 mod compact;
+mod counting;
 mod digest;
 mod entry;
 mod holds;
@@ -48,6 +50,7 @@ mod tests;
 mod updates;
 mod wheel;
 
+pub use counting::{CountBatch, Counted, CountedKey, KeyCounts, NodeCounts};
 pub use holds::Hold;
 pub use key::{KeyError, StickKey};
 pub use stats::TableStats;
@@ -71,6 +74,8 @@ pub struct StickTable {
     key_len: usize,
     env: Env,
     shards: Box<[Padded]>,
+    /// From when the table has had counters.
+    counting: OnceLock<Counting>,
     /// Updates refused before any shard was asked.
     bad_updates: AtomicU64,
     /// The shard that the next sweep begins with.
@@ -214,17 +219,20 @@ impl StickTable {
             seed: seed.rotate_left(32),
             shared_seed: SharedSeed::from_u64(seed),
         };
-        Self {
+        let table = Self {
             kind: spec.kind,
             key_len: spec.len,
             env,
+            counting: OnceLock::new(),
             shards: (0..shards).map(|_| Padded(Mutex::new(Shard::new(spec.size / shards, expire)))).collect(),
-            spec: RwLock::new(spec),
+            spec: RwLock::new(spec.clone()),
             bad_updates: AtomicU64::new(0),
             sweep_from: AtomicUsize::new(0),
             wake: OnceLock::new(),
             armed: AtomicBool::new(true),
-        }
+        };
+        table.set_store(&spec.store);
+        table
     }
 
     /// Its configuration. [`Self::kind`] and [`Self::key_len`] take no lock.
@@ -242,7 +250,8 @@ impl StickTable {
         self.key_len
     }
 
-    /// Takes on a new configuration of the same type and length (a reload): size, expiry, `when_full`.
+    /// Takes on a new configuration of the same type and length (a reload): size, expiry, `when_full`,
+    /// `store`.
     ///
     /// Entries keep the life they have; the next touch gives them the new one if that ends later. A table made smaller
     /// shrinks as [`Self::expire`] runs and as keys come, unless it refuses: then nobody has to leave.
@@ -251,6 +260,7 @@ impl StickTable {
         self.env.size.store(spec.size, Ordering::Relaxed);
         self.env.expire.store(millis(spec.expire).min(MAX_EXPIRE), Ordering::Relaxed);
         self.env.refuse.store(spec.when_full == WhenFull::Refuse, Ordering::Relaxed);
+        self.set_store(&spec.store);
         *held = spec;
     }
 
@@ -297,16 +307,17 @@ impl StickTable {
         stored
     }
 
-    /// Removes a pin by a tombstone, which the peers get. False: there was no pin.
+    /// Removes a pin by a tombstone, and starts the key's counters from zero, which the peers get. False: there was
+    /// neither.
     pub fn clear(&self, key: &StickKey, now: Timestamp) -> bool {
         let (hash, mut shard) = self.lock(key.bytes());
         let cleared = shard.clear_key(&self.env, hash, key.bytes(), now);
         drop(shard);
         self.wake_if(cleared);
-        cleared
+        cleared | self.clear_counters(key, now)
     }
 
-    /// Clears every entry (of `server`, if given); returns how many. Takes the locks shard by shard, a piece at a time.
+    /// Clears every entry (of `server`, if given: then pins only); returns how many pins and counted keys. Takes the locks shard by shard, a piece at a time.
     pub fn clear_all(&self, server: Option<NameId>, now: Timestamp) -> usize {
         let mut cleared = 0;
         for shard in &self.shards {
@@ -322,7 +333,7 @@ impl StickTable {
             }
         }
         self.wake_if(cleared > 0);
-        cleared
+        cleared + if server.is_none() { self.clear_all_counters(now) } else { 0 }
     }
 
     /// Merges what a peer says. Commutative, associative, idempotent. Not put into the change log: in a full mesh
@@ -445,7 +456,7 @@ impl StickTable {
     /// Drops entries past their deadline, at most `budget` looked at; returns how many went. A table that holds more
     /// than its size (it was made smaller) also drops those that are the next to go, unless it refuses newcomers.
     pub fn expire(&self, now: Timestamp, budget: usize) -> usize {
-        let (mut gone, mut budget) = (0, budget);
+        let (mut gone, mut budget) = (self.expire_counters(now, budget), budget);
         let from = self.sweep_from.load(Ordering::Relaxed);
         for step in 0..self.shards.len() {
             let at = (from + step) % self.shards.len();
@@ -514,7 +525,8 @@ impl StickTable {
     pub fn stats(&self) -> TableStats {
         let mut sum = TableStats { merge_refused: self.bad_updates.load(Ordering::Relaxed), ..TableStats::default() };
         let own = size_of::<Self>() + size_of::<[u64; Self::BUCKETS]>();
-        sum.memory = own as u64;
+        sum.memory = (own + self.counting_memory()) as u64;
+        sum.counted = self.counted_keys();
         for shard in &self.shards {
             let shard = shard.0.lock();
             sum.add(&shard.stats, shard.memory());

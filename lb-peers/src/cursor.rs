@@ -54,18 +54,31 @@ impl Progress {
         now: Timestamp,
         out: &mut Updates,
     ) -> (Reached, bool) {
+        self.read_by(max, |shard, cursor, room| {
+            let had = out.count();
+            let more = table.changes(shard, cursor, room, now, out);
+            (out.count() - had, more)
+        })
+    }
+
+    /// As [`Self::read`], by what reads up to a number of changes of a shard and says how many, and if there are more.
+    pub(crate) fn read_by(
+        &mut self,
+        max: usize,
+        mut changes: impl FnMut(usize, &mut Cursor, usize) -> (usize, bool),
+    ) -> (Reached, bool) {
         let mut reached = Reached::new();
-        let shards = self.sent.len();
-        let full = out.count() + max;
+        let (shards, mut room) = (self.sent.len(), max);
         for step in 0..shards {
             let shard = (self.next + step) % shards;
             let cursor = &mut self.sent[shard];
             let before = *cursor;
-            let more = table.changes(shard, cursor, full - out.count(), now, out);
+            let (got, more) = changes(shard, cursor, room);
+            room = room.saturating_sub(got);
             if *cursor != before {
                 reached.push((shard, *cursor));
             }
-            if more || out.count() >= full {
+            if more || room == 0 {
                 self.next = if more { shard } else { shard + 1 };
                 return (reached, true);
             }

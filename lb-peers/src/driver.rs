@@ -1,10 +1,13 @@
 //! The only place that waits: moves values between the replicator (which decides), the transport and the tables.
+use crate::names;
 use crate::replicator::{Input, Inspect, Inspected, LinkId, Now, Output, Replicator};
 use crate::transport::{Event, Transport};
 use crate::wire::generated as pb;
+use lb_core::config::PeerAddr;
 use lb_core::time::{Steady, Timestamp};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -123,7 +126,7 @@ impl Driver {
 
     fn act(&mut self, output: Output) {
         match output {
-            Output::LookUp { host, port } => self.look_up(host, port),
+            Output::LookUp { name, resolver } => self.look_up(name, resolver),
             Output::Dial { link, addr } => self.transport.dial(link, addr),
             Output::Send { link, frame } => self.send(link, frame),
             Output::Close { link } => self.close(link),
@@ -169,13 +172,12 @@ impl Driver {
         });
     }
 
-    fn look_up(&self, host: String, port: u16) {
+    fn look_up(&self, name: PeerAddr, resolver: Option<SocketAddr>) {
         let transport = self.transport.clone();
         self.transport.tasks.spawn(async move {
             let found = async {
-                let addrs = tokio::net::lookup_host((host.as_str(), port)).await;
-                let result = addrs.map(Iterator::collect).map_err(|e| format!("{host} cannot be looked up: {e}"));
-                let _ = transport.events.send(Event::Input(Input::LookedUp { host, port, result })).await;
+                let result = names::look_up(&name, resolver).await;
+                let _ = transport.events.send(Event::Input(Input::LookedUp { name, result })).await;
             };
             transport.cancel.run_until_cancelled(found).await;
         });

@@ -143,6 +143,13 @@ impl Learner {
         Frame::PullAck { pull }
     }
 
+    /// More of a pull has come, other than entries.
+    pub(crate) fn pull_goes_on(&mut self, now: Now, pull: u64) {
+        if let Some(pulling) = self.pulling.as_mut().filter(|p| p.pull == pull) {
+            pulling.progress = now.at;
+        }
+    }
+
     /// Whether a frame of this pull is for people, and by which number of theirs.
     pub(crate) fn listed(&mut self, now: Now, pull: u64) -> Option<u64> {
         let pulling = self.pulling.as_mut().filter(|p| p.pull == pull)?;

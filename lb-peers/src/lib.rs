@@ -15,7 +15,8 @@
 //!      | <---- Decisions, Batch 1, Batch 2 .. ----> |   what the other has not acknowledged, then what changes
 //!      | <---- Ack 1, Ack 2 .. -------------------> |   cursors move
 //!      | ---- PullRequest ------------------------> |   a starting instance; updates flow meanwhile
-//!      | <------------ PullBatch x n, PullDone ---- |   8 outstanding
+//!      | <------------ PullBatch x n, PullDone ---- |   8 outstanding; Counts among them
+//!      | <---- Counts, CountsAck -----------------> |   ten times a second at most
 //!      | <---- Digest ----------------------------> |   both whole: what differs is pulled by buckets
 //!      | ---- Root ------------------------------> |   every anti_entropy: one hash of a table
 //!      | <------------------------------ Compared - |   equal; or a digest, and what differs for good is pulled
@@ -51,6 +52,11 @@
 //! - **Open sockets** hold their entry alive by a lease for each node, which travels with the entry, is renewed three
 //!   times in its length by the node whose sockets they are, and slides the entry's life each time
 //!   (`lb_core::table::StickTable::hold`).
+//! - **Counters** have a slot for each node, of which only its node tells; readers add up. They change all the time, so
+//!   they are read 100 ms apart: a key costs ten messages a second at most, however often it is counted, and each peer
+//!   has cursors of its own. A peer in a new life gets every slot of ours again, and with its pull those of all others.
+//!   What a node could not tell all of us (it died halfway, or two of three have no link) the others pass on, a piece
+//!   with each heartbeat. Peers that speak protocol 1 get no counters.
 //! - **Operators' decisions** go to everybody when they are made, and all of them at each link-up; those that are news
 //!   are passed on.
 //!
@@ -63,11 +69,13 @@
 //!
 //! # The code
 //!
-//! [`replicator`] decides everything for the node, `session`, `teacher` and `learner` for one link: no sockets, no
-//! clock, no tokio; `tests/sim.rs` drives them through thousands of faults. `driver` is the only place that waits,
-//! `transport` the only one that knows gRPC, `wire` the only one that knows the generated types.
+//! [`replicator`] decides everything for the node, `session`, `teacher`, `learner` and `tally` (counters) for one link: no
+//! sockets, no clock, no tokio; `tests/sim.rs` drives them through thousands of faults. `driver` is the only place that
+//! waits for them, `transport` the only one that knows gRPC, `wire` the only one that knows the generated types, `names`
+//! the only one that asks DNS, `certs` the only one that looks after certificates.
 #![forbid(unsafe_code)]
 
+use certs::Certs;
 use driver::{Command, Driver, Shared};
 use lb_core::config;
 use lb_core::decisions::{Decision, Decisions};
@@ -81,21 +89,23 @@ use replicator::{Input, Replicator, Setup};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tls::Tls;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use transport::Transport;
 
+mod certs;
 mod compare;
 mod cursor;
 mod driver;
 mod io;
 mod learner;
+mod names;
 pub mod replicator;
 mod session;
 mod tables;
+mod tally;
 mod teacher;
 mod tls;
 mod transport;
@@ -149,8 +159,8 @@ pub struct Peers {
     commands: mpsc::UnboundedSender<Command>,
     changed: Arc<Notify>,
     local_addr: SocketAddr,
-    node: String,
-    tls: Arc<Mutex<Option<Tls>>>,
+    certs: Arc<Certs>,
+    _watch: AbortOnDropHandle<()>,
     /// Both end when this is dropped: first the streams and the listener, then the driver.
     _streams: DropGuard,
     _server: AbortOnDropHandle<()>,
@@ -164,8 +174,7 @@ impl Peers {
     /// # Errors
     /// The address can't be had, or a certificate or key can't be used.
     pub async fn start(settings: Settings, tables: Vec<Arc<StickTable>>) -> Result<Self, StartError> {
-        let tls = load_tls(&settings.config, &settings.node)?;
-        let (tls, node) = (Arc::new(Mutex::new(tls)), settings.node.clone());
+        let certs = Arc::new(Certs::load(settings.config.tls.clone(), &settings.node)?);
         let addr = settings.config.listen;
         let listen = |source| StartError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
@@ -177,7 +186,7 @@ impl Peers {
         let (commands, told) = mpsc::unbounded_channel();
         let cancel = CancellationToken::new();
         let (tasks, accepted) = (TaskTracker::new(), Arc::default());
-        let transport = Transport { events, tls: tls.clone(), cancel: cancel.clone(), tasks, accepted };
+        let transport = Transport { events, certs: certs.clone(), cancel: cancel.clone(), tasks, accepted };
         let server = tokio::spawn(transport.clone().serve(listener));
         let driver = Driver::new(shared.clone(), transport, incoming, told, changed.clone());
         Ok(Self {
@@ -185,8 +194,8 @@ impl Peers {
             commands,
             changed,
             local_addr,
-            node,
-            tls,
+            _watch: AbortOnDropHandle::new(tokio::spawn(certs.clone().watch())),
+            certs,
             _streams: cancel.drop_guard(),
             _server: AbortOnDropHandle::new(server),
             driver: AbortOnDropHandle::new(tokio::spawn(driver.run())),
@@ -198,14 +207,11 @@ impl Peers {
         self.local_addr
     }
 
-    /// Takes on the tables and the peer list of a new configuration, and reads the certificates anew: links that come
-    /// up from now on use them. Certificates that can't be used are logged, and the old ones stay. So does the listen
-    /// address.
+    /// Takes on the tables and the peer list of a new configuration, and reads the certificates anew (they are read anew
+    /// by themselves when their files change, too): links that come up from now on use them. Certificates that can't be
+    /// used are logged, and the old ones stay. So does the listen address.
     pub fn reconfigure(&self, config: config::Peers, tables: Vec<Arc<StickTable>>) {
-        match load_tls(&config, &self.node) {
-            Ok(tls) => *self.tls.lock() = tls,
-            Err(error) => tracing::error!(%error, "the peers' certificates stay as they were"),
-        }
+        self.certs.configure(config.tls.clone());
         wake_on_change(&self.changed, &tables);
         self.tell(Input::Configure { config: Box::new(config), tables });
     }
@@ -239,7 +245,8 @@ impl Peers {
     /// State of every peer.
     pub fn status(&self) -> PeersStatus {
         let now = self.shared.now();
-        self.shared.replicator.lock().status(now)
+        let status = self.shared.replicator.lock().status(now);
+        PeersStatus { tls: self.certs.status(), ..status }
     }
 
     /// Sends what the peers do not have yet, for at most `within`, and ends.
@@ -253,10 +260,6 @@ impl Peers {
         // It fails only when the driver has gone, and then there is nobody left to tell.
         let _ = self.commands.send(Command::Tell(input));
     }
-}
-
-fn load_tls(config: &config::Peers, node: &str) -> Result<Option<Tls>, StartError> {
-    config.tls.as_ref().map(|files| Tls::load(files, node)).transpose()
 }
 
 fn wake_on_change(changed: &Arc<Notify>, tables: &[Arc<StickTable>]) {

@@ -31,7 +31,7 @@ mod peer;
 mod pull;
 mod status;
 
-pub use dial::Failure;
+pub use dial::{Failure, Found};
 pub use face::{Input, Inspect, Inspected, LinkId, Now, Output, Setup, Side};
 
 /// Decisions in one frame.
@@ -125,10 +125,7 @@ impl Replicator {
             Input::Received { link, frame } => self.received(now, link, frame),
             Input::Garbage { link, garbage } => self.garbage(now, link, garbage),
             Input::Closed { link, error } => self.end(now, link, End::Lost(error)),
-            Input::LookedUp { host, port, result } => {
-                self.strangers.name(&format!("{host}:{port}"), result.as_ref().err().map(String::as_str));
-                self.targets.looked_up((&host, port), result, now.at);
-            }
+            Input::LookedUp { name, result } => self.targets.looked_up(&name, result, now.at),
             Input::Changed => self.changed(),
             Input::Tick => {}
             Input::Ask { id, table, key } => self.ask(now, id, &table, key),
@@ -146,7 +143,7 @@ impl Replicator {
 
     fn changed(&mut self) {
         self.woken = true;
-        self.sessions.values_mut().filter_map(|s| s.up.as_mut()).for_each(|up| up.teacher.wake());
+        self.sessions.values_mut().filter_map(|s| s.up.as_mut()).for_each(|up| up.wake());
     }
 
     fn opened(&mut self, now: Now, (link, side): (LinkId, Side), remote: SocketAddr, certificate: Option<Vec<String>>) {
@@ -241,7 +238,7 @@ impl Replicator {
     fn pull_ended(&mut self, now: Now, link: LinkId, end: crate::learner::PullEnd) {
         let Some(name) = self.name_of(link).map(str::to_owned) else { return };
         let ms = u64::try_from(end.took.as_millis()).unwrap_or(u64::MAX);
-        if let Some(peer) = self.peers.get_mut(&name) {
+        if let Some(peer) = self.peers.get_mut(&name).filter(|_| end.kind == Kind::Full) {
             peer.pulled = Some((end.entries, ms));
         }
         let (entries, partial) = (end.entries, end.partial);
@@ -378,6 +375,10 @@ impl Replicator {
             self.woken = false;
             self.tables.all().iter().for_each(|t| t.table.rearm());
         }
+        let counters = |s: &Session| s.up.as_ref().and_then(|up| up.tally.as_ref()).is_some_and(|t| t.is_ready(now));
+        if self.sessions.values().any(counters) {
+            self.tables.all().iter().for_each(|t| t.table.rearm_counting());
+        }
         let node = node(&self.names, &self.plan, &self.setup);
         for (link, session) in &mut self.sessions {
             session.work(now, node);
@@ -393,7 +394,10 @@ impl Replicator {
         let is_up = |node: &str| peers.get(node).is_some_and(|p| p.link.is_some());
         while let Some(due) = self.targets.due(now.at, is_up) {
             match due {
-                Due::LookUp(host, port) => self.outputs.push_back(Output::LookUp { host, port }),
+                Due::LookUp(name) => {
+                    let resolver = self.setup.settings.config.resolver;
+                    self.outputs.push_back(Output::LookUp { name, resolver });
+                }
                 Due::Dial(addr) => {
                     self.last_link += 1;
                     let link = LinkId::dialled(self.last_link);
@@ -406,7 +410,7 @@ impl Replicator {
 
     /// Says goodbye to peers that have everything; in the end, to all.
     fn finish(&mut self, now: Now, until: Duration) {
-        let told = |s: &&Session| now.at >= until || s.up.as_ref().is_none_or(|up| up.teacher.is_flushed());
+        let told = |s: &&Session| now.at >= until || s.up.as_ref().is_none_or(|up| up.is_flushed());
         for link in self.sessions.values().filter(told).map(|s| s.link).collect::<Vec<_>>() {
             self.outputs.push_back(Output::Send { link, frame: Frame::Goodbye(Goodbye::Stopping) });
             self.end(now, link, End::Needless);
@@ -466,13 +470,14 @@ impl Replicator {
 
     /// A peer's link is gone.
     fn down(&mut self, now: Now, link: LinkId, up: crate::session::Up, error: Option<(Failure, String)>) {
-        let Some(peer) = self.peers.get_mut(&up.hello.node).filter(|p| p.link == Some(link)) else { return };
+        let (Hello { node, .. }, memory) = up.into_memory();
+        let Some(peer) = self.peers.get_mut(&node).filter(|p| p.link == Some(link)) else { return };
         peer.link = None;
         peer.since = now.at;
-        peer.memory = up.teacher.memory;
+        peer.memory = memory;
         let lost = error.is_some();
         peer.error = error;
-        self.targets.lost(&up.hello.node, now.at);
+        self.targets.lost(&node, now.at);
         if !lost {
             return;
         }

@@ -8,10 +8,11 @@ use crate::cursor::Progress;
 use crate::learner::{Kind, Learner, PullEnd};
 use crate::replicator::{Inspect, Inspected, LinkId, Now, Side};
 use crate::tables::{Common, Local};
+use crate::tally::Tally;
 use crate::teacher::{Memory, Teacher};
 use crate::wire::{Entries, Frame, Garbage, Goodbye, Hello, PROTOCOL, Part, Refusal, Schema};
 use lb_core::decisions::Decision;
-use lb_core::id::Names;
+use lb_core::id::{Names, NodeId};
 use lb_core::status::TableSync;
 use lb_core::table::{StickKey, StickTable, Update};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,6 +20,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The first protocol with counters.
+const COUNTERS: u32 = 2;
 /// Heartbeats without a word after which a link is dead.
 const DEAD_AFTER: u32 = 3;
 
@@ -54,6 +57,8 @@ pub(crate) struct Up {
     pub(crate) common: Common,
     pub(crate) teacher: Teacher,
     pub(crate) learner: Learner,
+    /// `None`: the peer knows no counters.
+    pub(crate) tally: Option<Tally>,
     pub(crate) comparison: Comparison,
     /// People who wait for an answer: by number, what they want to know of which table.
     inspections: BTreeMap<u64, (u32, Inspect)>,
@@ -116,7 +121,10 @@ impl Session {
     }
 
     /// The peer may speak to us. It gets every change that it has not acknowledged, as `memory` says.
-    pub(crate) fn accept(&mut self, now: Now, hello: Hello, common: Common, memory: Memory) {
+    pub(crate) fn accept(&mut self, now: Now, hello: Hello, common: Common, mut memory: Memory) {
+        let protocol = hello.protocol.min(PROTOCOL);
+        let (counted, node) = (std::mem::take(&mut memory.tally), NodeId::new(&hello.node, hello.incarnation));
+        let tally = (protocol >= COUNTERS).then(|| Tally::new(counted, &common, node, now));
         let teacher = Teacher::new(memory, &common, Progress::from_start);
         let digests_due = common.tables().iter().map(|t| t.id).collect();
         // Two who knew each other bring each other up to date first: a digest taken before that differs for nothing.
@@ -130,12 +138,13 @@ impl Session {
             comparison,
             inspections: BTreeMap::new(),
             pulled: hello.pulled,
-            protocol: hello.protocol.min(PROTOCOL),
+            protocol,
             hello,
             since: now.at,
             common,
             teacher,
             learner: Learner::default(),
+            tally,
             rtt: None,
             offset_ms: None,
             digests_due,
@@ -174,6 +183,9 @@ impl Session {
             self.out.push_back(Frame::Ping { sent: micros(now.at) });
             // Should a wake-up ever get lost, this is how long it costs.
             up.teacher.wake();
+            if let Some(tally) = &mut up.tally {
+                tally.beat();
+            }
         }
         up.work(now, node, &mut self.out);
     }
@@ -183,7 +195,8 @@ impl Session {
         let dead = self.heard + self.heartbeat * DEAD_AFTER;
         let Some(up) = &self.up else { return dead };
         let digests = (!up.digests_due.is_empty() && up.digests_at > now.at).then_some(up.digests_at);
-        let own = [Some(dead), Some(self.next_ping), up.teacher.timeout(now), up.learner.timeout(), digests];
+        let counters = up.tally.as_ref().and_then(Tally::timeout);
+        let own = [Some(dead), Some(self.next_ping), up.teacher.timeout(now), up.learner.timeout(), digests, counters];
         let own = own.into_iter().chain([up.compares().then(|| up.comparison.timeout(now)).flatten()]);
         own.flatten().min().unwrap_or(dead)
     }
@@ -211,11 +224,13 @@ impl Up {
                 out.push_back(self.learner.batch(now, number, part, node.names, counts)?);
             }
             Frame::Ack { number, refused, .. } => self.teacher.acked(number, refused)?,
-            Frame::PullRequest { pull, parts } => self.teacher.requested(pull, parts, &self.common, !node.pulled),
+            Frame::PullRequest { pull, parts } => {
+                self.teacher.requested(pull, parts, &self.common, (!node.pulled, self.protocol >= COUNTERS));
+            }
             Frame::PullBatch { pull, table, entries } => {
                 if let Some(id) = self.learner.listed(now, pull) {
                     out.push_back(Frame::PullAck { pull });
-                    return Ok(Some(Event::Inspected(vec![(id, Inspected::Entries(Box::new(entries)))])));
+                    return Ok(Some(Event::Inspected(vec![(id, Inspected::Entries(entries))])));
                 }
                 let local = self.common.remote(table).map(|t| &**t);
                 out.push_back(self.learner.pull_batch(now, pull, local, entries, node.names));
@@ -224,6 +239,19 @@ impl Up {
             Frame::PullDone { pull, partial, .. } => {
                 let end = self.learner.pull_done(now, pull, partial);
                 return Ok(end.map(|end| self.pull_ended(now, end, node)));
+            }
+            Frame::Counts { pull, .. } if self.learner.listed(now, pull).is_some() => {
+                // People see pins only.
+                out.push_back(Frame::PullAck { pull });
+            }
+            Frame::Counts { number, pull, table, counts } => {
+                let part = (self.common.remote(table).map(|t| &**t), counts);
+                let tally = self.tally.as_mut().ok_or(Garbage("counters, which its protocol does not have"))?;
+                out.push_back(tally.received(now, (number, pull), part, &mut self.learner)?);
+            }
+            Frame::CountsAck { number, .. } => {
+                let tally = self.tally.as_mut().ok_or(Garbage("counters, which its protocol does not have"))?;
+                tally.acked(number)?;
             }
             Frame::Digest { table, buckets } => self.digest(table, &buckets, node)?,
             Frame::Root { table, hash, full } => {
@@ -316,6 +344,9 @@ impl Up {
     fn work(&mut self, now: Now, node: Node<'_>, out: &mut VecDeque<Frame>) {
         self.teacher.teach(now, node.names, out);
         self.teacher.serve(now, node.names, out);
+        if let Some(tally) = &mut self.tally {
+            tally.teach(now, out);
+        }
         if node.pulled && self.pulled {
             self.send_digests(now, out);
             if self.compares() && self.teacher.is_read() && !self.learner.is_pulling() {
@@ -379,8 +410,31 @@ impl Up {
         let new = common.tables().iter().filter(|t| self.common.local(t.id).is_none()).map(|t| t.id);
         self.digests_due.extend(new.collect::<Vec<_>>());
         self.teacher.set_tables(&common, Progress::from_start);
+        if let Some(tally) = &mut self.tally {
+            tally.set_tables(&common);
+        }
         self.comparison.set_tables(&common, self.digests_at);
         self.common = common;
+    }
+
+    /// The tables have changed.
+    pub(crate) fn wake(&mut self) {
+        self.teacher.wake();
+        if let Some(tally) = &mut self.tally {
+            tally.wake();
+        }
+    }
+
+    /// Everything has been sent and acknowledged.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.teacher.is_flushed() && self.tally.as_ref().is_none_or(Tally::is_flushed)
+    }
+
+    /// What is to be known of the peer when it comes again.
+    pub(crate) fn into_memory(self) -> (Hello, Memory) {
+        let mut memory = self.teacher.memory;
+        memory.tally = self.tally.map_or_else(Vec::new, Tally::into_memory);
+        (self.hello, memory)
     }
 }
 

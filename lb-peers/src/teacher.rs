@@ -4,7 +4,8 @@
 use crate::cursor::{Progress, Reached};
 use crate::replicator::Now;
 use crate::tables::{Common, Local};
-use crate::wire::{Entries, Frame, Garbage, Part};
+use crate::tally::{self, is_wanted};
+use crate::wire::{self, Entries, Frame, Garbage, Part};
 use lb_core::id::Names;
 use lb_core::table::{StickTable, Updates};
 use std::collections::VecDeque;
@@ -26,6 +27,7 @@ const BACKLOG_LIMIT: usize = 20_000;
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     pub(crate) progress: Vec<(Arc<Local>, Progress)>,
+    pub(crate) tally: tally::Memory,
     pub(crate) counts: Counts,
 }
 
@@ -76,6 +78,8 @@ struct Serving {
     outstanding: usize,
     entries: u64,
     partial: bool,
+    /// The peer takes counters, too.
+    counted: Option<tally::Serving>,
 }
 
 impl Teacher {
@@ -181,10 +185,11 @@ impl Teacher {
     }
 
     /// The peer wants tables as they stand.
-    pub(crate) fn requested(&mut self, pull: u64, parts: Vec<Part>, common: &Common, partial: bool) {
+    pub(crate) fn requested(&mut self, pull: u64, parts: Vec<Part>, common: &Common, (partial, counts): (bool, bool)) {
         let known = |p: Part| common.remote(p.table).map(|local| (local.clone(), p.buckets));
         let parts = parts.into_iter().filter_map(known).collect();
-        self.serving = Some(Serving { pull, parts, shard: 0, slot: 0, outstanding: 0, entries: 0, partial });
+        let counted = counts.then(tally::Serving::default);
+        self.serving = Some(Serving { pull, parts, shard: 0, slot: 0, outstanding: 0, entries: 0, partial, counted });
     }
 
     /// The peer has handled a frame of a pull.
@@ -200,6 +205,9 @@ impl Teacher {
         let mut scans = PULL_SCANS;
         while serving.outstanding < PULL_WINDOW && scans > 0 {
             let Some((local, updates)) = serving.next(now, &mut scans) else {
+                if serving.counts(now, &mut scans, out) {
+                    continue;
+                }
                 let (pull, entries, partial) = (serving.pull, serving.entries, serving.partial);
                 out.push_back(Frame::PullDone { pull, entries, partial });
                 self.serving = None;
@@ -250,18 +258,27 @@ impl Serving {
                 self.slot = next.unwrap_or(0);
                 self.shard += usize::from(next.is_none());
             }
-            let local = local.clone();
-            self.parts.pop_front();
+            let (local, buckets) = self.parts.pop_front()?;
             self.shard = 0;
+            if let Some(counted) = &mut self.counted {
+                counted.then(local.clone(), buckets);
+            }
             if !updates.is_empty() {
                 return Some((local, updates));
             }
         }
         None
     }
-}
 
-fn is_wanted(buckets: &[u8], key: &[u8]) -> bool {
-    let bucket = StickTable::bucket(key);
-    buckets.get(bucket / 8).is_some_and(|byte| byte & (1 << (bucket % 8)) != 0)
+    /// Sends the next counters of the pull, after all entries. False: that was all.
+    fn counts(&mut self, now: Now, scans: &mut usize, out: &mut VecDeque<Frame>) -> bool {
+        let next = self.counted.as_mut().and_then(|counted| counted.next(now, scans));
+        let Some((local, batch)) = next else { return false };
+        if !batch.keys.is_empty() {
+            self.outstanding += 1;
+            let counts = wire::Counts::pack(batch);
+            out.push_back(Frame::Counts { number: 0, pull: self.pull, table: local.id, counts });
+        }
+        true
+    }
 }

@@ -3,11 +3,13 @@
 //! A dialler does not know beforehand which node is at an address, so that it checks the chain here and the name
 //! against the greeting (the replicator does).
 use crate::StartError;
+use crate::certs::Life;
 use lb_core::config::PeerTls;
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -24,12 +26,14 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 pub(crate) struct Tls {
     pub(crate) acceptor: TlsAcceptor,
     pub(crate) connector: TlsConnector,
+    /// Of this node's certificate.
+    pub(crate) life: Life,
 }
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // No keys in logs.
-        f.debug_struct("Tls").finish_non_exhaustive()
+        f.debug_struct("Tls").field("life", &self.life).finish_non_exhaustive()
     }
 }
 
@@ -42,6 +46,8 @@ impl Tls {
         let roots = Arc::new(roots(&files.ca)?);
         let chain = certificates("cert", &files.cert)?;
         let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| unusable("key", &files.key, &e))?;
+        let own = chain.first().map(AsRef::as_ref).unwrap_or_default();
+        let life = life(own).map_err(|e| unusable("cert", &files.cert, &e))?;
         let names = chain.first().map(names).unwrap_or_default();
         if !names.iter().any(|name| name.eq_ignore_ascii_case(node)) {
             let shown = files.cert.display();
@@ -52,7 +58,8 @@ impl Tls {
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let (server, client) = configs(&provider, &roots, chain, key).map_err(StartError::Tls)?;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)), connector: TlsConnector::from(Arc::new(client)) })
+        let (acceptor, connector) = (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)));
+        Ok(Self { acceptor, connector, life })
     }
 }
 
@@ -78,6 +85,10 @@ fn configs(
         .with_custom_certificate_verifier(Arc::new(any_node))
         .with_client_auth_cert(chain, key)
         .map_err(text)?;
+    // Links are few and live long; each new one looks at the certificates as they are now.
+    client.resumption = Resumption::disabled();
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    server.send_tls13_tickets = 0;
     server.alpn_protocols = vec![b"h2".to_vec()];
     client.alpn_protocols = vec![b"h2".to_vec()];
     Ok((server, client))
@@ -102,6 +113,15 @@ fn certificates(what: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>,
 
 fn unusable(what: &str, path: &Path, error: &dyn std::fmt::Display) -> StartError {
     StartError::Tls(format!("{what}: {} cannot be used: {error}", path.display()))
+}
+
+fn life(certificate: &[u8]) -> Result<Life, x509_parser::error::X509Error> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|e| match e {
+        x509_parser::nom::Err::Error(e) | x509_parser::nom::Err::Failure(e) => e,
+        x509_parser::nom::Err::Incomplete(_) => x509_parser::error::X509Error::InvalidCertificate,
+    })?;
+    let validity = parsed.validity();
+    Ok(Life { from: validity.not_before.timestamp(), until: validity.not_after.timestamp() })
 }
 
 /// The DNS names of a certificate.

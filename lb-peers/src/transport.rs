@@ -1,9 +1,10 @@
 //! Streams to peers over gRPC: accepts and dials, carries frames both ways, and tells the driver what happened.
 //!
 //! It must not know what frames mean.
+use crate::certs::Certs;
 use crate::io::{PeerIo, Remote, Seen};
 use crate::replicator::{Failure, Input, LinkId, Side};
-use crate::tls::{self, Tls};
+use crate::tls;
 use crate::wire::generated::peers_client::PeersClient;
 use crate::wire::generated::{self as pb, peers_server};
 use crate::wire::{Frame, MAX_FRAME, Refusal, RefuseCode};
@@ -46,8 +47,7 @@ pub(crate) enum Event {
 #[derive(Clone)]
 pub(crate) struct Transport {
     pub(crate) events: mpsc::Sender<Event>,
-    /// Changes when certificates are renewed; `None` inside: plain.
-    pub(crate) tls: Arc<Mutex<Option<Tls>>>,
+    pub(crate) certs: Arc<Certs>,
     /// Ends everything.
     pub(crate) cancel: CancellationToken,
     /// The tasks of streams.
@@ -56,10 +56,6 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    fn tls(&self) -> Option<Tls> {
-        self.tls.lock().clone()
-    }
-
     /// Runs until it is cancelled.
     pub(crate) async fn serve(self, listener: TcpListener) {
         let (connections, incoming) = mpsc::channel::<Result<PeerIo, std::io::Error>>(16);
@@ -121,7 +117,7 @@ impl Transport {
         addr: SocketAddr,
     ) -> Result<(Box<dyn crate::io::Stream>, Vec<u8>, Remote), Option<Refusal>> {
         let _ = stream.set_nodelay(true);
-        let (mut stream, certificate): (Box<dyn crate::io::Stream>, _) = match self.tls() {
+        let (mut stream, certificate): (Box<dyn crate::io::Stream>, _) = match self.certs.tls() {
             None => (Box::new(stream), None),
             Some(tls) => {
                 let refused = |text| Some(Refusal { code: RefuseCode::Certificate, text });
@@ -195,7 +191,7 @@ impl Transport {
             _ => (Failure::Unreachable, e.to_string()),
         })?;
         let _ = stream.set_nodelay(true);
-        let Some(tls) = self.tls() else {
+        let Some(tls) = self.certs.tls() else {
             return Ok(PeerIo::new(Box::new(stream), Vec::new(), Remote::new(addr, None, cancel), None));
         };
         let connected = timeout(STEP, tls.connector.connect(addr.ip().into(), stream)).await;

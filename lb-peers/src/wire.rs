@@ -8,7 +8,9 @@ use lb_core::id::NodeId;
 use lb_core::server::AdminState;
 use prost::Message;
 
+mod counts;
 mod entries;
+pub use counts::Counts;
 pub use entries::Entries;
 
 /// The code that `peers.proto` gives.
@@ -29,6 +31,9 @@ pub const MAX_FRAME: usize = 4 << 20;
 const MAX_TEXT: usize = 1024;
 /// The greatest number of tables of a peer.
 const MAX_TABLES: usize = 4096;
+/// The greatest number of decisions in a frame: far more than anybody sends. A frame could hold millions of empty ones,
+/// and each costs more here than on the wire.
+const MAX_DECISIONS: usize = 1 << 16;
 
 /// One frame, see `peers.proto`.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,6 +101,16 @@ pub enum Frame {
     Compared {
         table: u32,
         buckets: Vec<u64>,
+    },
+    Counts {
+        number: u64,
+        pull: u64,
+        table: u32,
+        counts: Counts,
+    },
+    CountsAck {
+        number: u64,
+        refused: u32,
     },
     /// From a later release: passed over.
     Unknown,
@@ -224,6 +239,10 @@ impl From<Frame> for pb::Frame {
             }
             Frame::Root { table, hash, full } => Some(Body::Root(pb::Root { table, hash, full })),
             Frame::Compared { table, buckets } => Some(Body::Compared(pb::Compared { table, buckets })),
+            Frame::Counts { number, pull, table, counts } => {
+                Some(Body::Counts(pb::Counts { number, pull, table, ..counts.into() }))
+            }
+            Frame::CountsAck { number, refused } => Some(Body::CountsAck(pb::CountsAck { number, refused })),
             Frame::Unknown => None,
         };
         Self { body }
@@ -252,12 +271,15 @@ impl TryFrom<pb::Frame> for Frame {
             Body::Digest(d) => Self::Digest { table: d.table, buckets: d.buckets },
             Body::Ask(a) => Self::Ask { id: a.id, table: a.table, key: a.key },
             Body::Answer(a) => Self::Answer { id: a.id, table: a.table, entries: entries(a.entries)? },
+            Body::Decisions(d) if d.decisions.len() > MAX_DECISIONS => return Err(Garbage("too many decisions")),
             Body::Decisions(d) => {
                 let all: Result<_, Garbage> = d.decisions.into_iter().map(Decision::try_from).collect();
                 Self::Decisions(all?)
             }
             Body::Root(r) => Self::Root { table: r.table, hash: r.hash, full: r.full },
             Body::Compared(c) => Self::Compared { table: c.table, buckets: c.buckets },
+            Body::Counts(c) => Self::Counts { number: c.number, pull: c.pull, table: c.table, counts: c.try_into()? },
+            Body::CountsAck(a) => Self::CountsAck { number: a.number, refused: a.refused },
         })
     }
 }

@@ -47,11 +47,6 @@ fn the_first_node_does_not_wait_for_peers_that_are_not_there() {
     });
 }
 
-/// An address for a node that starts later.
-fn kept_port() -> SocketAddr {
-    std::net::TcpListener::bind(any_port()).unwrap().local_addr().unwrap()
-}
-
 #[test]
 fn two_new_nodes_that_join_each_other_do_not_wait_for_each_other() {
     on_one_thread(async {

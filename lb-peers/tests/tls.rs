@@ -27,11 +27,14 @@ impl Ca {
 
     /// Files of a node in `dir`; it trusts this CA.
     fn files(&self, dir: &Path, node: &str, expired: bool) -> PeerTls {
+        self.files_until(dir, node, if expired { 2020 } else { 4096 })
+    }
+
+    /// As [`Self::files`], with the year in which the certificate ends.
+    fn files_until(&self, dir: &Path, node: &str, year: i32) -> PeerTls {
         let mut params = CertificateParams::new(vec![node.to_owned()]).unwrap();
-        if expired {
-            params.not_after = rcgen::date_time_ymd(2020, 1, 1);
-            params.not_before = rcgen::date_time_ymd(2019, 1, 1);
-        }
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
         let file = |what: &str, text: &str| {
@@ -161,5 +164,78 @@ fn a_reload_reads_the_certificates_anew() {
         // A reload dials at once, too.
         b.peers.reconfigure(of_b.0, of_b.1);
         b.sees("a").await;
+    });
+}
+
+/// The year in which the certificate in use ends, and why newer files are not.
+fn in_use(node: &Node) -> (u64, Option<String>) {
+    let tls = node.peers.status().tls.unwrap();
+    (1970 + tls.not_after / 1000 / 31_556_952, tls.error)
+}
+
+#[test]
+fn certificates_whose_files_change_are_used_for_new_links() {
+    on_one_thread(async {
+        let (old, new, dir) = (Ca::new(), Ca::new(), tempfile::tempdir().unwrap());
+        let a = Node::start(with_tls("a", &[], old.files(dir.path(), "a", false))).await;
+        let b = Node::start(with_tls("b", &[a.addr()], new.files(dir.path(), "b", false))).await;
+        eventually("they do not know each other", || a.refusal().is_some() && b.refusal().is_some()).await;
+        new.files(dir.path(), "a", false);
+        b.sees("a").await;
+    });
+}
+
+#[test]
+fn a_link_outlives_the_certificate_it_came_up_with() {
+    on_one_thread(async {
+        let (old, new, dir) = (Ca::new(), Ca::new(), tempfile::tempdir().unwrap());
+        let a = Node::start(with_tls("a", &[], old.files_until(dir.path(), "a", 2100))).await;
+        let b = Node::start(with_tls("b", &[a.addr()], old.files(dir.path(), "b", false))).await;
+        b.sees("a").await;
+        new.files_until(dir.path(), "a", 2200);
+        eventually("the new one is in use", || in_use(&a) == (2200, None)).await;
+        a.pin("k", "app1");
+        b.has("k", "app1").await;
+    });
+}
+
+#[test]
+fn files_behind_a_symbolic_link_that_is_swapped_are_noticed() {
+    on_one_thread(async {
+        let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+        let at = |name: &str| dir.path().join(name);
+        let version = |name: &str, year| {
+            std::fs::create_dir(at(name)).unwrap();
+            ca.files_until(&at(name), "a", year)
+        };
+        version("v1", 2100);
+        std::os::unix::fs::symlink("v1", at("data")).unwrap();
+        let [ca_file, cert, key] = ["ca", "cert", "key"].map(|f| at("data").join(format!("a.{f}.pem")));
+        let a = Node::start(with_tls("a", &[], PeerTls { ca: ca_file, cert, key })).await;
+        assert_eq!(in_use(&a), (2100, None));
+        version("v2", 2200);
+        std::os::unix::fs::symlink("v2", at("next")).unwrap();
+        std::fs::rename(at("next"), at("data")).unwrap();
+        eventually("the new ones are in use", || in_use(&a) == (2200, None)).await;
+    });
+}
+
+#[test]
+fn new_files_that_cannot_be_used_leave_the_old_ones_in_use_and_say_so() {
+    on_one_thread(async {
+        let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());
+        let files = ca.files_until(dir.path(), "a", 2100);
+        let a = Node::start(with_tls("a", &[], files.clone())).await;
+        let kept = |word: &str| in_use(&a).0 == 2100 && in_use(&a).1.is_some_and(|e| e.contains(word));
+        std::fs::write(&files.key, "nonsense").unwrap();
+        eventually("the broken key is told of", || kept("a.key.pem cannot be used")).await;
+        ca.files(dir.path(), "a", true);
+        eventually("so is an expired certificate", || kept("does not hold now: Jan")).await;
+        let b = Node::start(with_tls("b", &[a.addr()], ca.files(dir.path(), "b", false))).await;
+        b.sees("a").await;
+        std::fs::remove_file(&files.cert).unwrap();
+        eventually("so is one that is gone", || kept("a.cert.pem cannot be used")).await;
+        ca.files_until(dir.path(), "a", 2200);
+        eventually("good ones are taken", || in_use(&a) == (2200, None)).await;
     });
 }

@@ -14,7 +14,14 @@ use std::time::Duration;
 /// An instance with nothing in it.
 pub(crate) fn config() -> Config {
     Config {
-        instance: Instance { name: "lb1".into(), workers: Some(2), drain: Duration::from_secs(1), maxconn: 1000 },
+        instance: Instance {
+            name: "lb1".into(),
+            workers: Some(2),
+            drain: Duration::from_secs(1),
+            maxconn: 1000,
+            state: None,
+            state_interval: Duration::from_secs(60),
+        },
         admin: Admin { listen: None, socket: None, token: None },
         peers: None,
         log: Log { level: "info".into(), format: LogFormat::Text, access: AccessLog::Off },
@@ -67,6 +74,8 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
         trusted_proxies: Vec::new(),
         max_head: 16 * 1024,
         max_headers: 100,
+        limit: Vec::new(),
+        max_tarpit: 1000,
     }
 }
 
@@ -79,5 +88,6 @@ pub(crate) fn table(name: &str) -> Table {
         expire: Duration::from_secs(1800),
         when_full: WhenFull::Evict,
         replicate: true,
+        store: Vec::new(),
     }
 }

@@ -7,11 +7,12 @@ mod forward;
 pub(crate) mod h1;
 pub(crate) mod head;
 mod headers;
+pub(crate) mod limits;
 mod reason;
 mod upload;
 
 /// Tells a client that a bound is reached, if its socket takes the few bytes at once.
 pub(crate) fn refuse_connection(stream: &tokio::net::TcpStream) {
     let reason = reason::Reason::TOO_MANY;
-    let _ = stream.try_write(&headers::own_answer(reason.status, reason.code, false, false));
+    let _ = stream.try_write(&headers::own_answer(reason.status, reason.code, false, false, None));
 }

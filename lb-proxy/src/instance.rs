@@ -1,11 +1,11 @@
 //! A running instance: what is started in which order, and how it ends.
 //!
-//! **Start.** Everything that can fail comes before anything that clients can see: sockets of frontends, admin and
-//! peers, the access log; then the workers, then their listeners. Clients are served from that moment on: while the
+//! **Start.** What the last life left on disk ([`state`]) is merged. Then everything that can fail comes before anything that clients can see: sockets of frontends,
+//! admin and peers, the access log; then the workers, then their listeners. Clients are served from that moment on: while the
 //! tables are not pulled yet, a miss asks the peers ([`Shared::ask`]), and `/readyz` tells others to wait.
 //!
-//! **Stop.** `/readyz` says no at once, workers drain within a bound, peers get what they have not heard, then the
-//! rest closes.
+//! **Stop.** `/readyz` says no at once, workers drain within a bound, peers get what they have not heard, the
+//! state is written, then the rest closes.
 //!
 //! All control work runs on one `current_thread` runtime; the data plane's threads are the workers'.
 use crate::bind::{BindError, Bound, Wanted, bind_all};
@@ -35,6 +35,7 @@ pub(crate) mod control;
 mod decide;
 mod layout;
 mod run;
+pub mod state;
 mod upkeep;
 pub(crate) mod view;
 
@@ -138,19 +139,26 @@ impl Instance {
         let recorder = metrics::recorder();
         logging::filter(&config.log.level)?;
         let workers = config.instance.workers.unwrap_or_else(cores).max(1);
+        let started = Started { instant: Instant::now(), unix_ms: now().0 };
+        let config = Arc::new(config);
+        let shared = shared(config.clone(), started.unix_ms, workers);
+        let (decisions, local) = (Arc::<Decisions>::default(), Arc::<Decisions>::default());
+        let state = Arc::new(state::Store::new(shared.clone(), decisions.clone(), local.clone()));
+        // Nobody can be served yet, so that nobody waits for it.
+        state.load();
         let bound = bind_all(&wanted(&config), workers, &HashSet::new())?;
         let sockets = admin::open(&config.admin)?;
         let access_dropped = Arc::default();
         let log = access::open(&config.log, &access_dropped)?;
-        let started = Started { instant: Instant::now(), unix_ms: now().0 };
-        let shared = shared(Arc::new(config), started.unix_ms, workers);
-        let (peers, decisions) = start_peers(&shared, started.unix_ms).await?;
+        let peers = start_peers(&shared, started.unix_ms, &decisions).await?;
         let workers = threads(workers, &shared).map_err(StartError::Thread)?;
         let admin = sockets.local_addr();
         let control = Arc::new(Control::new(control::Parts {
             shared,
             source,
             decisions,
+            local,
+            state,
             peers,
             workers,
             recorder,
@@ -210,6 +218,7 @@ impl Instance {
         }
         control.finish_access(CLOSE);
         self.tasks.shutdown().await;
+        control.save_state().await;
         if let Some(admin) = self.admin.take() {
             admin.shutdown(CLOSE).await;
         }
@@ -257,10 +266,13 @@ fn shared(config: Arc<Config>, incarnation: u64, workers: usize) -> Arc<Shared> 
     })
 }
 
-async fn start_peers(shared: &Shared, incarnation: u64) -> Result<(Option<Peers>, Arc<Decisions>), StartError> {
-    let decisions = Arc::new(Decisions::default());
+async fn start_peers(
+    shared: &Shared,
+    incarnation: u64,
+    decisions: &Arc<Decisions>,
+) -> Result<Option<Peers>, StartError> {
     let snapshot = shared.snapshot.load_full();
-    let Some(config) = snapshot.config.peers.clone() else { return Ok((None, decisions)) };
+    let Some(config) = snapshot.config.peers.clone() else { return Ok(None) };
     let settings = lb_peers::Settings {
         node: snapshot.config.instance.name.clone(),
         incarnation,
@@ -277,7 +289,7 @@ async fn start_peers(shared: &Shared, incarnation: u64) -> Result<(Option<Peers>
         Box::pin(async move { asker.ask(&table, &key).await })
     }));
     shared.ask.store(Some(Arc::new(ask)));
-    Ok((Some(peers), decisions))
+    Ok(Some(peers))
 }
 
 /// Since when, for `uptime`.

@@ -9,6 +9,7 @@ use lb_core::snapshot::{Backend, DURATION_BUCKETS, Server, Snapshot};
 use lb_core::status::PeersStatus;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
+use std::time::Duration;
 use text::Text;
 
 mod peers;
@@ -53,9 +54,16 @@ families! {
     GENERATION Gauge "lb_config_generation" [] "Generation of the running configuration; one more for each reload.";
     RELOADS Counter "lb_reloads_total" ["result"] "Reloads asked for, by result (ok, refused).";
     ACCESS_DROPPED Counter "lb_access_log_dropped_total" [] "Access log lines dropped because the writer could not keep up, or could not write.";
+    STATE_ERRORS Counter "lb_state_write_errors_total" [] "Times that instance.state could not be used.";
+    STATE_SAVED Gauge "lb_state_last_success_timestamp_seconds" [] "When tables and decisions were last written to instance.state, Unix seconds; none before the first time.";
+    STATE_TOOK Gauge "lb_state_write_duration_seconds" [] "How long the last writing to instance.state took.";
+    STATE_DAMAGED Counter "lb_state_files_set_aside_total" [] "State files set aside because they could not be used.";
     FRONTEND_ACTIVE Gauge "lb_frontend_connections_active" ["frontend"] "Client connections open now.";
     FRONTEND_TOTAL Counter "lb_frontend_connections_total" ["frontend"] "Client connections accepted.";
     FRONTEND_REFUSED Counter "lb_frontend_connections_refused_total" ["frontend"] "Client connections refused by maxconn.";
+    LIMIT Counter "lb_limit_total" ["frontend" "rule" "action"] "Times a limit rule (by its number, from 0) did what it says.";
+    TARPITTED Gauge "lb_tarpit_active" ["frontend"] "Requests that a tarpit holds now.";
+    TARPIT_FULL Counter "lb_tarpit_full_total" ["frontend"] "Requests denied at once because the tarpit was full.";
     REQUESTS Counter "lb_http_requests_total" ["frontend" "code"] "Requests finished, by class of their answer.";
     OWN_ANSWERS Counter "lb_http_own_answers_total" ["frontend"] "Requests answered by lb itself (errors), not by a server.";
     DURATION Histogram "lb_http_request_duration_seconds" ["frontend"] "From a request's first byte to the end of its answer.";
@@ -75,6 +83,7 @@ families! {
     QUEUED Counter "lb_backend_queued_total" ["backend"] "Requests that waited for a server with maxconn.";
     QUEUE_DROPPED Counter "lb_backend_queue_dropped_total" ["backend"] "Requests that waited too long or found the queue full.";
     TABLE_ENTRIES Gauge "lb_table_entries" ["table"] "Live entries.";
+    TABLE_COUNTED Gauge "lb_table_counted_keys" ["table"] "Keys that are counted, pinned or not.";
     TABLE_SIZE Gauge "lb_table_size" ["table"] "Greatest number of entries.";
     TABLE_TOMBSTONES Gauge "lb_table_tombstones" ["table"] "Cleared entries, kept until every peer must have heard.";
     TABLE_MEMORY Gauge "lb_table_memory_bytes" ["table"] "Memory of the table.";
@@ -99,6 +108,8 @@ families! {
     PEER_REFUSED_BY Counter "lb_peer_refused_by_total" ["peer"] "Entries sent that it could not take.";
     PEER_COMPARED Counter "lb_peer_digest_rounds_total" ["peer"] "Comparisons of tables that it answered.";
     PEER_REPAIRED Counter "lb_peer_repaired_total" ["peer"] "Entries that differed and were pulled from it.";
+    PEER_DNS_UP Gauge "lb_peer_dns_up" ["name"] "1 when the last look-up of this name of peers.join found something.";
+    PEER_DNS_ERRORS Counter "lb_peer_dns_errors_total" ["name"] "Look-ups of the name that failed.";
     PEERS_REFUSED Gauge "lb_peers_refused" ["reason"] "Peers, names and strangers that are refused now, or refuse us, or (dns) cannot be looked up.";
 }
 
@@ -115,6 +126,21 @@ pub struct Process {
     pub reloads_refused: u64,
     /// Access log lines dropped.
     pub access_dropped: u64,
+    /// What is kept on disk.
+    pub state: StateFigures,
+}
+
+/// What a scrape tells of `instance.state`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StateFigures {
+    /// When everything was last written, Unix milliseconds.
+    pub saved: Option<u64>,
+    /// How long that took.
+    pub took: Duration,
+    /// Times that it could not be done.
+    pub errors: u64,
+    /// Files set aside.
+    pub set_aside: u64,
 }
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -149,7 +175,7 @@ pub fn render(
     backends(&mut out, snapshot);
     tables(&mut out, snapshot);
     if let Some(replication) = replication {
-        peers::write(&mut out, &replication.peers);
+        peers::write(&mut out, replication);
     }
     let mut out = out.finish();
     out.push_str(&recorder.render());
@@ -163,6 +189,14 @@ fn instance(out: &mut Text, snapshot: &Snapshot, process: Process) {
     out.family(&GENERATION).row(&[], snapshot.generation);
     out.family(&RELOADS).row(&["ok"], process.reloads_ok).row(&["refused"], process.reloads_refused);
     out.family(&ACCESS_DROPPED).row(&[], process.access_dropped);
+    let state = process.state;
+    out.family(&STATE_ERRORS).row(&[], state.errors);
+    out.family(&STATE_DAMAGED).row(&[], state.set_aside);
+    let (saved, took) = (out.family(&STATE_SAVED), state.took.as_secs_f64());
+    if let Some(at) = state.saved {
+        saved.row(&[], at as f64 / 1000.0);
+        out.family(&STATE_TOOK).row(&[], took);
+    }
 }
 
 fn frontends(out: &mut Text, snapshot: &Snapshot) {
@@ -176,6 +210,14 @@ fn frontends(out: &mut Text, snapshot: &Snapshot) {
     each(&FRONTEND_TOTAL, &|f| f.sum(|c| &c.accepted));
     each(&FRONTEND_REFUSED, &|f| f.sum(|c| &c.refused));
     each(&OWN_ANSWERS, &|f| f.sum(|c| &c.own_answers));
+    each(&TARPITTED, &|f| f.sum(|c| &c.tarpitted));
+    each(&TARPIT_FULL, &|f| f.sum(|c| &c.tarpit_full));
+    let mut rows = out.family(&LIMIT);
+    for f in &snapshot.frontends {
+        for (number, limit) in f.limits.iter().enumerate() {
+            rows = rows.row(&[&f.config.name, &number.to_string(), limit.rule.then.word()], limit.times());
+        }
+    }
     let mut rows = out.family(&REQUESTS);
     for f in &snapshot.frontends {
         for (i, class) in CLASSES.iter().enumerate() {
@@ -262,6 +304,7 @@ fn tables(out: &mut Text, snapshot: &Snapshot) {
         }
     };
     each(&TABLE_ENTRIES, &|s| s.entries);
+    each(&TABLE_COUNTED, &|s| s.counted);
     each(&TABLE_TOMBSTONES, &|s| s.tombstones);
     each(&TABLE_MEMORY, &|s| s.memory);
     each(&TABLE_STORES, &|s| s.stores);

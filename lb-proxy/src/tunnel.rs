@@ -4,6 +4,7 @@
 //! An idle tunnel is its two sockets, one timer and no buffer: what is read goes through a scratch buffer of the
 //! thread straight to the other socket, and only what that did not take is kept.
 use crate::http::account::Request;
+use crate::http::limits::Opened;
 use crate::listener::Admission;
 use crate::shared::now;
 use crate::upstream::Slot;
@@ -40,6 +41,7 @@ pub(crate) struct Tunnel {
     _holding: Holding,
     /// Given back in this order at the end.
     _slot: Slot,
+    _opened: Opened,
     _admission: Admission,
 }
 
@@ -59,6 +61,8 @@ pub(crate) struct Start {
     pub(crate) account: Request,
     /// Its place on the server.
     pub(crate) slot: Slot,
+    /// The keys whose connection it is, where tables count.
+    pub(crate) opened: Opened,
     /// Its place among the client connections.
     pub(crate) admission: Admission,
 }
@@ -156,6 +160,7 @@ impl Tunnel {
             account: start.account,
             _holding: start.holding,
             _slot: start.slot,
+            _opened: start.opened,
             _admission: start.admission,
         })
     }
@@ -171,6 +176,7 @@ impl Tunnel {
         );
         if moved {
             self.last = Instant::now();
+            self.account.flowed(self.up.bytes, self.down.bytes);
         }
         match ways {
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready("reset"),
@@ -184,11 +190,12 @@ impl Tunnel {
     }
 
     /// The timer fired: when it must fire again; `None`: both sides were silent too long.
-    fn tick(&self) -> Option<Instant> {
+    fn tick(&mut self) -> Option<Instant> {
         let now = Instant::now();
         if now >= self.last + self.timeout {
             return None;
         }
+        self.account.flowed(self.up.bytes, self.down.bytes);
         Some(self.last + self.timeout)
     }
 }
@@ -199,6 +206,10 @@ pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
     let end = poll_fn(|cx| {
         if let Poll::Ready(end) = tunnel.poll(cx) {
             return Poll::Ready(end);
+        }
+        if let Some(due) = tunnel.account.due(tunnel.up.bytes, tunnel.down.bytes).filter(|due| *due < sleep.deadline())
+        {
+            sleep.as_mut().reset(due);
         }
         while sleep.as_mut().poll(cx).is_ready() {
             match tunnel.tick() {

@@ -10,14 +10,6 @@ fn ask(lb: &Instance, key: &str) -> String {
     lb.client().get("/", &format!("X-Key: {key}\r\n")).text()
 }
 
-fn pins(lb: &Instance) -> Vec<(String, String)> {
-    let all = lb.api("/api/tables/sessions/entries?limit=10000");
-    let text = |v: &serde_json::Value, name: &str| v[name].as_str().unwrap_or_default().to_owned();
-    let mut pins: Vec<_> = all.as_array().into_iter().flatten().map(|e| (text(e, "key"), text(e, "server"))).collect();
-    pins.sort();
-    pins
-}
-
 #[test]
 fn a_frozen_instance_is_noticed_and_catches_up_when_it_thaws() {
     let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
@@ -29,7 +21,9 @@ fn a_frozen_instance_is_noticed_and_catches_up_when_it_thaws() {
     assert!(before.iter().all(|(key, server)| ask(&cluster[0], key) == *server));
     cluster[1].signal("-CONT");
     eventually("the link is back", || cluster[0].peers_up() == 1 && cluster[1].peers_up() == 1);
-    eventually("the tables are equal", || pins(&cluster[0]).len() == 100 && pins(&cluster[0]) == pins(&cluster[1]));
+    eventually("the tables are equal", || {
+        cluster[0].pins("sessions").len() == 100 && cluster[0].pins("sessions") == cluster[1].pins("sessions")
+    });
     assert!(before.iter().chain(&during).all(|(key, server)| ask(&cluster[1], key) == *server));
 }
 
@@ -77,8 +71,10 @@ fn pins_made_on_both_sides_of_a_broken_link_become_one_when_it_heals() {
     for link in &links {
         link.heal();
     }
-    eventually("the tables are equal", || pins(&cluster[0]).len() == 80 && pins(&cluster[0]) == pins(&cluster[1]));
-    let both = pins(&cluster[0]);
+    eventually("the tables are equal", || {
+        cluster[0].pins("sessions").len() == 80 && cluster[0].pins("sessions") == cluster[1].pins("sessions")
+    });
+    let both = cluster[0].pins("sessions");
     let of = |key: &str| both.iter().find(|(k, _)| k == key).map(|(_, server)| server.as_str());
     assert!((0..60).step_by(2).all(|i| of(&format!("k{i}")) == Some("node2")), "the later pin wins: {both:?}");
     assert!((1..60).step_by(2).all(|i| of(&format!("k{i}")) == Some("node1")), "{both:?}");
@@ -94,5 +90,7 @@ fn a_link_that_breaks_again_and_again_loses_no_pin() {
             links.iter().for_each(Link::reset);
         }
     }
-    eventually("the tables are equal", || pins(&cluster[0]).len() == 200 && pins(&cluster[0]) == pins(&cluster[1]));
+    eventually("the tables are equal", || {
+        cluster[0].pins("sessions").len() == 200 && cluster[0].pins("sessions") == cluster[1].pins("sessions")
+    });
 }

@@ -105,10 +105,10 @@ fn peers_that_must_not_speak_to_each_other_say_why_on_both_sides() {
             ),
         )
     };
-    for (second, word) in [
-        (join("lb2", "other", "type = \"string\""), "cluster"),
-        (join("lb1", "test", "type = \"string\""), "lb1"),
-        (join("lb3", "test", "type = \"integer\""), "sessions"),
+    for (second, word, reason) in [
+        (join("lb2", "other", "type = \"string\""), "cluster", "cluster"),
+        (join("lb1", "test", "type = \"string\""), "lb1", "name"),
+        (join("lb3", "test", "type = \"integer\""), "sessions", "table"),
     ] {
         for lb in [&first, &second] {
             eventually(&format!("{} tells of {word}", lb.name), || {
@@ -118,6 +118,8 @@ fn peers_that_must_not_speak_to_each_other_say_why_on_both_sides() {
                             .any(|p| p["state"] == "refused" && p["error"].as_str().is_some_and(|e| e.contains(word)))
                     })
             });
+            let (metrics, series) = (lb.admin_text("/metrics"), format!("lb_peers_refused{{reason=\"{reason}\"}} "));
+            assert!(metrics.contains(&series) && !metrics.contains(&format!("{series}0")), "{metrics}");
         }
     }
 }

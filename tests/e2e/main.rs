@@ -3,9 +3,11 @@
 
 mod affinity;
 mod answers;
+mod certificates;
 mod chaos;
 mod cluster;
 mod contract;
+mod counters;
 mod demo;
 mod failover;
 mod foreign;
@@ -14,9 +16,11 @@ mod hostile;
 mod http1;
 mod life;
 mod limits;
+mod names;
 mod pressure;
 mod races;
 mod splits;
+mod state;
 mod sync;
 mod tunnel;
 

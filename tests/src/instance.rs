@@ -2,7 +2,7 @@
 use crate::{Client, eventually};
 use serde_json::Value;
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -36,8 +36,26 @@ pub struct Instance {
     pub peers: SocketAddr,
     child: Child,
     dir: TempDir,
-    /// Most open files it may have.
-    files: Option<u32>,
+    host: Host,
+}
+
+/// What an instance runs on.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// The network namespace that it has for itself.
+    pub namespace: Option<String>,
+    /// Environment variables.
+    pub env: Vec<(&'static str, String)>,
+    /// Most open files that it may have.
+    pub files: Option<u32>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self { ip: Ipv4Addr::LOCALHOST, namespace: None, env: Vec::new(), files: None }
+    }
 }
 
 /// A port that was free a moment ago.
@@ -56,51 +74,59 @@ impl Instance {
 
     /// Starts a cluster of so many instances; waits until all are ready and linked.
     pub fn cluster(size: usize, config: &str) -> Vec<Self> {
-        let ports: Vec<u16> = (0..size).map(|_| free_port()).collect();
-        let join: Vec<String> = ports.iter().map(|p| format!("\"127.0.0.1:{p}\"")).collect();
-        let start = |(i, port): (usize, &u16)| {
+        Self::cluster_on(&vec![Host::default(); size], config)
+    }
+
+    /// As [`Self::cluster`], an instance on each of these hosts.
+    pub fn cluster_on(hosts: &[Host], config: &str) -> Vec<Self> {
+        let at: Vec<_> = hosts.iter().map(|h| SocketAddr::from((h.ip, free_port()))).collect();
+        let join: Vec<String> = at.iter().map(|addr| format!("\"{addr}\"")).collect();
+        let start = |(i, (addr, host)): (usize, (&SocketAddr, &Host))| {
+            let insecure = if addr.ip().is_loopback() { "" } else { "insecure = true\n" };
             let peers = format!(
-                "[peers]\ncluster = \"test\"\nlisten = \"127.0.0.1:{port}\"\njoin = [{}]\n{config}",
+                "[peers]\ncluster = \"test\"\nlisten = \"{addr}\"\njoin = [{}]\n{insecure}{config}",
                 join.join(", ")
             );
-            Self::spawn(&format!("lb{}", i + 1), *port, &peers)
+            Self::spawn_on(host.clone(), &format!("lb{}", i + 1), addr.port(), &peers)
         };
-        let instances: Vec<_> = ports.iter().enumerate().map(start).collect();
+        let instances: Vec<_> = at.iter().zip(hosts).enumerate().map(start).collect();
         for instance in &instances {
             instance.wait_ready();
-            eventually("all peers are up", || instance.peers_up() == size - 1);
+            eventually("all peers are up", || instance.peers_up() == hosts.len() - 1);
         }
         instances
     }
 
     /// As [`Self::start`], with so many open files at most.
     pub fn start_with_files(files: u32, config: &str) -> Self {
-        let instance = Self::launch("lb1", free_port(), config, Some(files));
+        let host = Host { files: Some(files), ..Host::default() };
+        let instance = Self::spawn_on(host, "lb1", free_port(), config);
         instance.wait_ready();
         instance
     }
 
     /// Starts an instance without waiting.
+    pub fn spawn(name: &str, peers: u16, config: &str) -> Self {
+        Self::spawn_on(Host::default(), name, peers, config)
+    }
+
+    /// As [`Self::spawn`], on this host.
     ///
     /// # Panics
     /// It does not start.
-    pub fn spawn(name: &str, peers: u16, config: &str) -> Self {
-        Self::launch(name, peers, config, None)
-    }
-
-    fn launch(name: &str, peers: u16, config: &str, files: Option<u32>) -> Self {
+    pub fn spawn_on(host: Host, name: &str, peers: u16, config: &str) -> Self {
         let dir = TempDir::new().expect("a directory");
-        let (web, admin) = (free_port(), free_port());
+        let (web, admin, ip) = (free_port(), free_port(), host.ip);
         let text = format!(
             "[instance]\nname = \"{name}\"\nworkers = 2\ndrain = \"5s\"\nmaxconn = 5000\n\
-             [admin]\nlisten = \"127.0.0.1:{admin}\"\nsocket = \"{}/lb.sock\"\n[log]\nlevel = \"debug\"\naccess = true\n{}",
+             [admin]\nlisten = \"{ip}:{admin}\"\nsocket = \"{}/lb.sock\"\n[log]\nlevel = \"debug\"\naccess = true\n{}",
             dir.path().display(),
-            config.replace("LISTEN", &format!("\"127.0.0.1:{web}\""))
+            config.replace("LISTEN", &format!("\"{ip}:{web}\""))
         );
         std::fs::write(dir.path().join("lb.toml"), text).expect("a configuration");
-        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let child = run(&dir, files);
-        Self { name: name.into(), addr: at(web), admin: at(admin), peers: at(peers), child, dir, files }
+        let at = |port| SocketAddr::from((ip, port));
+        let child = run(&dir, &host);
+        Self { name: name.into(), addr: at(web), admin: at(admin), peers: at(peers), child, dir, host }
     }
 
     /// Waits until `/readyz` says yes.
@@ -169,7 +195,23 @@ impl Instance {
     /// The server that a key of a table is pinned to.
     pub fn pin(&self, table: &str, key: &str) -> Option<String> {
         let entry = self.api(&format!("/api/tables/{table}/entry?key={key}"));
-        entry["server"].as_str().map(str::to_owned)
+        entry["server"].as_str().filter(|server| !server.is_empty()).map(str::to_owned)
+    }
+
+    /// What a counter of a key reads, by the name that the table stores it under.
+    pub fn counter(&self, table: &str, key: &str, counter: &str) -> u64 {
+        let entry = self.api(&format!("/api/tables/{table}/entry?key={key}"));
+        entry["counters"][counter].as_u64().unwrap_or(0)
+    }
+
+    /// All pins of a table: keys and servers, in order.
+    pub fn pins(&self, table: &str) -> Vec<(String, String)> {
+        let all = self.api(&format!("/api/tables/{table}/entries?limit=10000"));
+        let text = |v: &Value, name: &str| v[name].as_str().unwrap_or_default().to_owned();
+        let all = all.as_array().into_iter().flatten();
+        let mut pins: Vec<_> = all.map(|e| (text(e, "key"), text(e, "server"))).collect();
+        pins.sort();
+        pins
     }
 
     /// Its configuration, to be changed.
@@ -213,7 +255,7 @@ impl Instance {
 
     /// Starts it again with the same configuration, without waiting.
     pub fn restart(&mut self) {
-        self.child = run(&self.dir, self.files);
+        self.child = run(&self.dir, &self.host);
     }
 
     /// Waits until the process has ended; its exit code.
@@ -237,17 +279,19 @@ impl Instance {
     }
 }
 
-fn run(dir: &TempDir, files: Option<u32>) -> Child {
+fn run(dir: &TempDir, host: &Host) -> Child {
     let append = |name: &str| File::options().create(true).append(true).open(dir.path().join(name)).expect("a log");
-    let mut command = match files {
-        None => Command::new(lb()),
-        Some(files) => {
-            // It becomes lb, under the same process id.
-            let mut command = Command::new("prlimit");
-            command.arg(format!("--nofile={files}")).arg(lb());
-            command
-        }
-    };
+    // Each of these becomes the next, under the same process id.
+    let mut words: Vec<String> = Vec::new();
+    if let Some(namespace) = &host.namespace {
+        words.extend(["ip", "netns", "exec", namespace].map(String::from));
+    }
+    if let Some(files) = host.files {
+        words.extend(["prlimit".into(), format!("--nofile={files}")]);
+    }
+    words.push(lb().display().to_string());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).envs(host.env.iter().map(|(name, value)| (name, value)));
     command
         .args(["run", "-c"])
         .arg(dir.path().join("lb.toml"))

@@ -5,13 +5,19 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod crowd;
+pub mod dice;
+pub mod dns;
 pub mod instance;
 pub mod link;
 pub mod origin;
 
 pub use client::{Answer, Client};
-pub use instance::{Instance, lb};
-pub use link::Link;
+pub use crowd::Crowd;
+pub use dice::Dice;
+pub use dns::{Dns, Record};
+pub use instance::{Host, Instance, lb};
+pub use link::{Fate, Link};
 pub use origin::{Origin, Seen};
 
 use std::time::{Duration, Instant};
@@ -23,10 +29,18 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Panics
 /// It never was, within [`PATIENCE`].
-pub fn eventually(what: &str, mut asked: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub fn eventually(what: &str, asked: impl FnMut() -> bool) {
+    within(PATIENCE, what, asked);
+}
+
+/// As [`eventually`], with a time of its own.
+///
+/// # Panics
+/// It never was, within this time.
+pub fn within(time: Duration, what: &str, mut asked: impl FnMut() -> bool) {
+    let deadline = Instant::now() + time;
     while !asked() {
-        assert!(Instant::now() < deadline, "never happened: {what}");
+        assert!(Instant::now() < deadline, "never happened within {time:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

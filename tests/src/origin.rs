@@ -1,7 +1,7 @@
 //! Servers behind the proxy: each a thread that hands every connection to a closure, and keeps what it saw.
 use crate::client::{Answer, read_head};
 use std::io::{BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -44,21 +44,34 @@ impl Origin {
     /// Answers every request with its name as the body, on connections kept alive. WebSocket upgrades are accepted,
     /// and every byte that follows is sent back.
     pub fn named(name: &'static str) -> Self {
-        Self::answering(move |_| Reply::Body(name.into()))
+        Self::named_at(Ipv4Addr::LOCALHOST, name)
+    }
+
+    /// As [`Self::named`], at this address.
+    pub fn named_at(ip: Ipv4Addr, name: &'static str) -> Self {
+        Self::answering_at(ip, move |_| Reply::Body(name.into()))
     }
 
     /// Answers every request as told.
     pub fn answering(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::answering_at(Ipv4Addr::LOCALHOST, answer)
+    }
+
+    fn answering_at(ip: Ipv4Addr, answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let kept = seen.clone();
-        let mut origin = Self::raw(move |stream| serve(stream, &kept, &answer));
+        let mut origin = Self::raw_at(ip, move |stream| serve(stream, &kept, &answer));
         origin.seen = seen;
         origin
     }
 
     /// Hands every connection to `serve`, on a thread of its own.
     pub fn raw(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::raw_at(Ipv4Addr::LOCALHOST, serve)
+    }
+
+    fn raw_at(ip: Ipv4Addr, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((ip, 0)).expect("a free port");
         let addr = listener.local_addr().expect("its address");
         let ended = Arc::new(AtomicBool::new(false));
         let open = Arc::new(Mutex::new(Vec::new()));

@@ -12,10 +12,20 @@ pub(crate) fn run(file: Option<PathBuf>, name: Option<String>, json: bool) -> Ex
     let read = diagnose::read(&path, name.as_deref());
     match &read {
         result if json => output::line(format_args!("{:#}", as_json(&path, result))),
-        Ok(config) => output::line(format_args!("{} is valid: {}", path.display(), summary(config))),
+        Ok(config) => {
+            output::line(format_args!("{} is valid: {}", path.display(), summary(config)));
+            warnings(config).iter().for_each(|warning| anstream::eprintln!("warning: {warning}"));
+        }
         Err(refused) => refused.show(),
     }
     if read.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What the file is not to blame for, but this machine, and this user: it stops no start.
+fn warnings(config: &Config) -> Vec<String> {
+    let state = config.instance.state.as_deref();
+    let unusable = state.and_then(|dir| lb_proxy::instance::state::check(dir, &config.instance.name).err());
+    unusable.into_iter().map(|why| format!("`instance.state` cannot be used here: {why}")).collect()
 }
 
 fn summary(config: &Config) -> String {
@@ -38,5 +48,6 @@ fn as_json(path: &Path, read: &Result<Config, Refused>) -> Value {
         Err(Refused::Unread { why, help, .. }) => json!([{ "message": why, "help": help }]),
         Err(Refused::Wrong { found, .. }) => json!(found),
     };
-    json!({ "file": path.display().to_string(), "valid": read.is_ok(), "errors": errors })
+    let warnings = read.as_ref().map_or_else(|_| Vec::new(), warnings);
+    json!({ "file": path.display().to_string(), "valid": read.is_ok(), "errors": errors, "warnings": warnings })
 }

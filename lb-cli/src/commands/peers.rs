@@ -1,9 +1,10 @@
 //! `lb peers`: replication, a row for each peer.
 use crate::args::At;
 use crate::client::Client;
+use crate::commands::cert;
 use crate::output::{self, BAD, GOOD, ODD, seconds, styled};
 use anyhow::bail;
-use lb_core::status::{PeerStatus, PeersStatus};
+use lb_core::status::{PeerStatus, PeersStatus, TlsStatus};
 use std::process::ExitCode;
 
 /// Runs it.
@@ -29,6 +30,7 @@ pub(crate) fn show(peers: &PeersStatus) {
         if peers.pulled { "" } else { "not ready: " },
         peers.pull
     ));
+    peers.tls.iter().for_each(certificate);
     if peers.peers.is_empty() {
         output::line("no peers: [peers] join names none but this instance");
         return;
@@ -57,10 +59,25 @@ fn in_sync(peer: &PeerStatus) -> String {
         (Some(true), None) => styled(GOOD, "yes"),
         (Some(false), _) => {
             let differ = peer.tables.iter().filter(|t| t.equal == Some(false));
-            let each: Vec<String> = differ.map(|t| format!("{} buckets of {}", t.buckets_differed, t.table)).collect();
+            let each: Vec<String> = differ
+                .map(|t| match t.buckets_differed {
+                    0 => t.table.clone(),
+                    1 => format!("1 bucket of {}", t.table),
+                    n => format!("{n} buckets of {}", t.table),
+                })
+                .collect();
             styled(BAD, format_args!("no: {}", each.join(", ")))
         }
         (None, _) => "-".into(),
+    }
+}
+
+fn certificate(tls: &TlsStatus) {
+    if let Some((date, left)) = cert::end(tls.not_after / 1000) {
+        output::line(format_args!("certificate until {date}, {left}"));
+    }
+    if let Some(error) = &tls.error {
+        output::line(format_args!("{}: {error}", styled(BAD, "the files of the certificate cannot be used")));
     }
 }
 

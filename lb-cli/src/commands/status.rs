@@ -3,8 +3,9 @@ use super::{peers, server, table};
 use crate::args::At;
 use crate::client::Client;
 use crate::output::{self, BAD, GOOD, ODD, seconds, styled};
-use lb_core::status::Status;
+use lb_core::status::{StateStatus, Status};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Runs it.
 pub(crate) async fn run(at: At) -> anyhow::Result<ExitCode> {
@@ -53,12 +54,29 @@ pub(crate) async fn run(at: At) -> anyhow::Result<ExitCode> {
         section("Tables");
         table::show_tables(&status.tables);
     }
+    if let Some(state) = &status.state {
+        section("State");
+        show_state(state);
+    }
     section("Peers");
     match &status.peers {
         Some(peers) => peers::show(peers),
         None => output::line("none: this instance stands alone"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is kept on disk, and what could not be.
+fn show_state(state: &StateStatus) {
+    let age = |at: u64| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        format!("written {} ago", seconds((now - at as f64 / 1000.0).max(0.0)))
+    };
+    let saved = state.saved.map_or_else(|| "not written yet".into(), age);
+    output::line(format_args!("{}: {saved}", state.dir));
+    for wrong in state.error.iter().chain(&state.set_aside) {
+        output::line(styled(BAD, wrong));
+    }
 }
 
 fn section(title: &str) {

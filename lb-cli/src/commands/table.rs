@@ -8,6 +8,7 @@ use hyper::Method;
 use lb_core::status::{Done, EntryStatus, TableStatus};
 use serde::Deserialize;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,7 +16,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) async fn run(command: Table) -> anyhow::Result<ExitCode> {
     match command {
         Table::List { at } => list(at).await,
-        Table::Show { table, key, server, limit, at } => show(&table, key, server, limit, at).await,
+        Table::Show { table, key, server, when, limit, at } => {
+            let filter = [("key", key), ("server", server), ("when", when)];
+            show(&table, &filter, limit, at).await
+        }
         Table::Get { table, key, at } => get(&table, &key, at).await,
         Table::Set { table, key, server, at } => {
             let done = set(&Client::new(&at)?, &table, &key, &server).await?;
@@ -40,13 +44,18 @@ async fn list(at: At) -> anyhow::Result<ExitCode> {
 
 /// Prints tables, a row each.
 pub(crate) fn show_tables(tables: &[TableStatus]) {
-    let headings = ["table", "type", "entries", "size", "expire", "hits", "misses", "stores", "evicted", "memory"];
+    let mut headings =
+        vec!["table", "type", "entries", "size", "expire", "hits", "misses", "stores", "evicted", "memory"];
+    let counting = tables.iter().any(|t| !t.store.is_empty());
+    headings.extend(["counted", "counts"].into_iter().filter(|_| counting));
     let row = |t: &TableStatus| {
         let kind = serde_json::to_value(t.kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
         let counts = [t.hits, t.misses, t.stores, t.evictions].map(|n| n.to_string());
         let mut row = vec![t.name.clone(), kind, t.entries.to_string(), t.size.to_string(), seconds(t.expire)];
         row.extend(counts);
         row.push(bytes(t.memory));
+        let counts = if t.store.is_empty() { "-".into() } else { t.store.join(" ") };
+        row.extend([t.counted.to_string(), counts].into_iter().filter(|_| counting));
         row
     };
     output::table(&headings, tables.iter().map(row).collect());
@@ -55,12 +64,11 @@ pub(crate) fn show_tables(tables: &[TableStatus]) {
 async fn entries(
     client: &Client,
     table: &str,
-    key: Option<&str>,
-    server: Option<&str>,
+    filter: &[(&str, Option<String>)],
     limit: usize,
 ) -> anyhow::Result<Vec<EntryStatus>> {
     let mut path = format!("/api/tables/{}/entries?limit={limit}", encode(table));
-    for (name, value) in [("key", key), ("server", server)] {
+    for (name, value) in filter {
         if let Some(value) = value {
             path.push_str(&format!("&{name}={}", encode(value)));
         }
@@ -68,28 +76,34 @@ async fn entries(
     client.get(&path).await
 }
 
-async fn show(
-    table: &str,
-    key: Option<String>,
-    server: Option<String>,
-    limit: usize,
-    at: At,
-) -> anyhow::Result<ExitCode> {
-    let entries = entries(&Client::new(&at)?, table, key.as_deref(), server.as_deref(), limit).await?;
+async fn show(table: &str, filter: &[(&str, Option<String>)], limit: usize, at: At) -> anyhow::Result<ExitCode> {
+    let entries = entries(&Client::new(&at)?, table, filter, limit).await?;
     if at.json {
         output::json(&entries)?;
     } else {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let row = |e: &EntryStatus| {
-            let age = seconds((now - e.written as f64 / 1000.0).max(0.0));
-            vec![e.key.clone(), e.server.clone(), seconds(e.expires), e.node.clone(), format!("{age} ago")]
-        };
-        output::table(&["key", "server", "expires", "written by", "written"], entries.iter().map(row).collect());
+        show_entries(&entries);
         if entries.len() == limit {
             output::line(format_args!("the first {limit}; more with --limit"));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints entries, a row each; counters as columns.
+fn show_entries(entries: &[EntryStatus]) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let counters: BTreeSet<&str> = entries.iter().flat_map(|e| e.counters.keys()).map(String::as_str).collect();
+    let row = |e: &EntryStatus| {
+        let pinned = |text: String| if e.server.is_empty() { "-".to_owned() } else { text };
+        let age = seconds((now - e.written as f64 / 1000.0).max(0.0));
+        let (server, node) = (pinned(e.server.clone()), pinned(e.node.clone()));
+        let mut row = vec![e.key.clone(), server, seconds(e.expires), node, pinned(format!("{age} ago"))];
+        row.extend(counters.iter().map(|c| e.counters.get(*c).map_or("-".into(), u64::to_string)));
+        row
+    };
+    let headings: Vec<_> =
+        ["key", "server", "expires", "written by", "written"].into_iter().chain(counters.iter().copied()).collect();
+    output::table(&headings, entries.iter().map(row).collect());
 }
 
 async fn get(table: &str, key: &str, at: At) -> anyhow::Result<ExitCode> {
@@ -99,7 +113,10 @@ async fn get(table: &str, key: &str, at: At) -> anyhow::Result<ExitCode> {
     if at.json {
         output::json(&entry)?;
     } else {
-        output::line(entry.server);
+        output::line(if entry.server.is_empty() { "-" } else { &entry.server });
+        for (counter, value) in entry.counters {
+            output::line(format_args!("{counter} {value}"));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -121,8 +138,10 @@ async fn clear(table: &str, what: Cleared, at: At) -> anyhow::Result<ExitCode> {
 }
 
 async fn dump(table: &str, at: At) -> anyhow::Result<ExitCode> {
-    for entry in entries(&Client::new(&at)?, table, None, None, usize::MAX).await? {
-        output::json_line(&entry)?;
+    let entries = entries(&Client::new(&at)?, table, &[], usize::MAX).await?;
+    // What is only counted has nothing that `load` could set.
+    for entry in entries.iter().filter(|e| !e.server.is_empty()) {
+        output::json_line(entry)?;
     }
     Ok(ExitCode::SUCCESS)
 }

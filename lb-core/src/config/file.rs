@@ -89,7 +89,8 @@ pub static ROOT: Shape =
     Shape {
         doc: "Configuration of lb.",
         keys: &[
-            key("instance", Kind::Section(&INSTANCE), "{ name = \"lb1\" }", "This instance.").also(&["global"]),
+            key("instance", Kind::Section(&INSTANCE), "{ name = \"lb1\" }", "This instance.")
+                .also(&["global", "state"]),
             key(
                 "admin",
                 Kind::Section(&ADMIN),
@@ -155,6 +156,20 @@ static INSTANCE: Shape = Shape {
             "Connections accepted at a time, over all frontends. Default 100,000.",
         )
         .also(&["max_connections", "worker_connections", "max_conn"]),
+        key(
+            "state",
+            Kind::Text,
+            "\"/var/lib/lb\"",
+            "Directory in which tables and operators' decisions outlive a restart of every instance. Instances may \
+             share it: each keeps its files under its name. Default: none, nothing is written.",
+        )
+        .also(&["state_dir", "state_file", "server_state_file", "data_dir"]),
+        key(
+            "state_interval",
+            Kind::Span,
+            "\"60s\"",
+            "How often the tables are written to `state`; a graceful stop writes them, too. Default 60s.",
+        ),
     ],
 };
 
@@ -195,10 +210,19 @@ static PEERS: Shape = Shape {
             "join",
             Kind::Many(&Kind::Text),
             "[\"10.0.0.2:8405\"]",
-            "Peers to dial: addresses, host names, or `dns:NAME:PORT` for every address a name \
-             has. May hold this instance itself.",
+            "Peers to dial: addresses, host names, `dns:NAME:PORT` for every address a name has, or \
+             `srv:_SERVICE._tcp.NAME` for the hosts and ports of its SRV records. Names are looked up again and again. \
+             May hold this instance itself.",
         )
         .also(&["peers", "peer", "servers", "members", "seeds"]),
+        key(
+            "resolver",
+            Kind::Text,
+            "\"127.0.0.1:53\"",
+            "DNS server that is asked for the names in `join`. Default: as the system does it (/etc/hosts, \
+             /etc/resolv.conf).",
+        )
+        .also(&["dns", "nameserver", "resolvers"]),
         key(
             "tls",
             Kind::Section(&PEER_TLS),
@@ -353,5 +377,14 @@ static TABLE: Shape = Shape {
         )
         .also(&["nopurge"]),
         key("replicate", Kind::Flag, "true", "Whether the peers get it. Default true.").also(&["peers"]),
+        key(
+            "store",
+            Kind::List(&Kind::Text),
+            "[\"conn_cur\", \"http_req_rate(10s)\"]",
+            "What is counted for each key, summed over the cluster: `conn_cur`, `conn_cnt`, `conn_rate(10s)`, \
+             `http_req_cnt`, `http_req_rate(10s)`, `http_err_rate(1m)`, `http_fail_rate(1m)`, `bytes_in_rate(1m)`, \
+             `bytes_out_rate(1m)`, `gpc(0)`, `gpc_rate(0,10s)`, `gpt(0)`, and `_cnt` of each rate. Default: nothing.",
+        )
+        .also(&["counters", "data", "track"]),
     ],
 };

@@ -49,6 +49,48 @@ pub(super) static FRONTEND: Shape = Shape {
         .also(&["bufsize", "client_header_buffer_size"]),
         key("max_headers", Kind::Whole(1, 1000), "100", "Greatest number of header fields. Default 100.")
             .also(&["maxhdr"]),
+        key(
+            "limit",
+            Kind::List(&Kind::Section(&LIMIT)),
+            "[{ key = \"src\", table = \"clients\", when = \"http_req_rate > 100\", then = \"deny 429\" }]",
+            "Rules on what tables count, tried in order for each request, before its route.",
+        )
+        .also(&["limits", "rate_limit", "limit_req", "limit_conn", "http_request"]),
+        key(
+            "max_tarpit",
+            Kind::Size(0, 1_000_000),
+            "1000",
+            "Requests that `tarpit` rules hold at a time, in each worker; past it they are denied at once. \
+             Default 1,000.",
+        ),
+    ],
+};
+
+static LIMIT: Shape = Shape {
+    doc: "One rule: counts the request for a key, then looks at what is counted of it.",
+    keys: &[
+        key("key", Kind::Text, "\"src\"", "Whose: a key expression. A request without the key is passed over.")
+            .required()
+            .also(&["on", "by", "track"]),
+        key("table", Kind::Text, "\"clients\"", "The table that counts, which has a `store`.")
+            .required()
+            .also(&["zone"]),
+        key(
+            "when",
+            Kind::Text,
+            "\"http_req_rate > 100\"",
+            "A counter of the table, `>`, `>=`, `<`, `<=` or `==`, a number; several joined by \" and \". \
+             Default: always.",
+        )
+        .also(&["if", "condition"]),
+        key(
+            "then",
+            Kind::Text,
+            "\"deny 429\"",
+            "`deny` (403) or `deny STATUS`; `tarpit`, `tarpit 10s 429`: hold, then answer; `inc gpc(0)`; \
+             `set gpt(0) 1`; `track`: only count. Default track.",
+        )
+        .also(&["action", "do"]),
     ],
 };
 

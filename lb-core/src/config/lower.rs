@@ -13,8 +13,10 @@ use toml::de::DeTable;
 
 mod backend;
 mod check;
+mod counter;
 mod frontend;
 mod instance;
+mod limit;
 mod peers;
 mod sticky;
 mod syntax;
@@ -59,7 +61,7 @@ pub(super) fn config(cx: &Cx<'_>, root: &DeTable<'_>, host_name: &str, name_over
     let tables = table::tables(&root);
     let named_backends = root.get("backend").map_or(Vec::new(), |item| item.named());
     let names: Vec<String> = named_backends.iter().map(|(name, ..)| name.clone()).collect();
-    let frontends = frontend::frontends(&root, &names, &defaults, instance.maxconn, &mut addresses);
+    let frontends = frontend::frontends(&root, &names, &tables, &defaults, instance.maxconn, &mut addresses);
     let backends = named_backends
         .iter()
         .filter_map(|(name, at, section)| backend::backend(name, at, section, &tables, &defaults))

@@ -79,7 +79,7 @@ const LATER: [(&[&str], &str); 5] = [
     (&["tls", "ssl", "crt", "alpn", "cert", "verify"], "no TLS for clients or servers"),
     (&["mode", "tcp"], "no plain TCP frontends"),
     (&["rewrite", "prefix", "dynamic", "sealed"], "no other cookies"),
-    (&["store", "counters", "max_life"], "no counters in tables and no absolute life of entries"),
+    (&["max_life"], "no absolute life of entries"),
     (&["server_template", "server-template", "discovery", "resolver"], "no discovery of servers"),
 ];
 

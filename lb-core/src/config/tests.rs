@@ -3,6 +3,7 @@ use super::*;
 use std::time::Duration;
 
 mod documents;
+mod limits;
 mod mistakes;
 mod random;
 mod valid;

@@ -23,6 +23,12 @@ impl KeyBytes {
     }
 }
 
+impl Default for KeyBytes {
+    fn default() -> Self {
+        Self::Short { len: 0, bytes: [0; SHORT] }
+    }
+}
+
 impl From<&[u8]> for KeyBytes {
     fn from(key: &[u8]) -> Self {
         let mut bytes = [0; SHORT];

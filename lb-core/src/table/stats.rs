@@ -7,6 +7,8 @@ pub struct TableStats {
     pub entries: u64,
     /// Tombstones now.
     pub tombstones: u64,
+    /// Keys with counters now, those included that only remember a clearing.
+    pub counted: u64,
     /// Pins written here.
     pub stores: u64,
     /// Look-ups that found a pin.

@@ -11,15 +11,15 @@ mod model;
 mod tentative;
 
 /// Some moment.
-const NOW: Timestamp = Timestamp(1_700_000_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 /// The tables' expiry here, in milliseconds.
-const EXPIRE: u64 = 800_000;
+pub(super) const EXPIRE: u64 = 800_000;
 
-fn later(ms: u64) -> Timestamp {
+pub(super) fn later(ms: u64) -> Timestamp {
     NOW.plus(Duration::from_millis(ms))
 }
 
-fn spec(size: usize) -> config::Table {
+pub(super) fn spec(size: usize) -> config::Table {
     config::Table {
         name: "t".into(),
         kind: KeyKind::Binary,
@@ -28,11 +28,12 @@ fn spec(size: usize) -> config::Table {
         expire: Duration::from_millis(EXPIRE),
         when_full: WhenFull::Evict,
         replicate: true,
+        store: Vec::new(),
     }
 }
 
 /// A table of node `node`. All share one list of names, so that a [`NameId`] means the same everywhere.
-fn node_table(node: &str, names: &Arc<Names>, spec: config::Table) -> Arc<StickTable> {
+pub(super) fn node_table(node: &str, names: &Arc<Names>, spec: config::Table) -> Arc<StickTable> {
     let clock = Clock::new(crate::id::NodeId::new(node, 1), Duration::from_secs(86_400));
     Arc::new(StickTable::new(Arc::new(spec), names.clone(), Arc::new(clock), 7))
 }
@@ -43,7 +44,7 @@ fn table(spec: config::Table) -> Arc<StickTable> {
 }
 
 /// Names `s1` to `s9`, of which [`s`] gives the ids.
-fn names() -> Arc<Names> {
+pub(super) fn names() -> Arc<Names> {
     let names = Arc::new(Names::default());
     (1..10).for_each(|n| assert_eq!(names.intern(&format!("s{n}")), s(n)));
     names
@@ -53,7 +54,7 @@ fn s(n: u32) -> NameId {
     NameId(n)
 }
 
-fn key(text: impl AsRef<[u8]>) -> StickKey {
+pub(super) fn key(text: impl AsRef<[u8]>) -> StickKey {
     StickKey::from_canonical(KeyKind::Binary, 64, text.as_ref()).expect("a key")
 }
 

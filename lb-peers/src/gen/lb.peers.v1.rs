@@ -4,7 +4,7 @@
 pub struct Frame {
     #[prost(
         oneof = "frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21"
+        tags = "1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31"
     )]
     pub body: ::core::option::Option<frame::Body>,
 }
@@ -50,6 +50,10 @@ pub mod frame {
         Root(super::Root),
         #[prost(message, tag = "21")]
         Compared(super::Compared),
+        #[prost(message, tag = "30")]
+        Counts(super::Counts),
+        #[prost(message, tag = "31")]
+        CountsAck(super::CountsAck),
     }
 }
 /// The first frame of each side.
@@ -369,6 +373,62 @@ pub struct Compared {
     /// The answering side's digest where its root is another; empty: they are equal.
     #[prost(fixed64, repeated, tag = "2")]
     pub buckets: ::prost::alloc::vec::Vec<u64>,
+}
+/// Counters of keys of one table, as columns: one value for each key, or for each slot of each key, in order. Only on
+/// links that speak protocol 2.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Counts {
+    /// 1 for the first on this stream, then one more each; CountsAck answers. 0 in a pull.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// The pull that this is a part of, after all of its PullBatches; PullAck answers. 0 when it is none.
+    #[prost(uint64, tag = "2")]
+    pub pull: u64,
+    /// As the sender names it.
+    #[prost(uint32, tag = "3")]
+    pub table: u32,
+    /// The counters, as the configuration spells them. The receiver keeps those that it has of equal spelling.
+    #[prost(string, repeated, tag = "4")]
+    pub store: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// All keys, canonical, one after the other.
+    #[prost(bytes = "vec", tag = "5")]
+    pub keys: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, repeated, tag = "6")]
+    pub key_len: ::prost::alloc::vec::Vec<u32>,
+    /// How long the counters last, in milliseconds.
+    #[prost(uint64, repeated, tag = "7")]
+    pub left_ms: ::prost::alloc::vec::Vec<u64>,
+    /// Clock value of the last clearing of the key, or 0; slots of that version or earlier count nothing.
+    #[prost(uint64, repeated, tag = "8")]
+    pub cleared: ::prost::alloc::vec::Vec<u64>,
+    /// How long the clearing is to be remembered, in milliseconds.
+    #[prost(uint64, repeated, tag = "9")]
+    pub kept_ms: ::prost::alloc::vec::Vec<u64>,
+    /// How many slots the key has here: one for each node that counted it.
+    #[prost(uint32, repeated, tag = "10")]
+    pub slots: ::prost::alloc::vec::Vec<u32>,
+    /// For each slot: its owner, its version (clock value of when the owner told it, as the difference to the one before),
+    /// and how long ago that was.
+    #[prost(fixed32, repeated, tag = "11")]
+    pub node: ::prost::alloc::vec::Vec<u32>,
+    #[prost(sint64, repeated, tag = "12")]
+    pub seq: ::prost::alloc::vec::Vec<i64>,
+    #[prost(uint64, repeated, tag = "13")]
+    pub age_ms: ::prost::alloc::vec::Vec<u64>,
+    /// For each slot and each counter three numbers. Of a count: itself, 0, 0. Of a rate: the count of the period that
+    /// runs, that of the one before, age of the one that runs in milliseconds. Of a tag: itself, 0, clock value of when it
+    /// was set.
+    #[prost(uint64, repeated, tag = "14")]
+    pub numbers: ::prost::alloc::vec::Vec<u64>,
+}
+/// Every Counts up to this one is handled.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CountsAck {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Of the keys since the last CountsAck, those that were not taken in.
+    #[prost(uint32, tag = "2")]
+    pub refused: u32,
 }
 /// Asks for one key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -9,11 +9,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// First and greatest wait between two attempts at one address.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// Wait after somebody was there who is not of us.
 const AFTER_REFUSAL: Duration = Duration::from_secs(5);
-/// How often names are looked up again.
+/// How soon a name is looked up again where nobody says how long the answer holds, and where there was none.
 const LOOK_UP: Duration = Duration::from_secs(5);
+const LOOK_UP_FAILED: Duration = Duration::from_secs(1);
+/// Bounds of a TTL.
+const TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Addresses of one name that are dialled.
 const MAX_ADDRESSES: usize = 64;
 /// Refused connections after which an address counts as "nobody there".
@@ -30,23 +33,35 @@ pub enum Failure {
     Refused(RefuseCode),
 }
 
+/// What a look-up found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Addresses.
+    pub addrs: Vec<SocketAddr>,
+    /// How long they hold; `None`: nobody said.
+    pub ttl: Option<Duration>,
+    /// Why there may be more of them.
+    pub missing: Option<String>,
+}
+
 /// What there is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    LookUp(String, u16),
+    LookUp(PeerAddr),
     Dial(SocketAddr),
 }
 
 #[derive(Debug)]
-struct Name {
-    host: String,
-    port: u16,
+pub(super) struct Name {
+    pub(super) name: PeerAddr,
     /// `None`: being looked up.
     due: Option<Duration>,
     addrs: BTreeSet<SocketAddr>,
     /// Looked up well at least once.
-    known: bool,
-    error: Option<String>,
+    pub(super) known: bool,
+    /// Why the last look-up failed, and how many did.
+    pub(super) error: Option<String>,
+    pub(super) errors: u64,
 }
 
 /// One address.
@@ -109,15 +124,16 @@ impl Targets {
         for peer in join {
             match peer {
                 PeerAddr::Socket(addr) => drop(self.fixed.insert(*addr)),
-                PeerAddr::Name { host, port } => {
-                    let known = self.names.iter().position(|n| n.host == *host && n.port == *port);
-                    names.push(known.map_or_else(|| Name::new(host, *port, now), |at| self.names.swap_remove(at)));
+                name => {
+                    let known = self.names.iter().position(|n| n.name == *name);
+                    names.push(known.map_or_else(|| Name::new(name, now), |at| self.names.swap_remove(at)));
                 }
             }
         }
         self.names = names;
         self.list(now);
         // Whatever was wrong may be right now.
+        self.names.iter_mut().filter_map(|n| n.due.as_mut()).for_each(|due| *due = now);
         for target in self.addrs.values_mut() {
             target.failures = 0;
             if let State::Idle { due } = &mut target.state {
@@ -126,26 +142,23 @@ impl Targets {
         }
     }
 
-    /// A name was looked up.
-    pub(super) fn looked_up(
-        &mut self,
-        (host, port): (&str, u16),
-        result: Result<Vec<SocketAddr>, String>,
-        now: Duration,
-    ) {
-        let Some(name) = self.names.iter_mut().find(|n| n.host == host && n.port == port) else { return };
-        match result {
-            Ok(addrs) => {
-                name.addrs = addrs.into_iter().take(MAX_ADDRESSES).collect();
-                name.known = true;
-                name.error = None;
-                name.due = Some(now + LOOK_UP);
+    /// A name was looked up. Addresses that it had stay where nothing says that they are gone.
+    pub(super) fn looked_up(&mut self, name: &PeerAddr, result: Result<Found, String>, now: Duration) {
+        let Some(name) = self.names.iter_mut().find(|n| n.name == *name) else { return };
+        let (found, error) = match result {
+            Ok(found) => (Some(found.addrs.into_iter().take(MAX_ADDRESSES)), found.missing.map_or(Ok(found.ttl), Err)),
+            Err(error) => (None, Err(error)),
+        };
+        if let Some(addrs) = found {
+            if error.is_ok() {
+                name.addrs.clear();
             }
-            // The addresses it had may still be right.
-            Err(error) => {
-                name.error = Some(error);
-                name.due = Some(now + LOOK_UP / 5);
-            }
+            name.addrs.extend(addrs);
+            name.known = true;
+        }
+        match error {
+            Ok(ttl) => name.is_well(ttl, now),
+            Err(error) => name.is_unwell(error, now),
         }
         self.list(now);
     }
@@ -167,7 +180,7 @@ impl Targets {
     pub(super) fn due(&mut self, now: Duration, is_up: impl Fn(&str) -> bool) -> Option<Due> {
         if let Some(name) = self.names.iter_mut().find(|n| n.due.is_some_and(|due| due <= now)) {
             name.due = None;
-            return Some(Due::LookUp(name.host.clone(), name.port));
+            return Some(Due::LookUp(name.name.clone()));
         }
         let due = |t: &Target| matches!(t.state, State::Idle { due } if due <= now);
         let dialled = self.addrs.iter().find(|(_, t)| t.wants_a_link(&is_up) && due(t));
@@ -267,14 +280,9 @@ impl Targets {
         self.addrs.iter().filter(|(_, t)| !t.is_self).map(|(addr, t)| (*addr, t))
     }
 
-    /// Names that have no address, or whose last look-up failed, and why.
-    /// And whether it has any.
-    pub(super) fn unknown_names(&self) -> impl Iterator<Item = (String, &str, bool)> {
-        let unknown = |n: &'_ &Name| n.addrs.is_empty() || n.error.is_some();
-        self.names.iter().filter(unknown).map(|n| {
-            let waiting = if n.known { "it has no addresses" } else { "being looked up" };
-            (format!("{}:{}", n.host, n.port), n.error.as_deref().unwrap_or(waiting), !n.addrs.is_empty())
-        })
+    /// The names of the list.
+    pub(super) fn names(&self) -> &[Name] {
+        &self.names
     }
 
     /// The next of a row of numbers in 0..1 (splitmix64).
@@ -294,8 +302,25 @@ impl Target {
 }
 
 impl Name {
-    fn new(host: &str, port: u16, now: Duration) -> Self {
-        let (addrs, host) = (BTreeSet::new(), host.to_owned());
-        Self { host, port, due: Some(now), addrs, known: false, error: None }
+    fn new(name: &PeerAddr, now: Duration) -> Self {
+        let (name, addrs) = (name.clone(), BTreeSet::new());
+        Self { name, due: Some(now), addrs, known: false, error: None, errors: 0 }
+    }
+
+    fn is_well(&mut self, ttl: Option<Duration>, now: Duration) {
+        if self.error.take().is_some() {
+            tracing::info!(name = %self.name, "a name of peers.join is found again");
+        }
+        self.due = Some(now + ttl.map_or(LOOK_UP, |ttl| ttl.clamp(TTL.0, TTL.1)));
+    }
+
+    fn is_unwell(&mut self, error: String, now: Duration) {
+        if self.error.is_none() {
+            let (name, addresses) = (&self.name, self.addrs.len());
+            tracing::warn!(%name, error, addresses, "a name of peers.join: the addresses it had stay");
+        }
+        self.errors += 1;
+        self.error = Some(error);
+        self.due = Some(now + LOOK_UP_FAILED);
     }
 }

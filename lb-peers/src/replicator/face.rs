@@ -1,7 +1,7 @@
 //! What comes into a replicator and what goes out: plain values, no behaviour.
-use super::Failure;
+use super::{Failure, Found};
 use crate::wire::{self, Frame};
-use lb_core::config;
+use lb_core::config::{self, PeerAddr};
 use lb_core::decisions::Decision;
 use lb_core::table::StickTable;
 use lb_core::time::Timestamp;
@@ -100,11 +100,9 @@ pub enum Input {
     /// An [`Output::LookUp`] was done.
     LookedUp {
         /// Name.
-        host: String,
-        /// Port, as asked.
-        port: u16,
-        /// Its addresses, or why it has none.
-        result: Result<Vec<SocketAddr>, String>,
+        name: PeerAddr,
+        /// Its addresses, or why there are none.
+        result: Result<Found, String>,
     },
     /// A table's change log has something new.
     Changed,
@@ -152,9 +150,9 @@ pub enum Output {
     /// Look a name up.
     LookUp {
         /// Name.
-        host: String,
-        /// Port, to come back with the addresses.
-        port: u16,
+        name: PeerAddr,
+        /// The DNS server that is asked; `None`: as the system does it.
+        resolver: Option<SocketAddr>,
     },
     /// Dial an address.
     Dial {
@@ -210,7 +208,7 @@ pub enum Inspected {
     /// The buckets that differ; this is all.
     Differ(Vec<usize>),
     /// Some of the entries.
-    Entries(Box<wire::Entries>),
+    Entries(wire::Entries),
     /// There are no more.
     End,
     /// Why there is no answer.

@@ -67,15 +67,6 @@ impl Strangers {
         }
     }
 
-    /// Warns of a name of the list that cannot be looked up, and tells when it can be again.
-    pub(super) fn name(&mut self, name: &str, error: Option<&str>) {
-        match error {
-            Some(error) if self.is_news(name, error) => tracing::warn!(name, error, "a peer's name is not found"),
-            None if self.warned.remove(name).is_some() => tracing::info!(name, "the peer's name is found again"),
-            _ => {}
-        }
-    }
-
     /// Warns of a peer that sends stamps from too far ahead.
     pub(super) fn absurd(&mut self, session: &Session) {
         let name = session.up.as_ref().map_or("?", |up| &up.hello.node);

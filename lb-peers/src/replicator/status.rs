@@ -1,5 +1,5 @@
 //! The state of replication as people see it, and what they ask about it.
-use super::dial::Target;
+use super::dial::{Name, Target};
 use super::peer::Peer;
 use super::{Failure, Inspect, Inspected, Now, Output, Replicator};
 use crate::session::{Session, Up};
@@ -7,7 +7,7 @@ use crate::tables::Local;
 use crate::teacher::Counts;
 use crate::wire::RefuseCode;
 use lb_core::id::Names;
-use lb_core::status::{PeerStatus, PeersStatus};
+use lb_core::status::{PeerName, PeerStatus, PeersStatus, TableSync};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -16,12 +16,7 @@ impl Replicator {
     pub fn status(&self, now: Now) -> PeersStatus {
         let met = self.peers.iter().map(|(name, peer)| self.peer(now, name, peer));
         let dialled = self.targets.others().filter(|(addr, t)| !self.is_met(*addr, t)).map(|(a, t)| address(a, t));
-        let unknown = self.targets.unknown_names().map(|(name, error, has_some)| PeerStatus {
-            state: if has_some { "stale" } else { "down" }.into(),
-            error: Some(error.into()),
-            reason: Some("dns".into()),
-            ..row(&name, &name)
-        });
+        let names = self.targets.names();
         let strangers = self.strangers.recent(now).map(|(name, s)| {
             let row = PeerStatus { stranger: true, ..row(name, &s.addr.to_string()) };
             failed(row, Failure::Refused(s.why.code), &s.why.text)
@@ -33,7 +28,9 @@ impl Replicator {
             listen: self.setup.listen.to_string(),
             pulled: self.is_pulled(),
             pull: self.plan.how().to_owned(),
-            peers: met.chain(dialled).chain(unknown).chain(strangers).collect(),
+            tls: None,
+            names: names.iter().map(found).collect(),
+            peers: met.chain(dialled).chain(names.iter().filter_map(name)).chain(strangers).collect(),
         }
     }
 
@@ -85,7 +82,14 @@ impl Replicator {
     }
 
     fn up(&self, now: Now, row: PeerStatus, up: &Up) -> PeerStatus {
-        let tables = up.known(now, self.setup.settings.config.anti_entropy);
+        let mut tables = up.known(now, self.setup.settings.config.anti_entropy);
+        let missing = self.tables.all().iter().filter(|t| up.common.local(t.id).is_none());
+        tables.extend(missing.map(|t| TableSync {
+            table: t.name.clone(),
+            equal: Some(false),
+            note: Some("it has no such table".into()),
+            ..TableSync::default()
+        }));
         let known: Option<Vec<bool>> = tables.iter().map(|t| t.equal).collect();
         let differs = tables.iter().any(|t| t.equal == Some(false));
         let row = PeerStatus {
@@ -140,4 +144,25 @@ fn word(code: RefuseCode) -> &'static str {
         RefuseCode::Certificate => "certificate",
         RefuseCode::Malformed => "malformed",
     }
+}
+
+/// A name that is not found, or not yet.
+fn name(name: &Name) -> Option<PeerStatus> {
+    let shown = name.name.to_string();
+    let row = row(&shown, &shown);
+    match &name.error {
+        Some(error) => Some(PeerStatus {
+            state: "unresolved".into(),
+            error: Some(error.clone()),
+            reason: Some("dns".into()),
+            ..row
+        }),
+        None if name.known => None,
+        None => Some(PeerStatus { state: "connecting".into(), error: Some("being looked up".into()), ..row }),
+    }
+}
+
+/// How the look-ups of a name go.
+fn found(name: &Name) -> PeerName {
+    PeerName { name: name.name.to_string(), found: name.known && name.error.is_none(), errors: name.errors }
 }

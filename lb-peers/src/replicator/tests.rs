@@ -8,6 +8,9 @@ use lb_core::table::Update;
 use lb_core::time::Timestamp;
 use proptest::prelude::*;
 
+mod counters;
+mod names;
+
 const WALL: Timestamp = Timestamp(1_790_000_000_000);
 
 struct Bench {
@@ -27,6 +30,7 @@ fn config(join: Vec<PeerAddr>) -> config::Peers {
         cluster: "shop".into(),
         listen: "10.0.0.1:8405".parse().unwrap(),
         join,
+        resolver: None,
         tls: None,
         join_timeout: Duration::from_secs(10),
         ask_timeout: Duration::from_millis(20),
@@ -76,6 +80,7 @@ impl Bench {
             expire,
             when_full,
             replicate: true,
+            store: vec![lb_core::counters::Counter::HttpReqCnt],
         };
         let table = Arc::new(StickTable::new(Arc::new(spec), names.clone(), clock.clone(), 1));
         let decisions = Arc::default();
@@ -209,6 +214,8 @@ fn what_no_peer_sends_costs_the_link() {
     let frames = [
         Frame::Ack { number: 7, taken: 1, refused: 0 },
         Frame::Batch { number: 2, table: 9, entries: Entries::default() },
+        Frame::CountsAck { number: 7, refused: 0 },
+        Frame::Counts { number: 2, pull: 0, table: 9, counts: wire::Counts::default() },
         Frame::Digest { table: 9, buckets: vec![1, 2, 3] },
         Frame::Compared { table: 9, buckets: vec![1, 2, 3] },
     ];
@@ -274,6 +281,13 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             .prop_map(|(table, len)| Frame::Compared { table, buckets: vec![7; len] }),
         (n(), table()).prop_map(|(id, table)| Frame::Ask { id, table, key: b"k".to_vec() }),
         (n(), table(), rows()).prop_map(|(id, table, entries)| Frame::Answer { id, table, entries }),
+        (n(), n(), table(), counters::any_counts()).prop_map(|(number, pull, table, counts)| Frame::Counts {
+            number,
+            pull,
+            table,
+            counts
+        }),
+        (n(), any::<u32>()).prop_map(|(number, refused)| Frame::CountsAck { number, refused }),
         Just(Frame::Tables(Vec::new())),
         Just(Frame::Tables(hello().tables)),
         Just(Frame::Unknown),
@@ -401,8 +415,7 @@ fn a_list_that_names_only_this_node_makes_it_ready_at_once() {
     let name = |host: &str| PeerAddr::Name { host: host.into(), port: 8405 };
     let mut bench = Bench::new(vec![name("lb.internal")]);
     assert!(!bench.replicator.is_pulled());
-    let result = Ok(vec!["10.0.0.1:8405".parse().unwrap()]);
-    bench.input(Input::LookedUp { host: "lb.internal".into(), port: 8405, result });
+    bench.looked_up(&name("lb.internal"), &["10.0.0.1:8405"], 5);
     assert!(bench.replicator.is_pulled());
 }
 
@@ -420,6 +433,15 @@ fn a_name_that_stops_being_found_is_shown_while_its_last_addresses_are_used() {
     assert!(status.peers.iter().any(|p| p.name == "b" && p.state == "up"));
     bench.input(looked_up(Ok(vec![peer_addr()])));
     assert_eq!(bench.status().peers.len(), 1);
+}
+
+#[test]
+fn a_table_that_a_peer_does_not_have_is_not_in_sync_with_it() {
+    let mut bench = Bench::new(Vec::new());
+    let link = bench.up();
+    bench.receive(link, Frame::Tables(Vec::new()));
+    let peer = &bench.status().peers[0];
+    assert_eq!((peer.in_sync, peer.tables[0].note.as_deref()), (Some(false), Some("it has no such table")));
 }
 
 #[test]

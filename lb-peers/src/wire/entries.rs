@@ -10,7 +10,7 @@ const MAX_ENTRIES: usize = 1 << 16;
 
 /// Entries of one table, on their way: the columns, whose lengths and places fit together.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Entries(pb::Entries);
+pub struct Entries(Box<pb::Entries>);
 
 /// A list in which each value has one place. Values mostly repeat, and there are few.
 struct Places<T> {
@@ -65,7 +65,7 @@ impl Entries {
         out.servers = servers.all.into_iter().map(|id| names.name(id).to_string()).collect();
         out.nodes = nodes.all;
         out.keys = updates.into_keys();
-        Self(out)
+        Self(Box::new(out))
     }
 
     /// How many there are.
@@ -125,7 +125,7 @@ fn sum(difference: i64, last: &mut u64) -> u64 {
 
 impl From<Entries> for pb::Entries {
     fn from(entries: Entries) -> Self {
-        entries.0
+        *entries.0
     }
 }
 
@@ -157,6 +157,6 @@ impl TryFrom<pb::Entries> for Entries {
         if !e.held.is_sorted() || e.held.last().is_some_and(|i| *i as usize >= n) {
             return Err(Garbage("holders of no entry"));
         }
-        Ok(Self(e))
+        Ok(Self(Box::new(e)))
     }
 }

@@ -133,6 +133,7 @@ impl World {
             cluster: "sim".into(),
             listen: addr(node),
             join: self.join[node].iter().map(|n| PeerAddr::Socket(addr(*n))).collect(),
+            resolver: None,
             tls: None,
             join_timeout: Duration::from_secs(10),
             ask_timeout: Duration::from_millis(20),

@@ -1,6 +1,8 @@
 //! Real nodes on loopback.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod stranger;
+
 use lb_core::config::{self, KeyKind, PeerAddr, WhenFull};
 use lb_core::decisions::Decisions;
 use lb_core::hlc::Clock;
@@ -26,9 +28,29 @@ pub(crate) fn any_port() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
+/// An address for a node that starts later.
+pub(crate) fn kept_port() -> SocketAddr {
+    std::net::TcpListener::bind(any_port()).unwrap().local_addr().unwrap()
+}
+
 pub(crate) fn spec(name: &str, kind: KeyKind, len: usize) -> Arc<config::Table> {
     let (expire, when_full) = (Duration::from_secs(600), WhenFull::Evict);
-    Arc::new(config::Table { name: name.into(), kind, len, size: 100_000, expire, when_full, replicate: true })
+    Arc::new(config::Table {
+        name: name.into(),
+        kind,
+        len,
+        size: 100_000,
+        expire,
+        when_full,
+        replicate: true,
+        store: Vec::new(),
+    })
+}
+
+/// As [`spec`], with counters.
+pub(crate) fn counting(store: &[&str]) -> Arc<config::Table> {
+    let store = store.iter().map(|name| name.parse().unwrap()).collect();
+    Arc::new(config::Table { store, ..config::Table::clone(&spec("sessions", KeyKind::String, 64)) })
 }
 
 pub(crate) fn settings(name: &str, join: &[SocketAddr]) -> Settings {
@@ -38,6 +60,7 @@ pub(crate) fn settings(name: &str, join: &[SocketAddr]) -> Settings {
         cluster: "shop".into(),
         listen: any_port(),
         join: join.iter().copied().map(PeerAddr::Socket).collect(),
+        resolver: None,
         tls: None,
         join_timeout: Duration::from_secs(10),
         ask_timeout: Duration::from_secs(5),
@@ -90,7 +113,11 @@ impl Node {
         self.table.store(&self.key(key), self.names.intern(server), now());
     }
 
-    fn key(&self, key: &str) -> StickKey {
+    pub(crate) fn clear(&self, key: &str) {
+        self.table.clear(&self.key(key), now());
+    }
+
+    pub(crate) fn key(&self, key: &str) -> StickKey {
         StickKey::parse(self.table.kind(), self.table.key_len(), key).unwrap()
     }
 
@@ -98,6 +125,11 @@ impl Node {
         let pin = self.table.peek(&self.key(key), now())?;
         assert_ne!(pin.server, NameId::NONE);
         Some(self.names.name(pin.server).to_string())
+    }
+
+    /// Life left of a pin that is here.
+    pub(crate) fn left(&self, key: &str) -> Duration {
+        self.table.peek(&self.key(key), now()).unwrap().left
     }
 
     pub(crate) fn peer(&self, name: &str) -> Option<PeerStatus> {

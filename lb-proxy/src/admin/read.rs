@@ -1,6 +1,6 @@
 //! What can be read without asking anybody: life signs, metrics, status views, the dashboard.
 use super::problem::Failure;
-use crate::instance::{Control, Phase, view};
+use crate::instance::{Control, Phase};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -52,7 +52,7 @@ pub(super) fn alone() -> Failure {
 }
 
 pub(super) async fn tables(State(control): State<Arc<Control>>) -> Json<Vec<TableStatus>> {
-    Json(view::tables(&control.snapshot()))
+    Json(control.tables())
 }
 
 pub(super) async fn servers(State(control): State<Arc<Control>>) -> Json<Vec<ServerStatus>> {

@@ -1,10 +1,12 @@
 //! What is counted and logged of one request: once, when it ends, however it ends.
 use super::affinity::Why;
 use super::head;
+use super::limits::Counting;
 use crate::shared::AccessLine;
 use crate::worker::Local;
+use lb_core::limit::Action;
 use lb_core::server::{Count, ServerState};
-use lb_core::snapshot::{Backend, DURATION_BUCKETS, FrontendState};
+use lb_core::snapshot::{Backend, DURATION_BUCKETS, FrontendState, Limit};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +24,8 @@ pub(crate) struct Request {
     pub(crate) bytes_in: u64,
     /// Body bytes to the client.
     pub(crate) bytes_out: u64,
+    /// Only when a table counts it.
+    counting: Option<Box<Counting>>,
     /// Only when an access log is kept.
     log: Option<Box<AccessLine>>,
 }
@@ -64,6 +68,7 @@ impl Request {
             status: 0,
             bytes_in: 0,
             bytes_out: 0,
+            counting: None,
             log,
         }
     }
@@ -126,6 +131,37 @@ impl Request {
         }
     }
 
+    /// Where tables count it.
+    pub(crate) fn counting(&mut self) -> &mut Counting {
+        self.counting.get_or_insert_with(|| Box::new(Counting::new()))
+    }
+
+    /// A rule does what it does.
+    pub(crate) fn limited(&mut self, number: usize, limit: &Limit) {
+        limit.done[self.local.id].0.bump();
+        if let (Some(log), Action::Deny(_) | Action::Tarpit(..)) = (&mut self.log, limit.rule.then) {
+            log.why = format!("limit[{number}]");
+        }
+    }
+
+    /// More of the answer's body is on its way.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.bytes_out += bytes as u64;
+        self.flowed(0, 0);
+    }
+
+    /// Bytes flow; so many of them, up and down, are the tunnel's.
+    pub(crate) fn flowed(&mut self, up: u64, down: u64) {
+        if let Some(counting) = &mut self.counting {
+            counting.flowed((self.bytes_in + up, self.bytes_out + down));
+        }
+    }
+
+    /// When a tunnel that has moved so many bytes must be [told](Self::flowed) of even if nothing moves.
+    pub(crate) fn due(&self, up: u64, down: u64) -> Option<tokio::time::Instant> {
+        self.counting.as_ref()?.due((self.bytes_in + up, self.bytes_out + down))
+    }
+
     /// The answer was ours.
     pub(crate) fn own_answer(&self) {
         self.frontend.counters[self.local.id].own_answers.bump();
@@ -145,6 +181,7 @@ impl Request {
             counters.bytes_in.add(self.bytes_in);
             counters.bytes_out.add(self.bytes_out);
         }
+        self.count();
         self.log(end, total, false);
     }
 
@@ -167,7 +204,14 @@ impl Request {
             counters.bytes_out.add(self.bytes_out);
         }
         let total = micros(self.started);
+        self.count();
         self.log(end, total, true);
+    }
+
+    fn count(&mut self) {
+        if let Some(counting) = &mut self.counting {
+            counting.ended(self.status, (self.bytes_in, self.bytes_out));
+        }
     }
 
     fn log(&mut self, end: &'static str, total_us: u64, tunnel: bool) {

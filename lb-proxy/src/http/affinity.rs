@@ -54,7 +54,7 @@ impl Plan {
         let mut keys = SmallVec::new();
         for (rule, (stick, table)) in backend.stick.iter().enumerate() {
             if stick.action != StickAction::StoreResponse
-                && let Some(key) = key(&stick.key, table, src, value(&stick.key, request, buf))
+                && let Some(key) = key(&stick.key, table, src, request, buf)
             {
                 keys.push(Keyed { rule, key, found: None, foreign: false });
             }
@@ -236,6 +236,15 @@ impl Plan {
         Some(text)
     }
 
+    /// Tables that count, and the request's keys in them.
+    pub(crate) fn counted<'a>(
+        &'a self,
+        backend: &'a Backend,
+    ) -> impl Iterator<Item = (&'a Arc<StickTable>, &'a StickKey)> {
+        let counts = |k: &&Keyed| backend.counting.contains(&k.rule);
+        self.keys.iter().filter(counts).map(|k| (&backend.stick[k.rule].1, &k.key))
+    }
+
     /// Tables and keys that an open tunnel holds alive.
     pub(crate) fn held<'a>(
         &'a self,
@@ -257,11 +266,12 @@ fn hash_ip(ip: IpAddr) -> u64 {
     }
 }
 
-fn key(expr: &KeyExpr, table: &StickTable, src: IpAddr, value: Option<&[u8]>) -> Option<StickKey> {
-    let spec = table.spec();
+/// The key that an expression finds in a request, for a table.
+pub(crate) fn key(expr: &KeyExpr, table: &StickTable, src: IpAddr, request: &Request, buf: &[u8]) -> Option<StickKey> {
+    let (kind, len) = (table.kind(), table.key_len());
     match expr {
-        KeyExpr::Src => StickKey::from_ip(spec.kind, spec.len, src),
-        _ => StickKey::from_value(spec.kind, spec.len, value?),
+        KeyExpr::Src => StickKey::from_ip(kind, len, src),
+        _ => StickKey::from_value(kind, len, value(expr, request, buf)?),
     }
 }
 

@@ -217,7 +217,7 @@ impl Answering<'_, '_> {
                 (taken, &[][..])
             }
         };
-        self.account.bytes_out += taken as u64;
+        self.account.sent(taken);
         let written = self.timer.within(self.client_timeout, io::write_both(self.client, out, rest)).await;
         out.clear();
         match written {

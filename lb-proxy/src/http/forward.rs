@@ -7,6 +7,7 @@ use super::body::Transfer;
 use super::h1::Conn;
 use super::head::{Request, first_value};
 use super::headers::{self, Rewrite};
+use super::limits::{self, Denied, Opened};
 use super::reason::Reason;
 use super::upload::{self, Uploading};
 use crate::io::{self, Elapsed, Timer};
@@ -50,9 +51,20 @@ pub(crate) struct Switch {
 
 impl Switch {
     /// Puts the client's socket to it.
-    pub(crate) fn into_tunnel(self, client: TcpStream, admission: Admission) -> Box<Tunnel> {
+    pub(crate) fn into_tunnel(self, client: TcpStream, opened: Opened, admission: Admission) -> Box<Tunnel> {
         let Self { server, from_client, from_server, timeout, slot, account, holding } = self;
-        Tunnel::new(Start { client, server, from_client, from_server, timeout, holding, account, slot, admission })
+        Tunnel::new(Start {
+            client,
+            server,
+            from_client,
+            from_server,
+            timeout,
+            holding,
+            account,
+            slot,
+            opened,
+            admission,
+        })
     }
 }
 
@@ -70,6 +82,8 @@ pub(crate) struct Facts {
 enum Failure {
     /// Before the client got a byte of an answer: it gets ours.
     Unanswered(Reason),
+    /// As that, because a rule says so.
+    Denied(Denied),
     /// In the middle of an answer: only the connection's end tells.
     Cut(&'static str),
 }
@@ -128,7 +142,15 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
             let _ = socket2::SockRef::from(&conn.stream).set_linger(Some(Duration::ZERO));
             After::Close
         }
-        Err(Failure::Unanswered(reason)) => refuse(conn, reason, &facts, body_done.get(), account).await,
+        Err(Failure::Unanswered(reason)) => refuse(conn, reason, None, &facts, body_done.get(), account).await,
+        Err(Failure::Denied(denied)) => {
+            if !denied.hold(conn, frontend).await {
+                account.finish(Reason::CLIENT_GONE.code);
+                return After::Close;
+            }
+            let reason = Reason::limit(denied.status);
+            refuse(conn, reason, Some(&denied), &facts, body_done.get(), account).await
+        }
     }
 }
 
@@ -136,6 +158,7 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
 async fn refuse(
     conn: &mut Conn,
     reason: Reason,
+    denied: Option<&Denied>,
     facts: &Facts,
     body_done: bool,
     mut account: account::Request,
@@ -147,7 +170,9 @@ async fn refuse(
     }
     account.own_answer();
     let keep = facts.keep_alive && body_done && !conn.local.draining() && !matches!(reason.status, 400 | 408);
-    let answer = headers::own_answer(reason.status, reason.code, facts.head, keep);
+    let rule = denied.map(|d| format!("{}[{}]", reason.code, d.rule));
+    let code = rule.as_deref().unwrap_or(reason.code);
+    let answer = headers::own_answer(reason.status, code, facts.head, keep, denied.and_then(|d| d.retry_after));
     let sent = conn.timer.within(Duration::from_secs(5), io::write_all(&conn.stream, &answer)).await;
     account.finish(reason.code);
     match sent {
@@ -173,22 +198,32 @@ async fn forward(
 ) -> Result<Forwarded, Failure> {
     let local = conn.local.clone();
     let buf = &conn.input;
-    // 1. Where to.
-    let refused = |reason| {
-        body_done.set(request.framing == super::head::Framing::Empty);
-        Failure::Unanswered(reason)
+    let client = conn.addr.ip();
+    let src = headers::source(buf, &request, &frontend.config, client);
+    // 1. Whether it may pass, and where to.
+    let denied = limits::check(frontend, &request, buf, src, &mut conn.opened, account);
+    let routed = match denied {
+        Some(denied) => Err(Failure::Denied(denied)),
+        None => {
+            let index = route(frontend, &Looked { request: &request, buf });
+            index.ok_or(Failure::Unanswered(Reason::NO_ROUTE))
+        }
     };
-    let Some(index) = route(frontend, &Looked { request: &request, buf }) else {
-        let failure = refused(Reason::NO_ROUTE);
-        conn.consume(request.len);
-        return Err(failure);
+    let index = match routed {
+        Ok(index) => index,
+        Err(failure) => {
+            body_done.set(request.framing == super::head::Framing::Empty);
+            conn.consume(request.len);
+            return Err(failure);
+        }
     };
     let backend = &snap.backends[index];
     account.at_backend(backend);
-    let client = conn.addr.ip();
-    let src = headers::source(buf, &request, &frontend.config, client);
     // 2. Keys, and the request as the server will see it; after this its bytes are no longer needed.
     let mut plan = Plan::read(backend, &request, buf, src, now());
+    for (table, key) in plan.counted(backend) {
+        account.counting().meet(&mut conn.opened, table, key);
+    }
     let mut out = local.buffers.take();
     let rewrite = Rewrite {
         frontend: &frontend.config,

@@ -1,6 +1,7 @@
 //! One client connection: heads read one after the other, each request forwarded, the connection closed in order.
 use super::forward::{self, After};
 use super::head::{self, Request};
+use super::limits::Opened;
 use super::reason::Reason;
 use super::{account, headers};
 use crate::io::{self, Elapsed, Timer};
@@ -30,6 +31,8 @@ pub(crate) struct Conn {
     pub(crate) timer: Timer,
     /// What came and was not used yet. No memory while there is nothing.
     pub(crate) input: Vec<u8>,
+    /// Keys that its requests have named where tables count.
+    pub(crate) opened: Opened,
 }
 
 /// Serves a connection to its end.
@@ -41,7 +44,8 @@ pub(crate) async fn serve(
     admission: Admission,
 ) {
     let client = local.remember();
-    let mut conn = Conn { local, stream, addr, client, listening, timer: Timer::new(), input: Vec::new() };
+    let (timer, input, opened) = (Timer::new(), Vec::new(), Opened::default());
+    let mut conn = Conn { local, stream, addr, client, listening, timer, input, opened };
     let mut first = true;
     loop {
         let after = match conn.head(first).await {
@@ -61,7 +65,7 @@ pub(crate) async fn serve(
             After::Switch(switch) => {
                 conn.local.forget(&conn.client);
                 // A task of its own, because this one's memory is that of a whole request.
-                tokio::task::spawn_local(tunnel::run(switch.into_tunnel(conn.stream, admission)));
+                tokio::task::spawn_local(tunnel::run(switch.into_tunnel(conn.stream, conn.opened, admission)));
                 return;
             }
         }
@@ -140,7 +144,7 @@ impl Conn {
         let mut account = account::Request::unread(&self.local, &frontend, self.addr);
         account.status = reason.status;
         account.own_answer();
-        let answer = headers::own_answer(reason.status, reason.code, false, false);
+        let answer = headers::own_answer(reason.status, reason.code, false, false, None);
         let sent = self.timer.within(LINGER.0, io::write_all(&self.stream, &answer)).await;
         account.finish(reason.code);
         if matches!(sent, Ok(Ok(()))) { After::Linger } else { After::Close }

@@ -241,10 +241,17 @@ fn status_line(status: u16, phrase: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Our own answer: a short plain body that names the reason.
-pub(crate) fn own_answer(status: u16, code: &str, head_request: bool, keep_alive: bool) -> Vec<u8> {
+pub(crate) fn own_answer(
+    status: u16,
+    code: &str,
+    head_request: bool,
+    keep_alive: bool,
+    retry_after: Option<u64>,
+) -> Vec<u8> {
     let phrase = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
     let close = if keep_alive { "" } else { "Connection: close\r\n" };
-    let retry = if status == 503 { "Retry-After: 1\r\n" } else { "" };
+    let retry = retry_after.or((status == 503).then_some(1));
+    let retry = retry.map_or(String::new(), |seconds| format!("Retry-After: {seconds}\r\n"));
     let body = format!("{status} {phrase}: {code}\n");
     let shown = if head_request { "" } else { &body };
     format!(
@@ -273,6 +280,8 @@ mod tests {
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
             max_head: 16384,
             max_headers: 100,
+            limit: Vec::new(),
+            max_tarpit: 1000,
         }
     }
 

@@ -39,6 +39,11 @@ impl Reason {
     pub(crate) const SERVER_CLOSED: Self = reason(502, "server-closed");
     pub(crate) const SERVER_TIMEOUT: Self = reason(504, "server-timeout");
 
+    /// A rule of the frontend denies it.
+    pub(crate) const fn limit(status: u16) -> Self {
+        reason(status, "limit")
+    }
+
     /// Whether the server is to blame.
     pub(crate) fn is_servers(self) -> bool {
         matches!(self.status, 502 | 504)

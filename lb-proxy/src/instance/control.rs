@@ -1,4 +1,5 @@
 //! What every part of the control side works on: one for each instance, shared by signals, admin, reload and upkeep.
+use super::state::Store;
 use super::{ConfigSource, Phase, Started};
 use crate::bind::{Bound, Wanted};
 use crate::health::Checks;
@@ -6,14 +7,14 @@ use crate::logging::access;
 use crate::metrics::{self, Process};
 use crate::shared::{AccessSink, Shared};
 use crate::worker::{Command, Worker};
-use lb_core::decisions::{Decision, Decisions};
+use lb_core::decisions::Decisions;
 use lb_core::snapshot::Snapshot;
 use lb_core::table::StickTable;
 use lb_peers::Peers;
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::{Mutex, RwLock};
 use sd_notify::NotifyState;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -35,7 +36,8 @@ pub struct Control {
     /// What operators decided for all instances.
     pub(super) decisions: Arc<Decisions>,
     /// What they decided for this one only.
-    pub(super) local: Mutex<BTreeMap<(String, String), Decision>>,
+    pub(super) local: Arc<Decisions>,
+    pub(super) state: Arc<Store>,
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
     pub(crate) counts: Counts,
@@ -73,6 +75,8 @@ pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) source: ConfigSource,
     pub(super) decisions: Arc<Decisions>,
+    pub(super) local: Arc<Decisions>,
+    pub(super) state: Arc<Store>,
     pub(super) peers: Option<Peers>,
     pub(super) workers: Vec<Worker>,
     pub(super) recorder: PrometheusHandle,
@@ -89,7 +93,8 @@ impl Control {
             peers: RwLock::new(parts.peers),
             checks: Checks::default(),
             decisions: parts.decisions,
-            local: Mutex::default(),
+            local: parts.local,
+            state: parts.state,
             reloading: tokio::sync::Mutex::default(),
             counts: Counts { access_dropped: parts.access_dropped, ..Counts::default() },
             started: parts.started,
@@ -141,6 +146,7 @@ impl Control {
             reloads_ok: self.counts.reloads_ok.load(Relaxed),
             reloads_refused: self.counts.reloads_refused.load(Relaxed),
             access_dropped: self.counts.access_dropped.load(Relaxed),
+            state: self.state.figures(),
         };
         let replication = self.peers_status();
         metrics::render(&self.shared.snapshot.load(), process, replication.as_ref(), &self.recorder)
@@ -258,6 +264,13 @@ impl Control {
         if let Some(writer) = writer {
             writer.finish(within);
         }
+    }
+
+    /// Writes tables and decisions to disk, where the configuration says so.
+    pub(super) async fn save_state(&self) {
+        let state = self.state.clone();
+        // An error: the runtime ends, and with it the instance.
+        tokio::task::spawn_blocking(move || state.save()).await.ok();
     }
 
     /// Closes everything without waiting. For an instance that is dropped; harmless after a graceful end.

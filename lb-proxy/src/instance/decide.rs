@@ -61,11 +61,11 @@ impl Control {
             reason: change.reason,
             at: now.0,
         };
-        if change.local {
-            self.local.lock().insert(decision.server.clone(), decision.clone());
-        } else if !self.decisions.merge(decision.clone()) {
+        let into = if change.local { &self.local } else { &self.decisions };
+        if !into.merge(decision.clone()) {
             return Err(DecideError::Invalid("too many servers have decisions already".into()));
-        } else if let Some(peers) = self.peers.read().as_ref() {
+        }
+        if let Some(peers) = self.peers.read().as_ref().filter(|_| !change.local) {
             peers.decide(decision.clone());
         }
         self.apply_decisions();
@@ -75,7 +75,7 @@ impl Control {
     /// The decision that holds on a server, and whether it is for this instance only.
     pub fn decision(&self, backend: &str, server: &str) -> Option<(Decision, bool)> {
         let everywhere = self.decisions.get(backend, server);
-        let here = self.local.lock().get(&(backend.to_owned(), server.to_owned())).cloned();
+        let here = self.local.get(backend, server);
         match (everywhere, here) {
             (Some(all), Some(here)) if here.stamp > all.stamp => Some((here, true)),
             (Some(all), _) => Some((all, false)),

@@ -26,6 +26,9 @@ pub(super) fn layout(status: &Status, socket: Option<&Path>) -> String {
         b.servers.iter().for_each(|s| row("server", &format!("{}/{}", b.name, s.name), s.addr.clone(), server(s)));
     }
     status.tables.iter().for_each(|t| row("table", &t.name, kind(t), life(t)));
+    if let Some(state) = &status.state {
+        row("state", "", state.dir.clone(), state.error.clone().unwrap_or_else(|| "outlives a restart".into()));
+    }
     if let Some(peers) = &status.peers {
         row("peers", &peers.cluster, peers.listen.clone(), pulled(peers));
         let peer = |p: &lb_core::status::PeerStatus| p.error.clone().unwrap_or_else(|| p.state.clone());

@@ -4,6 +4,7 @@ use crate::logging;
 use lb_core::config::Config;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs an instance until it is told to stop: by SIGTERM or SIGINT (drain; a second one closes at once), or through
@@ -15,7 +16,7 @@ pub fn run(config: Config, source: ConfigSource) -> Result<(), StartError> {
     logging::init(&config.log)?;
     raise_open_files(config.instance.maxconn);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         // Before the instance: a signal that comes while it starts must not kill it half-way.
         let signals = Signals::new().map_err(StartError::Thread)?;
         let instance = Instance::start(config, source).await?;
@@ -23,7 +24,10 @@ pub fn run(config: Config, source: ConfigSource) -> Result<(), StartError> {
         let ended = instance.run().await;
         listening.abort();
         ended
-    })
+    });
+    // A name that the system still looks up, or a disk that does not answer, holds up no end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }
 
 struct Signals {

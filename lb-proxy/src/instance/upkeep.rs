@@ -15,6 +15,8 @@ const EXPIRE_BUDGET: usize = 10_000;
 const RENEW: Duration = Duration::from_millis(50);
 /// How often the metrics recorder tidies up; without it samples pile up until somebody scrapes.
 const RECORDER: Duration = Duration::from_secs(5);
+/// How soon a reload's `state_interval` is noticed.
+const SAVE_POLL: Duration = Duration::from_secs(1);
 
 /// Starts all of it.
 pub(super) fn spawn(control: &Arc<Control>, tasks: &mut JoinSet<()>) {
@@ -22,6 +24,7 @@ pub(super) fn spawn(control: &Arc<Control>, tasks: &mut JoinSet<()>) {
     tasks.spawn(renew(control.clone()));
     tasks.spawn(judge(control.clone()));
     tasks.spawn(recorder(control.clone()));
+    tasks.spawn(save(control.clone()));
     let peers = control.peers.read();
     if let Some(peers) = peers.as_ref() {
         tasks.spawn(pulled(control.clone(), peers.pulled()));
@@ -72,6 +75,20 @@ async fn recorder(control: Arc<Control>) {
     loop {
         ticks.tick().await;
         control.recorder_upkeep();
+    }
+}
+
+async fn save(control: Arc<Control>) {
+    let mut last = Instant::now();
+    loop {
+        let interval = control.snapshot().config.instance.state_interval;
+        tokio::time::sleep(interval.min(SAVE_POLL)).await;
+        if last.elapsed() >= interval {
+            last = Instant::now();
+            control.save_state().await;
+            // A directory that became usable may have told of some.
+            control.apply_decisions();
+        }
     }
 }
 

@@ -1,12 +1,16 @@
 //! The status views, made from the running state.
 use super::Control;
+use crate::shared::now;
 use lb_core::config::{self, Balance, StickAction, Sticky};
+use lb_core::counters::Counter;
 use lb_core::id::NodeId;
 use lb_core::snapshot::{Backend, Frontend, Server, Snapshot};
 use lb_core::status::{
     BackendStatus, DecisionStatus, EntryStatus, FrontendStatus, PeersStatus, ServerStatus, Status, TableStatus,
 };
-use lb_core::table::{StickKey, StickTable, Update};
+use lb_core::table::{CountedKey, StickKey, StickTable, Update};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl Control {
     /// The whole instance.
@@ -23,7 +27,8 @@ impl Control {
             admin: self.admin_addr().map(|a| a.to_string()),
             frontends: snapshot.frontends.iter().map(|f| self.frontend(f)).collect(),
             backends: snapshot.backends.iter().map(|b| self.backend(b)).collect(),
-            tables: tables(&snapshot),
+            tables: self.tables(),
+            state: self.state.status(&snapshot),
             peers: self.peers_status(),
         }
     }
@@ -45,6 +50,17 @@ impl Control {
             .iter()
             .flat_map(|b| b.servers.iter().map(|s| self.server(s)).collect::<Vec<_>>())
             .collect()
+    }
+
+    /// All tables.
+    pub fn tables(&self) -> Vec<TableStatus> {
+        let snapshot = self.snapshot();
+        let of_config = snapshot.config.tables.iter();
+        let table = |spec: &Arc<config::Table>| {
+            let state = self.state.table(&snapshot, &spec.name);
+            Some(TableStatus { state, ..table(spec, snapshot.tables.get(&spec.name)?) })
+        };
+        of_config.filter_map(table).collect()
     }
 
     fn frontend(&self, frontend: &Frontend) -> FrontendStatus {
@@ -96,12 +112,6 @@ impl Control {
     }
 }
 
-/// All tables.
-pub(crate) fn tables(snapshot: &Snapshot) -> Vec<TableStatus> {
-    let of_config = snapshot.config.tables.iter();
-    of_config.filter_map(|spec| Some(table(spec, snapshot.tables.get(&spec.name)?))).collect()
-}
-
 fn table(spec: &config::Table, table: &StickTable) -> TableStatus {
     let stats = table.stats();
     TableStatus {
@@ -112,11 +122,14 @@ fn table(spec: &config::Table, table: &StickTable) -> TableStatus {
         expire: spec.expire.as_secs_f64(),
         when_full: spec.when_full,
         replicate: spec.replicate,
+        store: spec.store.iter().map(ToString::to_string).collect(),
+        counted: stats.counted,
         stores: stats.stores,
         hits: stats.hits,
         misses: stats.misses,
         evictions: stats.evictions,
         memory: stats.memory,
+        state: None,
     }
 }
 
@@ -138,15 +151,33 @@ impl Nodes {
     }
 }
 
-/// One entry; `None` for a tombstone.
-pub(crate) fn entry(spec: &config::Table, update: &Update, snapshot: &Snapshot, nodes: &Nodes) -> Option<EntryStatus> {
+/// One pinned entry; `None` for a tombstone.
+pub(crate) fn entry(table: &StickTable, update: &Update, snapshot: &Snapshot, nodes: &Nodes) -> Option<EntryStatus> {
+    let key = || StickKey::from_canonical(table.kind(), table.key_len(), &update.key);
     (!update.server.is_none()).then(|| EntryStatus {
-        key: StickKey::show(spec.kind, &update.key),
+        key: StickKey::show(table.kind(), &update.key),
         server: snapshot.names.name(update.server).to_string(),
         expires: update.left.as_secs_f64(),
         node: nodes.name(update.stamp.node),
         written: update.stamp.time().0,
+        counters: key().and_then(|key| table.counters(&key, now())).map(sums).unwrap_or_default(),
     })
+}
+
+/// A key that is counted and not pinned.
+pub(crate) fn counted(table: &StickTable, key: CountedKey) -> EntryStatus {
+    EntryStatus {
+        key: StickKey::show(table.kind(), &key.key),
+        server: String::new(),
+        expires: key.left.as_secs_f64(),
+        node: String::new(),
+        written: 0,
+        counters: sums(key.sums),
+    }
+}
+
+fn sums(of: Vec<(Counter, u64)>) -> BTreeMap<String, u64> {
+    of.into_iter().map(|(counter, sum)| (counter.to_string(), sum)).collect()
 }
 
 fn route(route: &config::Route) -> String {

@@ -2,15 +2,16 @@
 //! Labels hold names of peers that were greeted and addresses of the list, never what a stranger calls itself.
 use super::text::Text;
 use super::*;
-use lb_core::status::PeerStatus;
+use lb_core::status::{PeerName, PeerStatus, PeersStatus};
 
 /// Peers that have metrics.
 const PEERS: usize = 64;
 /// Reasons of refusals; any other counts as the last.
 const REASONS: [&str; 8] = ["cluster", "name", "table", "certificate", "protocol", "malformed", "dns", "other"];
 
-pub(super) fn write(out: &mut Text, peers: &[PeerStatus]) {
-    let is_peer = |p: &&PeerStatus| !p.stranger && p.reason.as_deref() != Some("dns");
+pub(super) fn write(out: &mut Text, status: &PeersStatus) {
+    let PeersStatus { peers, names, .. } = status;
+    let is_peer = |p: &&PeerStatus| !p.stranger && names.iter().all(|n| n.name != p.name);
     let shown: Vec<&PeerStatus> = peers.iter().filter(is_peer).take(PEERS).collect();
     let mut each = |family: &Family, value: &dyn Fn(&PeerStatus) -> f64| {
         let mut rows = out.family(family);
@@ -31,6 +32,14 @@ pub(super) fn write(out: &mut Text, peers: &[PeerStatus]) {
     each(&PEER_REFUSED_BY, &|p| p.refused_by as f64);
     each(&PEER_COMPARED, &|p| p.compared as f64);
     each(&PEER_REPAIRED, &|p| p.repaired as f64);
+    let mut each = |family: &Family, value: &dyn Fn(&PeerName) -> f64| {
+        let mut rows = out.family(family);
+        for name in names {
+            rows = rows.row(&[&name.name], value(name));
+        }
+    };
+    each(&PEER_DNS_UP, &|n| yes(n.found));
+    each(&PEER_DNS_ERRORS, &|n| n.errors as f64);
     let mut rows = out.family(&PEERS_REFUSED);
     for reason in REASONS {
         rows = rows.row(&[reason], peers.iter().filter(|p| refusal(p) == Some(reason)).count());

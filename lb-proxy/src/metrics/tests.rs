@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 fn scrape(snapshot: &Snapshot) -> String {
-    let process = Process { started: 1.5, ready: true, reloads_ok: 2, reloads_refused: 1, access_dropped: 0 };
+    let state = StateFigures { saved: Some(1_500), took: Duration::from_millis(250), errors: 3, set_aside: 1 };
+    let process = Process { started: 1.5, ready: true, reloads_ok: 2, reloads_refused: 1, access_dropped: 0, state };
     let recorder = PrometheusBuilder::new().build_recorder();
     let row = |name: &str, state: &str| PeerStatus { name: name.into(), state: state.into(), ..PeerStatus::default() };
     let refused =

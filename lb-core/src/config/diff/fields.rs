@@ -2,8 +2,8 @@
 //!
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
-    AccessLog, Admin, Backend, Balance, Check, Cookie, Frontend, Instance, Log, PeerAddr, PeerTls, Peers, Probe, Route,
-    Server, StickAction, Sticky, Table, TableRule, Timeouts,
+    AccessLog, Admin, Backend, Balance, Check, Cookie, Frontend, Instance, Log, PeerTls, Peers, Probe, Route, Server,
+    StickAction, Sticky, Table, TableRule, Timeouts,
 };
 use crate::time::format_duration;
 use std::fmt::{Debug, Display};
@@ -13,9 +13,16 @@ use std::time::Duration;
 pub(super) type Fields = Vec<(&'static str, String)>;
 
 pub(super) fn instance(of: &Instance) -> Fields {
-    let Instance { name, workers, drain, maxconn } = of;
+    let Instance { name, workers, drain, maxconn, state, state_interval } = of;
     let workers = workers.map_or_else(|| "one for each core".into(), |n| n.to_string());
-    vec![("name", name.clone()), ("workers", workers), ("drain", time(drain)), ("maxconn", maxconn.to_string())]
+    vec![
+        ("name", name.clone()),
+        ("workers", workers),
+        ("drain", time(drain)),
+        ("maxconn", maxconn.to_string()),
+        ("state", or_none(state.as_ref().map(|path| path.display()))),
+        ("state_interval", time(state_interval)),
+    ]
 }
 
 /// Without the token, which is a secret.
@@ -26,14 +33,26 @@ pub(super) fn admin(of: &Admin) -> Fields {
 }
 
 pub(super) fn peers(of: &Peers) -> Fields {
-    let Peers { cluster, listen, join, tls, join_timeout, ask_timeout, heartbeat, anti_entropy, max_clock_ahead } = of;
+    let Peers {
+        cluster,
+        listen,
+        join,
+        resolver,
+        tls,
+        join_timeout,
+        ask_timeout,
+        heartbeat,
+        anti_entropy,
+        max_clock_ahead,
+    } = of;
     let tls = tls
         .as_ref()
         .map(|PeerTls { ca, cert, key }| format!("{}, {}, {}", ca.display(), cert.display(), key.display()));
     vec![
         ("cluster", cluster.clone()),
         ("listen", listen.to_string()),
-        ("join", list(join, peer)),
+        ("join", list(join, ToString::to_string)),
+        ("resolver", or_none(resolver.as_ref())),
         ("tls", or_none(tls)),
         ("join_timeout", time(join_timeout)),
         ("ask_timeout", time(ask_timeout)),
@@ -41,13 +60,6 @@ pub(super) fn peers(of: &Peers) -> Fields {
         ("anti_entropy", time(anti_entropy)),
         ("max_clock_ahead", time(max_clock_ahead)),
     ]
-}
-
-fn peer(of: &PeerAddr) -> String {
-    match of {
-        PeerAddr::Socket(addr) => addr.to_string(),
-        PeerAddr::Name { host, port } => format!("{host}:{port}"),
-    }
 }
 
 pub(super) fn log(of: &Log) -> Fields {
@@ -61,7 +73,7 @@ pub(super) fn log(of: &Log) -> Fields {
 }
 
 pub(super) fn table(of: &Table) -> Fields {
-    let Table { name: _, kind, len, size, expire, when_full, replicate } = of;
+    let Table { name: _, kind, len, size, expire, when_full, replicate, store } = of;
     vec![
         ("type", word(kind)),
         ("len", len.to_string()),
@@ -69,6 +81,7 @@ pub(super) fn table(of: &Table) -> Fields {
         ("expire", time(expire)),
         ("when_full", word(when_full)),
         ("replicate", replicate.to_string()),
+        ("store", list(store, ToString::to_string)),
     ]
 }
 
@@ -85,6 +98,8 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         trusted_proxies,
         max_head,
         max_headers,
+        limit,
+        max_tarpit,
     } = of;
     let mut fields = vec![
         ("backend", or_none(backend.as_ref())),
@@ -94,6 +109,8 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         ("trusted_proxies", list(trusted_proxies, ToString::to_string)),
         ("max_head", max_head.to_string()),
         ("max_headers", max_headers.to_string()),
+        ("limit", list(limit, ToString::to_string)),
+        ("max_tarpit", max_tarpit.to_string()),
     ];
     fields.extend(timeouts(timeout));
     fields

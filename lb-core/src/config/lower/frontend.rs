@@ -1,13 +1,14 @@
 //! `[frontend.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{Frontend, Listen, Route, suggest};
-use super::{Addresses, Defaults, instance, peers, value};
+use super::{Addresses, Defaults, instance, limit, peers, table::Tables, value};
 use ipnet::IpNet;
 use std::sync::Arc;
 
 pub(super) fn frontends(
     root: &Section<'_>,
     backends: &[String],
+    tables: &Tables,
     defaults: &Defaults,
     maxconn: usize,
     addresses: &mut Addresses,
@@ -19,7 +20,7 @@ pub(super) fn frontends(
     };
     let read = |(name, at, section): (String, _, Section<'_>)| {
         let good = value::check_name(section.cx, "frontend", &name, &at, &section.path);
-        let frontend = frontend(name, &section, backends, defaults, maxconn, addresses);
+        let frontend = frontend(name, &section, backends, tables, defaults, maxconn, addresses);
         good.then(|| Arc::new(frontend))
     };
     item.named().into_iter().filter_map(read).collect()
@@ -29,6 +30,7 @@ fn frontend(
     name: String,
     section: &Section<'_>,
     backends: &[String],
+    tables: &Tables,
     defaults: &Defaults,
     maxconn: usize,
     addresses: &mut Addresses,
@@ -46,6 +48,7 @@ fn frontend(
         section.cx.missing(section.at.clone(), &section.path, format!("`{}` leads to no backend", section.path), help);
     }
     let trusted = section.get("trusted_proxies");
+    let limit_item = section.get("limit");
     Frontend {
         name,
         listen,
@@ -57,6 +60,8 @@ fn frontend(
         trusted_proxies: trusted.iter().flat_map(Item::elements).filter_map(|i| network(&i)).collect(),
         max_head: section.size("max_head", 16 * 1024),
         max_headers: section.size("max_headers", 100),
+        limit: limit_item.iter().flat_map(Item::elements).filter_map(|i| limit::rule(&i.section()?, tables)).collect(),
+        max_tarpit: section.size("max_tarpit", 1000),
     }
 }
 

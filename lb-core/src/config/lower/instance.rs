@@ -28,11 +28,14 @@ pub(super) fn instance(
         workers: section.and_then(|s| s.get("workers")?.whole()).and_then(|n| usize::try_from(n).ok()),
         drain: section.map_or(DRAIN, |s| s.duration("drain", DRAIN)),
         maxconn: section.map_or(MAXCONN, |s| s.size("maxconn", MAXCONN)),
+        state: section.and_then(|s| s.text("state")).map(Into::into),
+        state_interval: section.map_or(STATE_INTERVAL, |s| s.duration("state_interval", STATE_INTERVAL)),
     }
 }
 
 const DRAIN: Duration = Duration::from_secs(30);
 const MAXCONN: usize = 100_000;
+const STATE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A name from outside the file.
 fn checked(cx: &Cx<'_>, name: &str, whose: &str, write: &str) -> String {

@@ -1,7 +1,7 @@
 //! One rule of `sticky`
 use super::super::reader::{Item, Section};
-use super::super::{Cookie, KeyKind, SameSite, StickAction, Sticky, Table, TableRule, suggest};
-use super::{table::Tables, value};
+use super::super::{Cookie, KeyKind, SameSite, StickAction, Sticky, Table, TableRule};
+use super::{table, table::Tables, value};
 use crate::stick::{KeyExpr, is_token};
 use crate::table::StickKey;
 
@@ -125,23 +125,15 @@ fn table_rule(section: &Section<'_>, name: &'static str, action: StickAction, ta
         let help = "write `header(NAME)` or `cookie(NAME)`, which the answer has, or use `store_request`";
         item.bad(format!("`{key}` is of the request: an answer has none"), help);
     }
-    let table_item = section.need("table")?;
-    let table = table_item.text()?;
-    match tables.iter().find(|(name, _)| *name == table) {
-        Some((_, Some(spec))) => check_type(&item, key.as_ref()?, spec),
-        Some((_, None)) => {}
-        None => {
-            let names: Vec<_> = tables.iter().map(|(name, _)| name.clone()).collect();
-            let help = suggest::name(&table, "table", &names);
-            item.cx.missing(table_item.at(), &table_item.path, format!("there is no table \"{table}\""), help);
-            return None;
-        }
+    let (table, spec) = table::named(&section.need("table")?, tables)?;
+    if let Some(spec) = spec {
+        check_type(&item, key.as_ref()?, &spec);
     }
     Some(TableRule { action, key: key?, table })
 }
 
 /// Reports an expression none of whose values could ever be a key of the table.
-fn check_type(item: &Item<'_>, key: &KeyExpr, table: &Table) {
+pub(super) fn check_type(item: &Item<'_>, key: &KeyExpr, table: &Table) {
     let number = matches!(table.kind, KeyKind::Ip | KeyKind::Ipv6 | KeyKind::Integer);
     let (fits, types) = match key {
         KeyExpr::Src => (table.kind != KeyKind::Binary, "\"ip\", \"ipv6\" (both families) or \"string\""),

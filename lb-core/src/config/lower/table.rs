@@ -1,7 +1,7 @@
 //! `[table.NAME]`
-use super::super::reader::Section;
-use super::super::{KeyKind, Table};
-use super::value;
+use super::super::reader::{Item, Section};
+use super::super::{KeyKind, Table, suggest};
+use super::{counter, value};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,19 @@ fn table(name: &str, section: &Section<'_>) -> Option<Table> {
         expire: section.duration("expire", Duration::from_secs(1800)),
         when_full: section.word("when_full").unwrap_or_default(),
         replicate: section.flag("replicate", true),
+        store: counter::store(section),
     };
     Some(Table { kind: kind?, ..rest })
+}
+
+/// The name of a table that the file has, and the table, unless it has mistakes of its own.
+pub(super) fn named(item: &Item<'_>, tables: &Tables) -> Option<(String, Option<Arc<Table>>)> {
+    let text = item.text()?;
+    let found = tables.iter().find(|(name, _)| *name == text).cloned();
+    if found.is_none() {
+        let names: Vec<_> = tables.iter().map(|(name, _)| name.clone()).collect();
+        let help = suggest::name(&text, "table", &names);
+        item.cx.missing(item.at(), &item.path, format!("there is no table \"{text}\""), help);
+    }
+    found
 }

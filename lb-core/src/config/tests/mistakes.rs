@@ -17,7 +17,7 @@ fn file(marked: &str) -> (String, usize, usize) {
 }
 
 /// Each case: the marked file, a part of the message, a part of the help. One mistake gives one report.
-fn each(cases: &[(&str, &str, &str)]) {
+pub(super) fn each(cases: &[(&str, &str, &str)]) {
     for (marked, message, help) in cases {
         let (text, line, column) = file(marked);
         let found = read(&text).expect_err(marked);
@@ -41,7 +41,7 @@ fn with(more: &str) -> String {
     )
 }
 
-fn all(wrap: fn(&str) -> String, cases: &[(&str, &str, &str)]) {
+pub(super) fn all(wrap: fn(&str) -> String, cases: &[(&str, &str, &str)]) {
     for (inner, message, help) in cases {
         each(&[(&wrap(inner), message, help)]);
     }
@@ -55,7 +55,6 @@ fn unknown_keys_are_refused_with_the_one_that_was_meant() {
         ("[log]\n¦colour = true", "unknown key `colour` in `log`", "the keys here are `level`, `format`, `access`"),
         ("¦[tables.x]\ntype = \"ip\"".replace("¦[", "[¦").as_str(), "unknown key `tables` at the top", "`table`"),
         ("[table.t]\ntype = \"ip\"\n¦exprie = \"1m\"", "unknown key `exprie` in `table.t`", "did you mean `expire`?"),
-        ("[table.t]\ntype = \"ip\"\n¦store = [\"conn_cnt\"]", "unknown key `store`", "no counters in tables"),
         (
             "[frontend.web]\nlisten = [{ addr = \"127.0.0.1:1\", ¦tls = {} }]\nbackend = \"app\"",
             "unknown key `tls` in `frontend.web.listen[0]`",
@@ -172,6 +171,13 @@ fn peers_off_loopback_need_tls() {
         ("listen = \"127.0.0.1:1\"\njoin = ¦\"dns:peers:2\"", "without TLS", "insecure = true"),
         ("listen = \"127.0.0.1:1\"\njoin = [¦\"10.0.0.2\"]", "\"10.0.0.2\" is no peer", "\"10.0.0.2:8405\""),
         ("listen = \"127.0.0.1:1\"\njoin = [¦\"a b:1\"]", "is no peer", "\"lb2.internal:8405\""),
+        ("listen = \"127.0.0.1:1\"\njoin = ¦\"srv:_a._tcp.b\"", "without TLS", "insecure = true"),
+        ("listen = \"127.0.0.1:1\"\njoin = [¦\"srv:_a._tcp.b:8405\"]", ":8405 must go", "\"srv:_a._tcp.b\""),
+        ("listen = \"127.0.0.1:1\"\njoin = [¦\"srv:b.c:8405\"]", "no service", "\"srv:_lb-peers._tcp.b.c\""),
+        ("listen = \"127.0.0.1:1\"\njoin = [¦\"srv:b.c\"]", "needs a service", "\"srv:_lb-peers._tcp.shop.internal\""),
+        ("listen = \"127.0.0.1:1\"\njoin = [¦\"_a._tcp.b\"]", "is no peer", "\"srv:_a._tcp.b\""),
+        ("listen = \"127.0.0.1:1\"\nresolver = ¦\"127.0.0.1\"", "the port is missing", "127.0.0.1:"),
+        ("listen = \"127.0.0.1:1\"\nresolver = ¦\"127.0.0.1:0\"", "port 0", "127.0.0.1:53"),
         ("listen = \"10.0.0.1:1\"\ntls = ¦{ ca = \"a\", cert = \"b\" }", "`peers.tls` has no `key`", "lb1.key"),
         ("listen = \"127.0.0.1:1\"\nheartbeat = ¦\"0s\"", "is zero", "leave it out"),
     ] {

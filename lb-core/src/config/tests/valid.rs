@@ -89,7 +89,14 @@ fn the_smallest_file_gets_every_default() {
     let config = valid(SMALL);
     assert_eq!(
         config.instance,
-        Instance { name: "host1".into(), workers: None, drain: Duration::from_secs(30), maxconn: 100_000 }
+        Instance {
+            name: "host1".into(),
+            workers: None,
+            drain: Duration::from_secs(30),
+            maxconn: 100_000,
+            state: None,
+            state_interval: Duration::from_secs(60),
+        }
     );
     assert_eq!(config.admin.listen, Some("127.0.0.1:8404".parse().unwrap()));
     assert_eq!((config.admin.socket, config.admin.token, config.peers), (None, None, None));
@@ -221,6 +228,16 @@ server = [{ name = "a", addr = "127.0.0.1:9001" }]
     assert_eq!((app.servers[0].state, app.servers[0].cookie.as_str()), (AdminState::Drain, "c"));
     assert_eq!(config.backends[1].balance, Balance::Hash(KeyExpr::Src));
     assert_eq!(config.backends[1].check.as_ref().unwrap().probe, Probe::Tcp);
+}
+
+#[test]
+fn peers_are_named_by_srv_records_and_by_a_dns_server() {
+    let text = "[peers]\ncluster = \"c\"\nlisten = \"127.0.0.1:1\"\njoin = \"srv:_LB._tcp.shop.internal\"\n\
+                resolver = \"[::1]:5353\"\ninsecure = true\n";
+    let peers = valid(&format!("{SMALL}{text}")).peers.expect("peers");
+    assert_eq!(peers.join, [PeerAddr::Service("_lb._tcp.shop.internal".into())]);
+    assert_eq!(peers.join[0].to_string(), "srv:_lb._tcp.shop.internal");
+    assert_eq!(peers.resolver, Some("[::1]:5353".parse().unwrap()));
 }
 
 #[test]

@@ -1,0 +1,228 @@
+//! The certificates in use: takes new ones when their files change, keeps the old where the new cannot be used, and says
+//! in time when they end.
+//!
+//! It must not know what TLS does with them. Links that are up stay up whatever happens here, even past the end of the
+//! certificate that they came up with: only a handshake looks at one.
+//!
+//! The files are looked at by path, again and again. A write in place, a rename and a swapped symbolic link to a whole
+//! directory (Kubernetes) look alike that way, and a notification that is lost costs nothing.
+use crate::StartError;
+use crate::tls::Tls;
+use lb_core::config::PeerTls;
+use lb_core::status::TlsStatus;
+use metrics::{counter, gauge};
+use parking_lot::Mutex;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often files that cannot be used are tried again though nothing has changed: a certificate of tomorrow holds then.
+const AGAIN: Duration = Duration::from_secs(60);
+/// A certificate with less than this to live wants to be renewed; one for a short life, with less than a tenth of it.
+const SOON: Duration = Duration::from_secs(14 * 86_400);
+/// How often the log says so.
+const REMIND: Duration = Duration::from_secs(86_400);
+
+const ERRORS: &str = "lb_peer_certificate_reload_errors_total";
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Certs {
+    node: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    files: Option<PeerTls>,
+    tls: Option<Tls>,
+    /// The files as they were when they were read, and at the last look.
+    read: Stamps,
+    seen: Stamps,
+    tried: SystemTime,
+    error: Option<String>,
+    reminded: Option<SystemTime>,
+}
+
+/// What changes when a file does, in place or by another in its place.
+type Stamp = (u64, u64, u64, [i64; 4]);
+type Stamps = [Option<Stamp>; 3];
+
+fn stamps(files: &PeerTls) -> Stamps {
+    let stamp = |path: &Path| {
+        let m = std::fs::metadata(path).ok()?;
+        Some((m.dev(), m.ino(), m.len(), [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()]))
+    };
+    [&files.ca, &files.cert, &files.key].map(|path| stamp(path))
+}
+
+impl Certs {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// They can't be used.
+    pub(crate) fn load(files: Option<PeerTls>, node: &str) -> Result<Self, StartError> {
+        let seen = files.as_ref().map(stamps).unwrap_or_default();
+        let tls = files.as_ref().map(|files| Tls::load(files, node)).transpose()?;
+        let tried = SystemTime::now();
+        let state = State { files, tls, read: seen, seen, tried, error: None, reminded: None };
+        Ok(Self { node: node.to_owned(), state: Mutex::new(state) })
+    }
+
+    /// For new links.
+    pub(crate) fn tls(&self) -> Option<Tls> {
+        self.state.lock().tls.clone()
+    }
+
+    /// Takes on another configuration, and reads its files in any case.
+    pub(crate) fn configure(&self, files: Option<PeerTls>) {
+        let mut state = self.state.lock();
+        state.files = files.clone();
+        if files.is_none() {
+            (state.tls, state.error) = (None, None);
+        }
+        drop(state);
+        if let Some(files) = files {
+            self.read(&files, stamps(&files), SystemTime::now());
+        }
+    }
+
+    /// Looks at the files again and again.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(LOOK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let certs = self.clone();
+            // They may be on a disk that does not answer.
+            let _ = tokio::task::spawn_blocking(move || certs.look(SystemTime::now())).await;
+        }
+    }
+
+    fn look(&self, now: SystemTime) {
+        let Some(files) = self.state.lock().files.clone() else { return };
+        let stamps = stamps(&files);
+        if self.state.lock().is_due(stamps, now) {
+            self.read(&files, stamps, now);
+        }
+        self.state.lock().remind(now);
+        // So that it is there before the first error.
+        counter!(ERRORS).increment(0);
+    }
+
+    /// Reads the files. What can't be used changes nothing. A slow disk holds nobody: the lock is free meanwhile.
+    fn read(&self, files: &PeerTls, stamps: Stamps, now: SystemTime) {
+        let new = Tls::load(files, &self.node);
+        let mut state = self.state.lock();
+        if state.files.as_ref() != Some(files) {
+            return;
+        }
+        (state.read, state.seen, state.tried) = (stamps, stamps, now);
+        let old_holds = state.tls.as_ref().is_some_and(|tls| tls.life.holds(now));
+        match new {
+            Ok(tls) if old_holds && !tls.life.holds(now) => {
+                state.refuse(format!("peers.tls: cert: {} does not hold now: {}", files.cert.display(), tls.life));
+            }
+            Ok(tls) => {
+                tracing::info!(life = %tls.life, "the peers' certificates were read anew");
+                (state.tls, state.error, state.reminded) = (Some(tls), None, None);
+            }
+            Err(error) => state.refuse(error.to_string()),
+        }
+    }
+
+    /// For people.
+    pub(crate) fn status(&self) -> Option<TlsStatus> {
+        let state = self.state.lock();
+        let until = state.tls.as_ref()?.life.until;
+        Some(TlsStatus { not_after: until.max(0).unsigned_abs() * 1000, error: state.error.clone() })
+    }
+}
+
+impl State {
+    /// Whether the files are to be read, as they are at this look.
+    fn is_due(&mut self, stamps: Stamps, now: SystemTime) -> bool {
+        let again = self.error.is_some() && now.duration_since(self.tried).is_ok_and(|ago| ago >= AGAIN);
+        // What is still being written is left alone until it has stayed as it is.
+        let stays = std::mem::replace(&mut self.seen, stamps) == stamps;
+        stays && (stamps != self.read || again)
+    }
+
+    fn refuse(&mut self, error: String) {
+        if self.error.as_ref() != Some(&error) {
+            tracing::error!(error, "the peers' certificates stay as they were");
+        }
+        counter!(ERRORS).increment(1);
+        self.error = Some(error);
+    }
+
+    /// Tells of the end, while it is near once a day.
+    fn remind(&mut self, now: SystemTime) {
+        let Some(life) = self.tls.as_ref().map(|tls| tls.life) else { return };
+        gauge!("lb_peer_certificate_expiry_seconds").set(life.until as f64);
+        if !life.ends_soon(now) || self.reminded.is_some_and(|at| now.duration_since(at).is_ok_and(|ago| ago < REMIND))
+        {
+            return;
+        }
+        self.reminded = Some(now);
+        match life.holds(now) {
+            true => tracing::warn!(%life, "the certificate for peers expires soon: put a new one into its place"),
+            false => tracing::error!(%life, "the certificate for peers does not hold: peers refuse new links"),
+        }
+    }
+}
+
+/// From when until when a certificate holds, in Unix seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) from: i64,
+    pub(crate) until: i64,
+}
+
+impl Life {
+    fn holds(&self, now: SystemTime) -> bool {
+        (self.from..=self.until).contains(&unix(now))
+    }
+
+    fn ends_soon(&self, now: SystemTime) -> bool {
+        let soon = (self.until - self.from) / 10;
+        self.until - unix(now) < soon.min(unix(UNIX_EPOCH + SOON))
+    }
+}
+
+impl std::fmt::Display for Life {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let date = |at| x509_parser::time::ASN1Time::from_timestamp(at).map(|t| t.to_string()).unwrap_or_default();
+        write!(f, "{} to {}", date(self.from), date(self.until))
+    }
+}
+
+fn unix(at: SystemTime) -> i64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400;
+
+    #[test]
+    fn the_end_is_near_two_weeks_before_it_and_for_short_lives_a_tenth_before_it() {
+        let at = |days: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(days * DAY / 10).unwrap());
+        let soon = |days: i64, now: i64| Life { from: 0, until: days * DAY }.ends_soon(at(now));
+        assert_eq!((soon(365, 3500), soon(365, 3520)), (false, true));
+        assert_eq!((soon(10, 80), soon(10, 95), soon(10, 200)), (false, true, true));
+    }
+
+    #[test]
+    fn a_certificate_holds_from_its_first_second_to_its_last() {
+        let life = Life { from: DAY, until: 2 * DAY };
+        let holds = |at: i64| life.holds(UNIX_EPOCH + Duration::from_secs(u64::try_from(at).unwrap()));
+        assert_eq!([DAY - 1, DAY, 2 * DAY, 2 * DAY + 1].map(holds), [false, true, true, false]);
+    }
+}
