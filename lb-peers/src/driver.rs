@@ -23,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) time: Steady,
     pub(crate) pulled: watch::Sender<bool>,
     pub(crate) decided: watch::Sender<u64>,
+    pub(crate) allowed: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -136,6 +137,7 @@ impl Driver {
                 }
             }
             Output::Pulled => drop(self.shared.pulled.send_replace(true)),
+            Output::AllowanceGrew => self.shared.allowed.send_modify(|n| *n += 1),
             Output::DecisionsChanged => self.shared.decided.send_modify(|n| *n += 1),
             Output::Stopped => self.stopped = true,
         }

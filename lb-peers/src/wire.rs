@@ -6,6 +6,7 @@ use lb_core::decisions::Decision;
 use lb_core::hlc::Stamp;
 use lb_core::id::NodeId;
 use lb_core::server::AdminState;
+use lb_core::shares::{Load, SharedBounds};
 use prost::Message;
 
 mod entries;
@@ -88,6 +89,11 @@ pub enum Frame {
         entries: Entries,
     },
     Decisions(Vec<Decision>),
+    Loads {
+        number: u64,
+        seen: u64,
+        loads: Vec<LoadOf>,
+    },
     /// From a later release: passed over.
     Unknown,
 }
@@ -126,6 +132,15 @@ pub struct Part {
     pub table: u32,
     /// Digest buckets as bits; empty: all.
     pub buckets: Vec<u8>,
+}
+
+/// What a node has, and wants to have, on one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadOf {
+    /// Backend and server.
+    pub server: (String, String),
+    /// How much.
+    pub load: Load,
 }
 
 /// Why two instances must not speak to each other.
@@ -213,6 +228,15 @@ impl From<Frame> for pb::Frame {
             Frame::Decisions(all) => {
                 Some(Body::Decisions(pb::Decisions { decisions: all.into_iter().map(Into::into).collect() }))
             }
+            Frame::Loads { number, seen, loads } => {
+                let load = |l: LoadOf| pb::loads::Load {
+                    backend: l.server.0,
+                    server: l.server.1,
+                    active: l.load.active,
+                    wanted: l.load.wanted,
+                };
+                Some(Body::Loads(pb::Loads { number, seen, loads: loads.into_iter().map(load).collect() }))
+            }
             Frame::Unknown => None,
         };
         Self { body }
@@ -245,12 +269,24 @@ impl TryFrom<pb::Frame> for Frame {
                 let all: Result<_, Garbage> = d.decisions.into_iter().map(Decision::try_from).collect();
                 Self::Decisions(all?)
             }
+            Body::Loads(l) => Self::Loads { number: l.number, seen: l.seen, loads: loads(l.loads)? },
         })
     }
 }
 
 fn entries(entries: Option<pb::Entries>) -> Result<Entries, Garbage> {
     entries.unwrap_or_default().try_into()
+}
+
+fn loads(loads: Vec<pb::loads::Load>) -> Result<Vec<LoadOf>, Garbage> {
+    if loads.len() > SharedBounds::MAX {
+        return Err(Garbage("too many loads"));
+    }
+    let load = |l: pb::loads::Load| {
+        let load = Load { active: l.active, wanted: l.wanted };
+        Ok(LoadOf { server: (text(l.backend)?, text(l.server)?), load })
+    };
+    loads.into_iter().map(load).collect()
 }
 
 fn parts(parts: Vec<pb::pull_request::Part>) -> Result<Vec<Part>, Garbage> {

@@ -16,6 +16,7 @@ mod life;
 mod limits;
 mod pressure;
 mod races;
+mod shared_maxconn;
 mod splits;
 mod state;
 mod tunnel;
