@@ -25,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) time: Steady,
     pub(crate) pulled: watch::Sender<bool>,
     pub(crate) decided: watch::Sender<u64>,
+    pub(crate) allowed: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -137,6 +138,7 @@ impl Driver {
             }
             Output::Inspected { id, found } => self.inspected(id, found),
             Output::Pulled => drop(self.shared.pulled.send_replace(true)),
+            Output::AllowanceGrew => self.shared.allowed.send_modify(|n| *n += 1),
             Output::DecisionsChanged => self.shared.decided.send_modify(|n| *n += 1),
             Output::Stopped => self.stopped = true,
         }

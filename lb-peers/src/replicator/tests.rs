@@ -83,11 +83,12 @@ impl Bench {
             store: vec![lb_core::counters::Counter::HttpReqCnt],
         };
         let table = Arc::new(StickTable::new(Arc::new(spec), names.clone(), clock.clone(), 1));
-        let decisions = Arc::default();
+        let (decisions, shared) = (Arc::default(), Arc::default());
         let config = config(join);
         let listen = config.listen;
         let time = lb_core::time::Steady::new(std::time::Instant::now(), WALL);
-        let settings = crate::Settings { node: "a".into(), incarnation: 1, config, names, clock, decisions, time };
+        let settings =
+            crate::Settings { node: "a".into(), incarnation: 1, config, names, clock, decisions, shared, time };
         let setup = Setup { settings, listen, seed: 1 };
         let replicator =
             Replicator::new(setup, vec![table.clone()], Now { at: Duration::ZERO, wall: WALL, clock: WALL });

@@ -46,6 +46,7 @@ impl Node {
             max_clock_ahead: Duration::from_secs(86_400),
         };
         let settings = Settings {
+            shared: Default::default(),
             node: name.into(),
             incarnation: 7,
             names: Arc::default(),

@@ -99,6 +99,7 @@ impl World {
             names: names.clone(),
             clock: clock.clone(),
             decisions: decisions.clone(),
+            shared: Arc::default(),
             time: Steady::new(std::time::Instant::now(), self.now(node).wall),
         };
         let setup = Setup { settings, listen: addr(node), seed: self.random.next() };
