@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long a closed stream may take to bring out what was sent on it.
@@ -36,7 +37,7 @@ impl Shared {
 
 /// The time: since the start, steady, and as the wall clock has it.
 pub(crate) fn now(time: &Steady) -> Now {
-    let (instant, wall) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+    let (instant, wall) = (Instant::now().into_std(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
     Now { at: time.since(instant), wall: time.at(instant), clock: Timestamp(lb_core::time::millis(wall)) }
 }
 

@@ -91,11 +91,10 @@ use replicator::{Input, Replicator, Setup};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use transport::Transport;
+use transport::{TcpListener, Transport};
 
 mod certs;
 mod compare;
