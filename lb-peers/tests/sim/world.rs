@@ -339,7 +339,11 @@ impl World {
                 let (at, life) = (now.at + Duration::from_millis(50), it.life);
                 self.agenda.add(at, Happening::Exit { node, life });
             }
-            Output::LookUp { .. } | Output::Pulled | Output::DecisionsChanged | Output::Inspected { .. } => {}
+            Output::LookUp { .. }
+            | Output::Pulled
+            | Output::DecisionsChanged
+            | Output::AllowanceGrew
+            | Output::Inspected { .. } => {}
         }
     }
 }
