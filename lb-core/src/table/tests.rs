@@ -4,6 +4,7 @@ use super::*;
 mod changes;
 mod full;
 mod holds;
+mod join;
 mod life;
 mod merge;
 mod model;
