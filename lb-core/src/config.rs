@@ -483,6 +483,15 @@ pub enum Probe {
     },
 }
 
+/// `maxconn` of a server; 0: no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Maxconn {
+    /// From this instance.
+    pub instance: usize,
+    /// From all instances of the cluster together.
+    pub cluster: usize,
+}
+
 /// One server of a backend.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Server {
@@ -492,8 +501,8 @@ pub struct Server {
     pub addr: SocketAddr,
     /// Share of new clients, 0 to 256. Default 1. 0: pinned clients only.
     pub weight: u32,
-    /// Connections at a time; 0: no bound.
-    pub maxconn: usize,
+    /// Requests and tunnels at a time; the rest waits. Default: no bound.
+    pub maxconn: Maxconn,
     /// Its value in the cookie. Default: its name.
     pub cookie: String,
     /// State it starts in when nobody has decided otherwise.

@@ -11,6 +11,7 @@
 //! | [`route`], [`stick`], [`cookie`] | from a request to a backend, to stick keys, to a server named by a cookie |
 //! | [`balance`] | which server takes a client that no pin binds |
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
+//! | [`shares`] | how instances share a server's `maxconn` |
 //! | [`health`] | the rise/fall machine |
 //! | [`limit`] | rules of a frontend on what tables have counted |
 //! | [`table`] | stick tables: entries that merge, expiry, change log, digests |
@@ -31,6 +32,7 @@ pub mod id;
 pub mod limit;
 pub mod route;
 pub mod server;
+pub mod shares;
 pub mod snapshot;
 pub mod status;
 pub mod stick;

@@ -1,5 +1,6 @@
 //! A server's live state: what workers, checks and admin share. All atomics; it survives reloads by `Arc`.
 use crate::id::NameId;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -46,12 +47,37 @@ pub struct ServerState {
     weight: AtomicU32,
     /// Requests and tunnels now on it.
     in_flight: AtomicU32,
+    /// Requests that wait for a place on it.
+    queued: AtomicU32,
+    bounds: Mutex<Bounds>,
+    /// What [`Bounds`] come to, for the request path; `u32::MAX`: no bound.
+    limit: AtomicU32,
     /// Connects that failed in a row.
     connect_failures: AtomicU32,
     /// Unix milliseconds of the last change of health.
     changed: AtomicU64,
     /// Counters, one slot a worker.
     pub counters: Box<[ServerCounters]>,
+}
+
+/// How many requests a server takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// From this instance; `None`: no bound.
+    pub instance: Option<u32>,
+    /// From all instances together; `None`: no bound.
+    pub cluster: Option<u32>,
+    /// This instance's part of that; `None`: it stands alone, and has all of it.
+    pub allowance: Option<u32>,
+    /// What the other instances have, as far as they told.
+    pub elsewhere: u32,
+}
+
+impl Bounds {
+    fn limit(&self) -> Option<u32> {
+        let part = self.cluster.map(|cluster| self.allowance.map_or(cluster, |allowed| allowed.min(cluster)));
+        self.instance.into_iter().chain(part).min()
+    }
 }
 
 /// What one worker counts for one server. Only that worker writes it, so no locked instruction is needed; on its own
@@ -112,6 +138,9 @@ impl ServerState {
             health: AtomicU8::new(Health::Up as u8),
             weight: AtomicU32::new(u32::MAX),
             in_flight: AtomicU32::new(0),
+            queued: AtomicU32::new(0),
+            bounds: Mutex::default(),
+            limit: AtomicU32::new(u32::MAX),
             connect_failures: AtomicU32::new(0),
             changed: AtomicU64::new(0),
             counters: (0..workers).map(|_| ServerCounters::default()).collect(),
@@ -183,13 +212,67 @@ impl ServerState {
         InFlight(self.clone())
     }
 
-    /// As [`Self::enter`], unless `max` are in already (0: no bound).
-    pub fn try_enter(self: &Arc<Self>, max: usize) -> Option<InFlight> {
-        if max == 0 {
+    /// As [`Self::enter`], unless as many are in as may be.
+    pub fn try_enter(self: &Arc<Self>) -> Option<InFlight> {
+        let limit = self.limit.load(Relaxed);
+        if limit == u32::MAX {
             return Some(self.enter());
         }
-        self.in_flight.fetch_update(Relaxed, Relaxed, |n| ((n as usize) < max).then_some(n + 1)).ok()?;
+        self.in_flight.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1)).ok()?;
         Some(InFlight(self.clone()))
+    }
+
+    /// Whether there is a bound.
+    pub fn is_bounded(&self) -> bool {
+        self.limit.load(Relaxed) != u32::MAX
+    }
+
+    /// Whether more are in than may be: the bound was lowered meanwhile.
+    pub fn is_over(&self) -> bool {
+        self.in_flight.load(Relaxed) > self.limit.load(Relaxed)
+    }
+
+    /// Requests that wait for a place on it.
+    pub fn queued(&self) -> u32 {
+        self.queued.load(Relaxed)
+    }
+
+    /// Counts one that waits; out again when the guard drops.
+    pub fn wait(self: &Arc<Self>) -> Waiting {
+        self.queued.fetch_add(1, Relaxed);
+        Waiting(self.clone())
+    }
+
+    /// The bounds that hold.
+    pub fn bounds(&self) -> Bounds {
+        *self.bounds.lock()
+    }
+
+    /// The bound for all instances together.
+    pub fn cluster_bound(&self) -> Option<u32> {
+        self.bounds.lock().cluster
+    }
+
+    /// Sets the bounds that the configuration gives.
+    pub fn set_bounds(&self, instance: Option<u32>, cluster: Option<u32>) {
+        self.change_bounds(|bounds| {
+            if cluster.is_none() {
+                bounds.allowance = None;
+            }
+            (bounds.instance, bounds.cluster) = (instance, cluster);
+        });
+    }
+
+    /// Sets this instance's part of the bound for all, and what the others have. True: it grew.
+    pub fn set_allowance(&self, allowance: u32, elsewhere: u32) -> bool {
+        self.change_bounds(|bounds| (bounds.allowance, bounds.elsewhere) = (Some(allowance), elsewhere))
+    }
+
+    fn change_bounds(&self, change: impl FnOnce(&mut Bounds)) -> bool {
+        let mut bounds = self.bounds.lock();
+        change(&mut bounds);
+        let limit = bounds.limit().unwrap_or(u32::MAX);
+        self.limit.swap(limit, Relaxed) < limit
     }
 
     /// A connect succeeded.
@@ -212,6 +295,16 @@ impl ServerState {
     /// Sum of one counter over the workers.
     pub fn sum(&self, of: impl Fn(&ServerCounters) -> &Count) -> u64 {
         self.counters.iter().fold(0, |sum, c| sum.wrapping_add(of(c).get()))
+    }
+}
+
+/// One request that waits for a place on a server, counted out when dropped.
+#[derive(Debug)]
+pub struct Waiting(Arc<ServerState>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.queued.fetch_sub(1, Relaxed);
     }
 }
 

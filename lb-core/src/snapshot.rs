@@ -229,6 +229,11 @@ impl Snapshot {
         Self { config, generation, frontends, backends, tables, names: base.names.clone() }
     }
 
+    /// The state of every server.
+    pub fn servers(&self) -> impl Iterator<Item = Arc<ServerState>> {
+        self.backends.iter().flat_map(|b| &b.servers).map(|s| s.state.clone())
+    }
+
     /// The server `backend/name`.
     pub fn server(&self, backend: &str, name: &str) -> Option<&Server> {
         self.backends.iter().find(|b| b.config.name == backend)?.servers.iter().find(|s| s.config.name == name)
@@ -336,5 +341,7 @@ fn server(
         let uid = base.next_uid.fetch_add(1, Ordering::Relaxed);
         Arc::new(ServerState::new(&backend.name, &config.name, id, uid, base.workers, config.state))
     });
+    let bound = |n: usize| u32::try_from(n).ok().filter(|n| *n > 0);
+    state.set_bounds(bound(config.maxconn.instance), bound(config.maxconn.cluster));
     Server { config: config.clone(), id, hash: crate::hash::stable(config.name.as_bytes()), state }
 }

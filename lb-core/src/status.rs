@@ -94,6 +94,22 @@ pub struct ServerStatus {
     pub errors: u64,
     /// The decision of an operator that holds, if there is one.
     pub decision: Option<DecisionStatus>,
+    /// How many it takes; `None`: no bound.
+    #[serde(default)]
+    pub maxconn: Option<MaxconnStatus>,
+}
+
+/// How many requests and tunnels a server takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaxconnStatus {
+    /// From this instance; `None`: no bound of its own.
+    pub instance: Option<u32>,
+    /// From all instances together; `None`: no such bound.
+    pub cluster: Option<u32>,
+    /// Of those, from this instance now.
+    pub allowance: Option<u32>,
+    /// Requests and tunnels on it from other instances, as far as they told.
+    pub elsewhere: u32,
 }
 
 /// An operator's decision on a server.
@@ -229,6 +245,8 @@ pub struct TlsStatus {
     pub not_after: u64,
     /// Why the files as they are now are not in use; those that they were before are.
     pub error: Option<String>,
+    /// How often files could not be used since the start.
+    pub errors: u64,
 }
 
 /// One peer.

@@ -10,7 +10,6 @@ use crate::StartError;
 use crate::tls::Tls;
 use lb_core::config::PeerTls;
 use lb_core::status::TlsStatus;
-use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -25,8 +24,6 @@ const AGAIN: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(14 * 86_400);
 /// How often the log says so.
 const REMIND: Duration = Duration::from_secs(86_400);
-
-const ERRORS: &str = "lb_peer_certificate_reload_errors_total";
 
 /// See the module.
 #[derive(Debug)]
@@ -44,6 +41,7 @@ struct State {
     seen: Stamps,
     tried: SystemTime,
     error: Option<String>,
+    errors: u64,
     reminded: Option<SystemTime>,
 }
 
@@ -68,7 +66,7 @@ impl Certs {
         let seen = files.as_ref().map(stamps).unwrap_or_default();
         let tls = files.as_ref().map(|files| Tls::load(files, node)).transpose()?;
         let tried = SystemTime::now();
-        let state = State { files, tls, read: seen, seen, tried, error: None, reminded: None };
+        let state = State { files, tls, read: seen, seen, tried, error: None, errors: 0, reminded: None };
         Ok(Self { node: node.to_owned(), state: Mutex::new(state) })
     }
 
@@ -109,8 +107,6 @@ impl Certs {
             self.read(&files, stamps, now);
         }
         self.state.lock().remind(now);
-        // So that it is there before the first error.
-        counter!(ERRORS).increment(0);
     }
 
     /// Reads the files. What can't be used changes nothing. A slow disk holds nobody: the lock is free meanwhile.
@@ -138,7 +134,8 @@ impl Certs {
     pub(crate) fn status(&self) -> Option<TlsStatus> {
         let state = self.state.lock();
         let until = state.tls.as_ref()?.life.until;
-        Some(TlsStatus { not_after: until.max(0).unsigned_abs() * 1000, error: state.error.clone() })
+        let not_after = until.max(0).unsigned_abs() * 1000;
+        Some(TlsStatus { not_after, error: state.error.clone(), errors: state.errors })
     }
 }
 
@@ -155,14 +152,13 @@ impl State {
         if self.error.as_ref() != Some(&error) {
             tracing::error!(error, "the peers' certificates stay as they were");
         }
-        counter!(ERRORS).increment(1);
+        self.errors += 1;
         self.error = Some(error);
     }
 
     /// Tells of the end, while it is near once a day.
     fn remind(&mut self, now: SystemTime) {
         let Some(life) = self.tls.as_ref().map(|tls| tls.life) else { return };
-        gauge!("lb_peer_certificate_expiry_seconds").set(life.until as f64);
         if !life.ends_soon(now) || self.reminded.is_some_and(|at| now.duration_since(at).is_ok_and(|ago| ago < REMIND))
         {
             return;

@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long a closed stream may take to bring out what was sent on it.
@@ -25,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) time: Steady,
     pub(crate) pulled: watch::Sender<bool>,
     pub(crate) decided: watch::Sender<u64>,
+    pub(crate) allowed: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -35,7 +37,7 @@ impl Shared {
 
 /// The time: since the start, steady, and as the wall clock has it.
 pub(crate) fn now(time: &Steady) -> Now {
-    let (instant, wall) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+    let (instant, wall) = (Instant::now().into_std(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
     Now { at: time.since(instant), wall: time.at(instant), clock: Timestamp(lb_core::time::millis(wall)) }
 }
 
@@ -137,6 +139,7 @@ impl Driver {
             }
             Output::Inspected { id, found } => self.inspected(id, found),
             Output::Pulled => drop(self.shared.pulled.send_replace(true)),
+            Output::AllowanceGrew => self.shared.allowed.send_modify(|n| *n += 1),
             Output::DecisionsChanged => self.shared.decided.send_modify(|n| *n += 1),
             Output::Stopped => self.stopped = true,
         }

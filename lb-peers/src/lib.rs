@@ -20,6 +20,7 @@
 //!      | <---- Digest ----------------------------> |   both whole: what differs is pulled by buckets
 //!      | ---- Root ------------------------------> |   every anti_entropy: one hash of a table
 //!      | <------------------------------ Compared - |   equal; or a digest, and what differs for good is pulled
+//!      | <---- Loads -----------------------------> |   requests on servers with a shared bound, when they change
 //!      | <---- Ping, Pong ------------------------> |   every heartbeat; three silent ones: the link is dead
 //! ```
 //!
@@ -81,6 +82,7 @@ use lb_core::config;
 use lb_core::decisions::{Decision, Decisions};
 use lb_core::hlc::Clock;
 use lb_core::id::Names;
+use lb_core::shares::SharedBounds;
 use lb_core::status::PeersStatus;
 use lb_core::table::StickTable;
 use lb_core::time::Steady;
@@ -89,11 +91,10 @@ use replicator::{Input, Replicator, Setup};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use transport::Transport;
+use transport::{TcpListener, Transport};
 
 mod certs;
 mod compare;
@@ -132,6 +133,8 @@ pub struct Settings {
     pub clock: Arc<Clock>,
     /// Operators' decisions, shared with the peers.
     pub decisions: Arc<Decisions>,
+    /// Servers with a bound for the whole cluster; their allowances are set here.
+    pub shared: Arc<SharedBounds>,
     /// The time that the tables go by.
     pub time: Steady,
 }
@@ -226,6 +229,11 @@ impl Peers {
         self.shared.decided.subscribe()
     }
 
+    /// Changes whenever this node may have more requests on a server of [`Settings::shared`] than a moment ago.
+    pub fn allowed(&self) -> watch::Receiver<u64> {
+        self.shared.allowed.subscribe()
+    }
+
     /// Tells the peers a decision that was made here (and already merged here).
     pub fn decide(&self, decision: Decision) {
         self.tell(Input::Decided(Box::new(decision)));
@@ -274,7 +282,13 @@ fn share(settings: Settings, listen: SocketAddr, tables: Vec<Arc<StickTable>>) -
     let seed = settings.incarnation ^ lb_core::hash::stable(settings.node.as_bytes());
     let replicator = Replicator::new(Setup { settings, listen, seed }, tables, driver::now(&time));
     let pulled = watch::Sender::new(replicator.is_pulled());
-    Shared { replicator: Mutex::new(replicator), time, pulled, decided: watch::Sender::new(0) }
+    Shared {
+        replicator: Mutex::new(replicator),
+        time,
+        pulled,
+        decided: watch::Sender::new(0),
+        allowed: watch::Sender::new(0),
+    }
 }
 
 /// Asks peers for single keys.

@@ -16,6 +16,7 @@ use lb_core::decisions::{Decision, Decisions};
 use lb_core::hlc::Clock;
 use lb_core::id::Names;
 use lb_core::table::StickTable;
+use loads::Loads;
 use peer::{Peer, Strangers};
 use pull::{Ended, Plan, Source, Step};
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +28,7 @@ mod ask;
 mod dial;
 mod face;
 mod greet;
+mod loads;
 mod peer;
 mod pull;
 mod status;
@@ -62,6 +64,7 @@ pub struct Replicator {
     targets: Targets,
     plan: Plan,
     asks: Asks,
+    loads: Loads,
     outputs: VecDeque<Output>,
     last_link: u64,
     /// A table's change log has something new since it was last read.
@@ -86,6 +89,7 @@ impl Replicator {
             targets: Targets::new(setup.listen, setup.seed),
             plan: Plan::new(now.at + settings.config.join_timeout),
             asks: Asks::default(),
+            loads: Loads::new(settings.shared.clone(), &settings.node),
             outputs: VecDeque::new(),
             last_link: 0,
             woken: true,
@@ -108,7 +112,13 @@ impl Replicator {
     pub fn poll_timeout(&self, now: Now) -> Option<Duration> {
         let sessions = self.sessions.values().map(|s| s.timeout(now));
         let dial = self.stopping.is_none().then(|| self.targets.next_due(|n| self.is_up(n))).flatten();
-        sessions.chain(dial).chain(self.plan.timeout()).chain(self.asks.timeout()).chain(self.stopping).min()
+        sessions
+            .chain(dial)
+            .chain(self.plan.timeout())
+            .chain(self.asks.timeout())
+            .chain(self.loads.timeout())
+            .chain(self.stopping)
+            .min()
     }
 
     /// Whether the tables are whole.
@@ -186,7 +196,11 @@ impl Replicator {
         match event {
             Event::Hello(hello) => self.greeted(now, link, hello),
             Event::Refused(refusal) => self.end(now, link, End::Refused(refusal)),
-            Event::Goodbye(Goodbye::Stopping) => self.end(now, link, End::Lost("it was stopped".into())),
+            Event::Goodbye(Goodbye::Stopping) => {
+                let name = self.name_of(link).map(str::to_owned);
+                self.end(now, link, End::Lost("it was stopped".into()));
+                name.iter().for_each(|name| self.loads.left(name));
+            }
             // The peer keeps another stream of this pair.
             Event::Goodbye(Goodbye::Double) => self.end(now, link, End::Needless),
             Event::Goodbye(Goodbye::SelfDialled) => {
@@ -200,6 +214,12 @@ impl Replicator {
             Event::Decisions(all) => self.decided(now, link, all),
             Event::Inspected(found) => {
                 self.outputs.extend(found.into_iter().map(|(id, found)| Output::Inspected { id, found }));
+            }
+            Event::Loads { numbers, loads } => {
+                let Some(name) = self.name_of(link).map(str::to_owned) else { return };
+                if let Err(garbage) = self.loads.received(&name, numbers, loads) {
+                    self.garbage(now, link, garbage);
+                }
             }
             Event::Answered { id, found } => {
                 let whole = self.up_mut(link).is_some_and(|up| up.pulled);
@@ -308,9 +328,25 @@ impl Replicator {
         self.outputs.extend(ended.into_iter().map(|id| Output::Answered { id }));
     }
 
+    /// Shares the servers that have a bound for the whole cluster.
+    fn settle_loads(&mut self, now: Now) {
+        let to_meet = |t: &dial::Target| t.node.as_ref().is_none_or(|node| !self.is_up(node));
+        let strangers = if self.plan.is_done() { 0 } else { self.targets.others().filter(|(_, t)| to_meet(t)).count() };
+        self.loads.expect(strangers);
+        for (link, frame) in self.loads.work(now, self.setup.settings.config.heartbeat) {
+            if let Some(session) = self.sessions.get_mut(&link) {
+                session.out.push_back(frame);
+            }
+        }
+        if self.loads.take_grown() {
+            self.outputs.push_back(Output::AllowanceGrew);
+        }
+    }
+
     fn configure(&mut self, now: Now, config: config::Peers, tables: Vec<Arc<StickTable>>) {
         self.targets.configure(&config.join, now.at);
         self.setup.settings.config = config;
+        self.loads.configured();
         if self.tables.set(tables) {
             self.woken = true;
             self.broadcast(&Frame::Tables(self.tables.schemas()), None);
@@ -330,6 +366,7 @@ impl Replicator {
         self.bury(now);
         self.seek(now);
         self.settle_asks(now);
+        self.settle_loads(now);
         self.work(now);
         match self.stopping {
             None => self.dial(now),
@@ -475,6 +512,7 @@ impl Replicator {
         peer.link = None;
         peer.since = now.at;
         peer.memory = memory;
+        self.loads.down(now, &node);
         let lost = error.is_some();
         peer.error = error;
         self.targets.lost(&node, now.at);

@@ -10,11 +10,11 @@ use crate::replicator::{Inspect, Inspected, LinkId, Now, Side};
 use crate::tables::{Common, Local};
 use crate::tally::Tally;
 use crate::teacher::{Memory, Teacher};
-use crate::wire::{Entries, Frame, Garbage, Goodbye, Hello, PROTOCOL, Part, Refusal, Schema};
+use crate::wire::{Entries, Frame, Garbage, Goodbye, Hello, LoadOf, PROTOCOL, Part, Refusal, Schema};
 use lb_core::decisions::Decision;
 use lb_core::id::{Names, NodeId};
 use lb_core::status::TableSync;
-use lb_core::table::{StickKey, StickTable, Update};
+use lb_core::table::{StickKey, Update};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -84,6 +84,12 @@ pub(crate) enum Event {
     Pulled,
     PullEnded(PullEnd),
     Decisions(Vec<Decision>),
+    /// What the peer has on servers with a shared bound.
+    Loads {
+        /// Of this frame, and of the last one from here that the peer has seen.
+        numbers: (u64, u64),
+        loads: Vec<LoadOf>,
+    },
     /// A question was answered; what was found is merged.
     Answered {
         id: u64,
@@ -266,6 +272,7 @@ impl Up {
             }
             Frame::Tables(tables) => return Ok(Some(Event::Tables(tables))),
             Frame::Decisions(all) => return Ok(Some(Event::Decisions(all))),
+            Frame::Loads { number, seen, loads } => return Ok(Some(Event::Loads { numbers: (number, seen), loads })),
             Frame::Pulled => return Ok(Some(Event::Pulled)),
             Frame::Unknown | Frame::Hello(_) | Frame::Refuse(_) | Frame::Goodbye(_) => {}
         }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,6 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
+
+#[cfg(not(feature = "simulated"))]
+pub(crate) use tokio::net::{TcpListener, TcpStream};
+#[cfg(feature = "simulated")]
+pub(crate) use turmoil::net::{TcpListener, TcpStream};
 
 /// Connections at a time.
 const CONNECTIONS: usize = 256;

@@ -115,7 +115,7 @@ impl Verifier {
     fn peers(&self, only: Option<&str>) -> Result<Vec<(String, Option<String>)>, Unknown> {
         let now = self.shared.now();
         let mut peers = self.shared.replicator.lock().status(now).peers;
-        peers.retain(|p| !p.stranger && p.state != "stale");
+        peers.retain(|p| !p.stranger && p.reason.as_deref() != Some("dns"));
         let known = peers.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
         peers.retain(|p| only.is_none_or(|name| name == p.name || name == p.addr));
         if let Some(name) = only.filter(|_| peers.is_empty()) {

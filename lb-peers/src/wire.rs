@@ -6,6 +6,7 @@ use lb_core::decisions::Decision;
 use lb_core::hlc::Stamp;
 use lb_core::id::NodeId;
 use lb_core::server::AdminState;
+use lb_core::shares::{Load, SharedBounds};
 use prost::Message;
 
 mod counts;
@@ -112,6 +113,11 @@ pub enum Frame {
         number: u64,
         refused: u32,
     },
+    Loads {
+        number: u64,
+        seen: u64,
+        loads: Vec<LoadOf>,
+    },
     /// From a later release: passed over.
     Unknown,
 }
@@ -150,6 +156,15 @@ pub struct Part {
     pub table: u32,
     /// Digest buckets as bits; empty: all.
     pub buckets: Vec<u8>,
+}
+
+/// What a node has, and wants to have, on one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadOf {
+    /// Backend and server.
+    pub server: (String, String),
+    /// How much.
+    pub load: Load,
 }
 
 /// Why two instances must not speak to each other.
@@ -243,6 +258,15 @@ impl From<Frame> for pb::Frame {
                 Some(Body::Counts(pb::Counts { number, pull, table, ..counts.into() }))
             }
             Frame::CountsAck { number, refused } => Some(Body::CountsAck(pb::CountsAck { number, refused })),
+            Frame::Loads { number, seen, loads } => {
+                let load = |l: LoadOf| pb::loads::Load {
+                    backend: l.server.0,
+                    server: l.server.1,
+                    active: l.load.active,
+                    wanted: l.load.wanted,
+                };
+                Some(Body::Loads(pb::Loads { number, seen, loads: loads.into_iter().map(load).collect() }))
+            }
             Frame::Unknown => None,
         };
         Self { body }
@@ -280,12 +304,24 @@ impl TryFrom<pb::Frame> for Frame {
             Body::Compared(c) => Self::Compared { table: c.table, buckets: c.buckets },
             Body::Counts(c) => Self::Counts { number: c.number, pull: c.pull, table: c.table, counts: c.try_into()? },
             Body::CountsAck(a) => Self::CountsAck { number: a.number, refused: a.refused },
+            Body::Loads(l) => Self::Loads { number: l.number, seen: l.seen, loads: loads(l.loads)? },
         })
     }
 }
 
 fn entries(entries: Option<pb::Entries>) -> Result<Entries, Garbage> {
     entries.unwrap_or_default().try_into()
+}
+
+fn loads(loads: Vec<pb::loads::Load>) -> Result<Vec<LoadOf>, Garbage> {
+    if loads.len() > SharedBounds::MAX {
+        return Err(Garbage("too many loads"));
+    }
+    let load = |l: pb::loads::Load| {
+        let load = Load { active: l.active, wanted: l.wanted };
+        Ok(LoadOf { server: (text(l.backend)?, text(l.server)?), load })
+    };
+    loads.into_iter().map(load).collect()
 }
 
 fn parts(parts: Vec<pb::pull_request::Part>) -> Result<Vec<Part>, Garbage> {

@@ -6,7 +6,6 @@ mod support;
 use lb_core::decisions::Decision;
 use lb_core::server::AdminState;
 use lb_peers::Peers;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use support::*;
 

@@ -1,7 +1,7 @@
 //! Small valid configurations for unit tests.
 use lb_core::config::{
-    AccessLog, Admin, Backend, Balance, Config, DrainMode, Frontend, Instance, KeyKind, Listen, Log, LogFormat, OnDown,
-    Server, Table, Timeouts, WhenFull,
+    AccessLog, Admin, Backend, Balance, Config, DrainMode, Frontend, Instance, KeyKind, Listen, Log, LogFormat,
+    Maxconn, OnDown, Server, Table, Timeouts, WhenFull,
 };
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
@@ -32,7 +32,14 @@ pub(crate) fn config() -> Config {
 }
 
 pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
-    Server { name: name.into(), addr, weight: 1, maxconn: 0, cookie: name.into(), state: AdminState::Ready }
+    Server {
+        name: name.into(),
+        addr,
+        weight: 1,
+        maxconn: Maxconn::default(),
+        cookie: name.into(),
+        state: AdminState::Ready,
+    }
 }
 
 pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {

@@ -20,6 +20,7 @@ use lb_core::config::Config;
 use lb_core::decisions::Decisions;
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
+use lb_core::shares::SharedBounds;
 use lb_core::snapshot::{Base, Snapshot};
 use lb_peers::Peers;
 pub use run::run;
@@ -150,7 +151,9 @@ impl Instance {
         let sockets = admin::open(&config.admin)?;
         let access_dropped = Arc::default();
         let log = access::open(&config.log, &access_dropped)?;
-        let peers = start_peers(&shared, started.unix_ms, &decisions).await?;
+        let bounds = Arc::new(SharedBounds::default());
+        bounds.set(shared.snapshot.load().servers());
+        let peers = start_peers(&shared, started.unix_ms, &decisions, &bounds).await?;
         let workers = threads(workers, &shared).map_err(StartError::Thread)?;
         let admin = sockets.local_addr();
         let control = Arc::new(Control::new(control::Parts {
@@ -159,6 +162,7 @@ impl Instance {
             decisions,
             local,
             state,
+            bounds,
             peers,
             workers,
             recorder,
@@ -270,6 +274,7 @@ async fn start_peers(
     shared: &Shared,
     incarnation: u64,
     decisions: &Arc<Decisions>,
+    bounds: &Arc<SharedBounds>,
 ) -> Result<Option<Peers>, StartError> {
     let snapshot = shared.snapshot.load_full();
     let Some(config) = snapshot.config.peers.clone() else { return Ok(None) };
@@ -280,6 +285,7 @@ async fn start_peers(
         names: shared.base.names.clone(),
         clock: shared.base.clock.clone(),
         decisions: decisions.clone(),
+        shared: bounds.clone(),
         time: crate::shared::steady(),
     };
     let peers = Peers::start(settings, control::replicated(&snapshot)).await?;

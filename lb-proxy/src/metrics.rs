@@ -110,6 +110,8 @@ families! {
     PEER_REPAIRED Counter "lb_peer_repaired_total" ["peer"] "Entries that differed and were pulled from it.";
     PEER_DNS_UP Gauge "lb_peer_dns_up" ["name"] "1 when the last look-up of this name of peers.join found something.";
     PEER_DNS_ERRORS Counter "lb_peer_dns_errors_total" ["name"] "Look-ups of the name that failed.";
+    PEER_CERT_EXPIRY Gauge "lb_peer_certificate_expiry_seconds" [] "End of this instance's certificate for peers, Unix seconds.";
+    PEER_CERT_ERRORS Counter "lb_peer_certificate_reload_errors_total" [] "Times that changed files of the certificate could not be used.";
     PEERS_REFUSED Gauge "lb_peers_refused" ["reason"] "Peers, names and strangers that are refused now, or refuse us, or (dns) cannot be looked up.";
 }
 

@@ -132,6 +132,8 @@ fn take_on(control: &Control, config: Config) -> Result<Reloaded, ReloadError> {
     logging::set_level(&snapshot.config.log.level).ok();
     control.checks.apply(&snapshot);
     control.apply_decisions();
+    control.bounds.set(snapshot.servers());
+    control.shared.queues.admit(&snapshot.backends);
     if let (Some(peers), Some(config)) = (control.peers.read().as_ref(), snapshot.config.peers.clone()) {
         peers.reconfigure(config, replicated(&snapshot));
     }

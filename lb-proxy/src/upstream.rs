@@ -114,7 +114,8 @@ impl Drop for Slot {
         let (Some(queue), Some(mut held)) = (self.queue.take(), self.in_flight.take()) else { return };
         loop {
             let mut waiting = queue.waiting.lock();
-            let Some(next) = waiting.pop_front() else {
+            let next = if held.server().is_over() { None } else { waiting.pop_front() };
+            let Some(next) = next else {
                 // Under the lock, so that whoever finds the server full and queues is seen by the next to leave.
                 drop(held);
                 return;
@@ -153,6 +154,24 @@ impl Queues {
     fn of(&self, server: &ServerState) -> Arc<Queue> {
         self.by_server.lock().entry(server.uid).or_default().clone()
     }
+
+    /// Lets in who waits for servers that take more than a moment ago.
+    pub(crate) fn admit(&self, backends: &[Backend]) {
+        for server in backends.iter().flat_map(|b| &b.servers).filter(|s| s.state.queued() > 0) {
+            let queue = self.of(&server.state);
+            loop {
+                let mut waiting = queue.waiting.lock();
+                if waiting.is_empty() {
+                    break;
+                }
+                let Some(in_flight) = server.state.try_enter() else { break };
+                let next = waiting.pop_front();
+                drop(waiting);
+                // One that has gone meanwhile gives its place to the next by dropping it.
+                next.map(|next| next.send(Slot { in_flight: Some(in_flight), queue: Some(queue.clone()) }));
+            }
+        }
+    }
 }
 
 /// Why there is no place.
@@ -172,15 +191,14 @@ pub(crate) async fn slot(
     timer: &mut Timer,
     queued: impl FnOnce(),
 ) -> Result<Slot, NoSlot> {
-    let max = server.config.maxconn;
-    if max == 0 {
+    if !server.state.is_bounded() {
         return Ok(Slot::free(server.state.enter()));
     }
     let queue = shared.queues.of(&server.state);
-    let waiter = {
+    let (waiter, _counted) = {
         let mut waiting = queue.waiting.lock();
         if waiting.is_empty()
-            && let Some(in_flight) = server.state.try_enter(max)
+            && let Some(in_flight) = server.state.try_enter()
         {
             drop(waiting);
             return Ok(Slot { in_flight: Some(in_flight), queue: Some(queue) });
@@ -193,7 +211,7 @@ pub(crate) async fn slot(
         }
         let (give, waiter) = oneshot::channel();
         waiting.push_back(give);
-        waiter
+        (waiter, server.state.wait())
     };
     queued();
     match timer.within(backend.config.timeout.queue, waiter).await {

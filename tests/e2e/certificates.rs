@@ -140,12 +140,31 @@ fn an_instance_does_not_start_with_the_certificate_of_another() {
     let tls = format!("tls = {{ ca = \"{0}/ca.pem\", cert = \"{0}/lb1.pem\", key = \"{0}/lb1.key\" }}", dir.display());
     let mut third = cluster.join("lb3", &tls);
     assert_eq!(third.wait_end(), Some(1));
-    assert!(
-        third.log().contains("is for \\\"lb1\\\", this instance is \\\"lb3\\\"")
-            || third.log().contains("is for \"lb1\""),
-        "{}",
-        third.log()
-    );
+    let log = third.log();
+    assert!(log.contains("is for \"lb1\", this instance is \"lb3\""), "{log}");
+}
+
+#[test]
+fn a_renewed_certificate_is_in_use_within_seconds_and_a_broken_one_never() {
+    let cluster = Cluster::start();
+    let (first, dir) = (&cluster.instances[0], cluster.dir.path().join("certs"));
+    let end = || first.api("/api/peers")["tls"]["not_after"].as_u64();
+    let shown = || String::from_utf8_lossy(&first.cli(&["peers"]).stdout).into_owned();
+    let metric = |name: &str| {
+        let text = first.admin_text("/metrics");
+        text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok())
+    };
+    let before = end();
+    cert(&dir, &["issue", "lb1", "--dir", ".", "--force", "--days", "700"]);
+    eventually("the new one is in use", || end() > before);
+    assert!(shown().contains("699 days left"), "{}", shown());
+    let seconds = end().map(|ms| ms / 1000);
+    eventually("it is measured", || metric("lb_peer_certificate_expiry_seconds") == seconds);
+    std::fs::write(dir.join("lb1.key"), "nonsense").expect("written");
+    eventually("it is shown", || shown().contains("the files of the certificate cannot be used: peers.tls: key: "));
+    assert_eq!(metric("lb_peer_certificate_reload_errors_total"), Some(1));
+    assert_eq!(end().map(|ms| ms / 1000), seconds, "the old one stays");
+    assert_eq!(first.peers_up(), 1, "so do links");
 }
 
 #[test]

@@ -171,10 +171,12 @@ fn rules_count_and_tag_and_later_rules_look_at_that() {
 #[test]
 fn a_tarpit_holds_its_client_and_nobody_else_and_has_a_bound() {
     let a = Origin::named("a");
-    let rules = [", when = \"http_req_rate > 1\", then = \"tarpit 2s 403\""];
+    let rules = [
+        ", when = \"http_req_rate > 2\", then = \"tarpit 60s\"",
+        ", when = \"http_req_rate > 1\", then = \"tarpit 2s 403\"",
+    ];
     let config = config(&[&a], &rules).replace("backend = \"app\"\nlimit", "backend = \"app\"\nmax_tarpit = 1\nlimit");
     let lb = Instance::start(&config);
-    // One worker's connections: the bound is for each.
     let mut held = lb.client();
     assert_eq!(ask(&mut held, "ann").status, 200);
     let began = Instant::now();
@@ -185,7 +187,7 @@ fn a_tarpit_holds_its_client_and_nobody_else_and_has_a_bound() {
     assert_eq!(held.answer().map(|a| a.status), Some(403));
     assert!(began.elapsed() >= Duration::from_millis(1990), "{:?}", began.elapsed());
     assert_eq!(ask(&mut held, "cat").status, 200, "the connection goes on");
-    // Both workers' tarpits fill up; past that the answer comes at once.
+    // The bound is of each of the two workers; past it the answer comes at once.
     let mut crowd: Vec<_> = (0..12).map(|_| lb.client()).collect();
     for client in &mut crowd {
         client.send("GET / HTTP/1.1\r\nHost: t\r\nX-Key: ann\r\n\r\n");
@@ -193,9 +195,7 @@ fn a_tarpit_holds_its_client_and_nobody_else_and_has_a_bound() {
     eventually("those past the bound are told at once", || metric(&lb, "lb_tarpit_full_total{frontend=\"web\"}") >= 10);
     assert!(active(&lb) <= 2);
     drop(crowd);
-    let gone = Instant::now();
     eventually("who leaves is not held", || active(&lb) == 0);
-    assert!(gone.elapsed() < Duration::from_millis(1500), "{:?}", gone.elapsed());
 }
 
 fn metric(lb: &Instance, name: &str) -> u64 {

@@ -19,6 +19,7 @@ mod limits;
 mod names;
 mod pressure;
 mod races;
+mod shared_maxconn;
 mod splits;
 mod state;
 mod sync;

@@ -84,7 +84,7 @@ fn certificate(tls: &TlsStatus) {
 fn row(peer: &PeerStatus) -> Vec<String> {
     let state = match peer.state.as_str() {
         "up" => styled(GOOD, "up"),
-        odd @ ("connecting" | "stale") => styled(ODD, odd),
+        "connecting" => styled(ODD, "connecting"),
         other => styled(BAD, other),
     };
     let ms = |value: Option<f64>| value.map_or("-".into(), |ms| format!("{ms:.1}ms"));

@@ -58,7 +58,11 @@ fn row(server: &ServerStatus) -> Vec<String> {
         let why = if d.reason.is_empty() { String::new() } else { format!(": {}", d.reason) };
         format!("decided on {}{scope}{by}{why}", d.node)
     });
-    let notes = [server.reason.clone(), decision].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    let shared = server.maxconn.as_ref().and_then(|m| {
+        let (cluster, allowance) = (m.cluster?, m.allowance?);
+        Some(format!("{allowance} of {cluster} for this instance, {} elsewhere", m.elsewhere))
+    });
+    let notes = [server.reason.clone(), decision, shared].into_iter().flatten().collect::<Vec<_>>().join("; ");
     vec![
         format!("{}/{}", server.backend, server.name),
         server.addr.clone(),

@@ -305,6 +305,14 @@ static CHECK: Shape = Shape {
     ],
 };
 
+static MAXCONN: Shape = Shape {
+    doc: "Requests and tunnels at a time on a server.",
+    keys: &[
+        key("instance", Kind::Size(0, 100_000_000), "100", "From this instance. 0: no bound of its own. Default 0."),
+        key("cluster", Kind::Size(1, 100_000_000), "300", "From all instances of the cluster together.").required(),
+    ],
+};
+
 static SERVER: Shape = Shape {
     doc: "One server of a backend.",
     keys: &[
@@ -315,9 +323,10 @@ static SERVER: Shape = Shape {
         key("weight", Kind::Whole(0, 256), "1", "Share of new clients, 0 to 256; 0: pinned clients only. Default 1."),
         key(
             "maxconn",
-            Kind::Size(0, 100_000_000),
+            Kind::Either(&[Kind::Size(0, 100_000_000), Kind::Section(&MAXCONN)]),
             "200",
-            "Connections at a time; the rest waits. 0: no bound. Default 0.",
+            "Requests and tunnels at a time, from this instance; the rest waits. 0: no bound. Or for all instances \
+             together: `{ cluster = 300 }`. Default 0.",
         )
         .also(&["max_connections", "max_conn", "max_conns"]),
         key("cookie", Kind::Text, "\"n1\"", "Its value in the cookie. Default: its name."),

@@ -291,6 +291,11 @@ impl<'a> Item<'a> {
         self.value.get_ref().is_array()
     }
 
+    /// Whether the value is a section.
+    pub(super) fn is_section(&self) -> bool {
+        self.value.get_ref().is_table()
+    }
+
     /// Whether the value is `true` or `false`.
     pub(super) fn is_flag(&self) -> bool {
         self.value.get_ref().is_bool()

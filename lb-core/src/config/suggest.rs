@@ -28,6 +28,7 @@ impl Kind {
         match self {
             Self::Flag => value.is_bool(),
             Self::Whole(..) => value.is_integer(),
+            Self::Size(..) => value.is_integer() || value.is_str(),
             Self::Pairs | Self::Section(_) | Self::Named(_) => value.is_table(),
             Self::List(_) => value.is_array(),
             _ => value.is_str(),

@@ -4,7 +4,7 @@
 pub struct Frame {
     #[prost(
         oneof = "frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31"
+        tags = "1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 30, 31, 32"
     )]
     pub body: ::core::option::Option<frame::Body>,
 }
@@ -54,6 +54,8 @@ pub mod frame {
         Counts(super::Counts),
         #[prost(message, tag = "31")]
         CountsAck(super::CountsAck),
+        #[prost(message, tag = "32")]
+        Loads(super::Loads),
     }
 }
 /// The first frame of each side.
@@ -450,6 +452,34 @@ pub struct Answer {
     /// One entry, or none.
     #[prost(message, optional, tag = "3")]
     pub entries: ::core::option::Option<Entries>,
+}
+/// What the sender has on servers with a bound for the whole cluster. Since protocol 2.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Loads {
+    /// One more each time that what the sender wants is another than in its last frame on this stream.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// The number of the last one that came from the other side.
+    #[prost(uint64, tag = "2")]
+    pub seen: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub loads: ::prost::alloc::vec::Vec<loads::Load>,
+}
+/// Nested message and enum types in `Loads`.
+pub mod loads {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Load {
+        #[prost(string, tag = "1")]
+        pub backend: ::prost::alloc::string::String,
+        #[prost(string, tag = "2")]
+        pub server: ::prost::alloc::string::String,
+        /// Requests and tunnels on it now.
+        #[prost(uint32, tag = "3")]
+        pub active: u32,
+        /// The same and those that wait for a place on it, as of `number`.
+        #[prost(uint32, tag = "4")]
+        pub wanted: u32,
+    }
 }
 /// What operators decided about servers.
 #[derive(Clone, PartialEq, ::prost::Message)]

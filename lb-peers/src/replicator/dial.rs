@@ -317,7 +317,7 @@ impl Name {
     fn is_unwell(&mut self, error: String, now: Duration) {
         if self.error.is_none() {
             let (name, addresses) = (&self.name, self.addrs.len());
-            tracing::warn!(%name, error, addresses, "a name of peers.join: the addresses it had stay");
+            tracing::warn!(%name, error, addresses, "a name of peers.join is not found: the addresses it had stay");
         }
         self.errors += 1;
         self.error = Some(error);

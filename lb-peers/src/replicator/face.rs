@@ -189,6 +189,8 @@ pub enum Output {
     Pulled,
     /// A peer's decision was merged.
     DecisionsChanged,
+    /// This node may have more requests on a server than a moment ago.
+    AllowanceGrew,
     /// Everything is told; the node may go.
     Stopped,
 }

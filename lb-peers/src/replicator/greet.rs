@@ -1,6 +1,6 @@
 //! Greetings: who may speak to us, and which stream of a pair stays.
 use super::peer::Peer;
-use super::{DECISIONS_A_FRAME, End, LinkId, Memory, Now, Output, Replicator, Side};
+use super::{DECISIONS_A_FRAME, End, LinkId, Memory, Now, Output, Replicator, Side, loads};
 use crate::cursor::Progress;
 use crate::session::Session;
 use crate::tables::{Common, Local};
@@ -110,6 +110,9 @@ impl Replicator {
         self.strangers.forgive(&name, [listen, session.remote]);
         tracing::info!(peer = name, addr = %listen, release = hello.release, "peer is up");
         session.accept(now, hello, common, memory);
+        if session.up.as_ref().is_some_and(|up| up.protocol >= loads::PROTOCOL) {
+            self.loads.up(now, &name, link);
+        }
         if self.plan.is_done() && !session.said_pulled {
             session.out.push_back(Frame::Pulled);
         }

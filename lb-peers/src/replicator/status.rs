@@ -148,18 +148,13 @@ fn word(code: RefuseCode) -> &'static str {
 
 /// A name that is not found, or not yet.
 fn name(name: &Name) -> Option<PeerStatus> {
-    let shown = name.name.to_string();
-    let row = row(&shown, &shown);
-    match &name.error {
-        Some(error) => Some(PeerStatus {
-            state: "unresolved".into(),
-            error: Some(error.clone()),
-            reason: Some("dns".into()),
-            ..row
-        }),
-        None if name.known => None,
-        None => Some(PeerStatus { state: "connecting".into(), error: Some("being looked up".into()), ..row }),
-    }
+    let (state, error) = match &name.error {
+        Some(error) => ("unresolved", error.as_str()),
+        None if name.known => return None,
+        None => ("connecting", "being looked up"),
+    };
+    let (shown, reason) = (name.name.to_string(), Some("dns".into()));
+    Some(PeerStatus { state: state.into(), error: Some(error.into()), reason, ..row(&shown, &shown) })
 }
 
 /// How the look-ups of a name go.

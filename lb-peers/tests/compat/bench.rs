@@ -37,6 +37,7 @@ impl Node {
             cluster: "shop".into(),
             listen: addr(name),
             join: join.iter().map(|n| PeerAddr::Socket(addr(n))).collect(),
+            resolver: None,
             tls: None,
             join_timeout: Duration::from_secs(10),
             ask_timeout: Duration::from_secs(1),
@@ -45,6 +46,7 @@ impl Node {
             max_clock_ahead: Duration::from_secs(86_400),
         };
         let settings = Settings {
+            shared: Default::default(),
             node: name.into(),
             incarnation: 7,
             names: Arc::default(),
@@ -135,6 +137,7 @@ impl Node {
 fn table_of(settings: &Settings, name: &str) -> Arc<StickTable> {
     let (expire, when_full) = (Duration::from_secs(600), WhenFull::Evict);
     let (kind, len, size) = (KeyKind::String, 64, 1000);
-    let spec = config::Table { name: name.into(), kind, len, size, expire, when_full, replicate: true };
+    let spec =
+        config::Table { name: name.into(), kind, len, size, expire, when_full, replicate: true, store: Vec::new() };
     Arc::new(StickTable::new(Arc::new(spec), settings.names.clone(), settings.clock.clone(), 1))
 }

@@ -99,6 +99,7 @@ impl World {
             names: names.clone(),
             clock: clock.clone(),
             decisions: decisions.clone(),
+            shared: Arc::default(),
             time: Steady::new(std::time::Instant::now(), self.now(node).wall),
         };
         let setup = Setup { settings, listen: addr(node), seed: self.random.next() };
@@ -338,7 +339,11 @@ impl World {
                 let (at, life) = (now.at + Duration::from_millis(50), it.life);
                 self.agenda.add(at, Happening::Exit { node, life });
             }
-            Output::LookUp { .. } | Output::Pulled | Output::DecisionsChanged | Output::Inspected { .. } => {}
+            Output::LookUp { .. }
+            | Output::Pulled
+            | Output::DecisionsChanged
+            | Output::AllowanceGrew
+            | Output::Inspected { .. } => {}
         }
     }
 }

@@ -74,6 +74,7 @@ pub(crate) fn settings(name: &str, join: &[SocketAddr]) -> Settings {
         names: Arc::default(),
         clock: Arc::new(Clock::new(NodeId::new(name, incarnation), config.max_clock_ahead)),
         decisions: Arc::new(Decisions::default()),
+        shared: Arc::default(),
         time: Steady::new(Instant::now(), now()),
         config,
     }

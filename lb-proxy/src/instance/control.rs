@@ -8,6 +8,7 @@ use crate::metrics::{self, Process};
 use crate::shared::{AccessSink, Shared};
 use crate::worker::{Command, Worker};
 use lb_core::decisions::Decisions;
+use lb_core::shares::SharedBounds;
 use lb_core::snapshot::Snapshot;
 use lb_core::table::StickTable;
 use lb_peers::Peers;
@@ -38,6 +39,8 @@ pub struct Control {
     /// What they decided for this one only.
     pub(super) local: Arc<Decisions>,
     pub(super) state: Arc<Store>,
+    /// Servers whose bound all instances share.
+    pub(crate) bounds: Arc<SharedBounds>,
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
     pub(crate) counts: Counts,
@@ -77,6 +80,7 @@ pub(super) struct Parts {
     pub(super) decisions: Arc<Decisions>,
     pub(super) local: Arc<Decisions>,
     pub(super) state: Arc<Store>,
+    pub(super) bounds: Arc<SharedBounds>,
     pub(super) peers: Option<Peers>,
     pub(super) workers: Vec<Worker>,
     pub(super) recorder: PrometheusHandle,
@@ -95,6 +99,7 @@ impl Control {
             decisions: parts.decisions,
             local: parts.local,
             state: parts.state,
+            bounds: parts.bounds,
             reloading: tokio::sync::Mutex::default(),
             counts: Counts { access_dropped: parts.access_dropped, ..Counts::default() },
             started: parts.started,

@@ -29,6 +29,7 @@ pub(super) fn spawn(control: &Arc<Control>, tasks: &mut JoinSet<()>) {
     if let Some(peers) = peers.as_ref() {
         tasks.spawn(pulled(control.clone(), peers.pulled()));
         tasks.spawn(decided(control.clone(), peers.decided()));
+        tasks.spawn(allowed(control.clone(), peers.allowed()));
     }
 }
 
@@ -107,5 +108,12 @@ async fn decided(control: Arc<Control>, mut decided: tokio::sync::watch::Receive
     control.apply_decisions();
     while decided.changed().await.is_ok() {
         control.apply_decisions();
+    }
+}
+
+/// Nobody of this instance need be on a server whose place has become free elsewhere.
+async fn allowed(control: Arc<Control>, mut allowed: tokio::sync::watch::Receiver<u64>) {
+    while allowed.changed().await.is_ok() {
+        control.shared.queues.admit(&control.shared.snapshot.load().backends);
     }
 }

@@ -4,9 +4,11 @@ use crate::shared::now;
 use lb_core::config::{self, Balance, StickAction, Sticky};
 use lb_core::counters::Counter;
 use lb_core::id::NodeId;
+use lb_core::server::Bounds;
 use lb_core::snapshot::{Backend, Frontend, Server, Snapshot};
 use lb_core::status::{
-    BackendStatus, DecisionStatus, EntryStatus, FrontendStatus, PeersStatus, ServerStatus, Status, TableStatus,
+    BackendStatus, DecisionStatus, EntryStatus, FrontendStatus, MaxconnStatus, PeersStatus, ServerStatus, Status,
+    TableStatus,
 };
 use lb_core::table::{CountedKey, StickKey, StickTable, Update};
 use std::collections::BTreeMap;
@@ -108,8 +110,16 @@ impl Control {
                 at: d.at,
                 local,
             }),
+            maxconn: maxconn(state.bounds()),
         }
     }
+}
+
+fn maxconn(bounds: Bounds) -> Option<MaxconnStatus> {
+    let Bounds { instance, cluster, allowance, elsewhere } = bounds;
+    // Alone, all of it is this instance's.
+    let allowance = cluster.map(|cluster| allowance.unwrap_or(cluster));
+    (instance.is_some() || cluster.is_some()).then_some(MaxconnStatus { instance, cluster, allowance, elsewhere })
 }
 
 fn table(spec: &config::Table, table: &StickTable) -> TableStatus {

@@ -10,7 +10,7 @@ const PEERS: usize = 64;
 const REASONS: [&str; 8] = ["cluster", "name", "table", "certificate", "protocol", "malformed", "dns", "other"];
 
 pub(super) fn write(out: &mut Text, status: &PeersStatus) {
-    let PeersStatus { peers, names, .. } = status;
+    let PeersStatus { peers, names, tls, .. } = status;
     let is_peer = |p: &&PeerStatus| !p.stranger && names.iter().all(|n| n.name != p.name);
     let shown: Vec<&PeerStatus> = peers.iter().filter(is_peer).take(PEERS).collect();
     let mut each = |family: &Family, value: &dyn Fn(&PeerStatus) -> f64| {
@@ -40,6 +40,10 @@ pub(super) fn write(out: &mut Text, status: &PeersStatus) {
     };
     each(&PEER_DNS_UP, &|n| yes(n.found));
     each(&PEER_DNS_ERRORS, &|n| n.errors as f64);
+    if let Some(tls) = tls {
+        out.family(&PEER_CERT_EXPIRY).row(&[], tls.not_after as f64 / 1000.0);
+        out.family(&PEER_CERT_ERRORS).row(&[], tls.errors as f64);
+    }
     let mut rows = out.family(&PEERS_REFUSED);
     for reason in REASONS {
         rows = rows.row(&[reason], peers.iter().filter(|p| refusal(p) == Some(reason)).count());
@@ -49,6 +53,6 @@ pub(super) fn write(out: &mut Text, status: &PeersStatus) {
 /// Why a peer is refused, in one of the words.
 fn refusal(peer: &PeerStatus) -> Option<&'static str> {
     let reason = peer.reason.as_deref()?;
-    let refused = peer.state == "refused" || reason == "dns";
+    let refused = ["refused", "unresolved"].contains(&peer.state.as_str());
     refused.then(|| REASONS.into_iter().find(|known| *known == reason).unwrap_or("other"))
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::fixture;
-use lb_core::status::PeerStatus;
+use lb_core::status::{PeerName, PeerStatus, TlsStatus};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -17,12 +17,14 @@ fn scrape(snapshot: &Snapshot) -> String {
         listen: "127.0.0.1:1".into(),
         pulled: true,
         pull: String::new(),
+        tls: Some(TlsStatus { not_after: 1_900_000_000_000, error: None, errors: 2 }),
+        names: vec![PeerName { name: "lb9.internal:8405".into(), found: false, errors: 4 }],
         peers: vec![
             PeerStatus { in_sync: Some(true), repaired: 3, ..row("lb2", "up") },
             row("127.0.0.1:2", "connecting"),
             refused("cluster"),
             refused("of a later release"),
-            PeerStatus { reason: Some("dns".into()), ..row("lb9.internal:8405", "down") },
+            PeerStatus { reason: Some("dns".into()), ..row("lb9.internal:8405", "unresolved") },
         ],
     };
     render(snapshot, process, Some(&replication), &recorder.handle())
@@ -36,6 +38,10 @@ fn every_peer_of_the_list_has_metrics_and_every_reason_of_a_refusal_is_counted()
     assert_eq!(samples["lb_peer_repaired_total{peer=\"lb2\"}"], 3.0);
     assert_eq!(samples["lb_peer_up{peer=\"127.0.0.1:2\"}"], 0.0);
     assert_eq!(samples.keys().filter(|k| k.starts_with("lb_peer_up{")).count(), 2, "no stranger names a series");
+    assert_eq!(samples["lb_peer_dns_up{name=\"lb9.internal:8405\"}"], 0.0);
+    assert_eq!(samples["lb_peer_dns_errors_total{name=\"lb9.internal:8405\"}"], 4.0);
+    assert_eq!(samples["lb_peer_certificate_expiry_seconds"], 1_900_000_000.0);
+    assert_eq!(samples["lb_peer_certificate_reload_errors_total"], 2.0);
     for (reason, count) in [("cluster", 1.0), ("dns", 1.0), ("other", 1.0), ("certificate", 0.0)] {
         assert_eq!(samples[&format!("lb_peers_refused{{reason=\"{reason}\"}}")], count, "{reason}");
     }

@@ -61,7 +61,8 @@ pub(crate) fn run(rate: usize) -> Result<()> {
 fn round(kind: Kind, backend: std::net::SocketAddr, rate: usize) -> Result<Seen> {
     let cluster = Cluster::new(kind, 2, backend, 10_000_000)?;
     let (a, b) = (cluster.start(0, setup::PROXY_CORE)?, cluster.start(1, setup::LOAD_CORE)?);
-    (a.accepts()?, b.accepts()?);
+    a.accepts()?;
+    b.accepts()?;
     let mut admin = b.admin()?;
     // The link is up once a first key has come over.
     load::run(a.web, (0, 1), 0, |_| {})?;
@@ -76,7 +77,7 @@ fn round(kind: Kind, backend: std::net::SocketAddr, rate: usize) -> Result<Seen>
         load::run(a.web, pins, rate, |i| {
             if i % SAMPLE == 0 {
                 // It fails when the watcher has, which says so itself.
-                drop(tell.send((i, Instant::now())));
+                let _ = tell.send((i, Instant::now()));
             }
         })
     })?;

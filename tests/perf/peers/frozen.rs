@@ -27,7 +27,8 @@ pub(crate) fn run(seconds: usize) -> Result<()> {
 fn freeze(kind: Kind, backend: std::net::SocketAddr, seconds: usize) -> Result<()> {
     let cluster = Cluster::new(kind, 2, backend, TABLE)?;
     let (a, b) = (cluster.start(0, setup::PROXY_CORE)?, cluster.start(1, setup::LOAD_CORE)?);
-    (a.accepts()?, b.accepts()?);
+    a.accepts()?;
+    b.accepts()?;
     // Twice the table, at the same rate: what grows at first has grown.
     load::run(a.web, (0, 2 * TABLE), RATE, |_| {})?;
     let mib = || Ok::<_, anyhow::Error>(memory(a.pid)?.0 as f64 / f64::from(1 << 20));

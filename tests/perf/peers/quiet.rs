@@ -17,7 +17,8 @@ pub(crate) fn run(entries: usize) -> Result<()> {
     for kind in [Kind::Lb, Kind::Haproxy] {
         let cluster = Cluster::new(kind, 2, backend, entries + entries / 10 + 1000)?;
         let (a, b) = (cluster.start(0, setup::PROXY_CORE)?, cluster.start(1, setup::LOAD_CORE)?);
-        (a.accepts()?, b.accepts()?);
+        a.accepts()?;
+        b.accepts()?;
         load::run(a.web, (0, entries), 0, |_| {})?;
         until("two full tables", Duration::from_secs(60), || Ok(b.entries()? >= entries as u64))?;
         // What follows the load at once is not quiet yet.

@@ -2,8 +2,8 @@
 //!
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
-    AccessLog, Admin, Backend, Balance, Check, Cookie, Frontend, Instance, Log, PeerTls, Peers, Probe, Route, Server,
-    StickAction, Sticky, Table, TableRule, Timeouts,
+    AccessLog, Admin, Backend, Balance, Check, Cookie, Frontend, Instance, Log, Maxconn, PeerTls, Peers, Probe, Route,
+    Server, StickAction, Sticky, Table, TableRule, Timeouts,
 };
 use crate::time::format_duration;
 use std::fmt::{Debug, Display};
@@ -220,10 +220,15 @@ pub(super) fn server(of: &Server) -> Fields {
     vec![
         ("addr", addr.to_string()),
         ("weight", weight.to_string()),
-        ("maxconn", maxconn.to_string()),
+        ("maxconn", self::maxconn(*maxconn)),
         ("cookie", cookie.clone()),
         ("state", word(state)),
     ]
+}
+
+fn maxconn(of: Maxconn) -> String {
+    let Maxconn { instance, cluster } = of;
+    if cluster == 0 { instance.to_string() } else { format!("{{ instance = {instance}, cluster = {cluster} }}") }
 }
 
 fn timeouts(of: &Timeouts) -> Fields {

@@ -1,6 +1,6 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
-use super::super::{Backend, Balance, Server, Sticky, suggest};
+use super::super::{Backend, Balance, Maxconn, Server, Sticky, suggest};
 use super::{Defaults, Unique, check, sticky, table::Tables, value};
 use crate::stick::KeyExpr;
 use std::ops::Range;
@@ -129,7 +129,19 @@ fn server(section: &Section<'_>, names: &mut Unique, cookies: &mut Unique) -> Op
         let help = "give each server of a backend a cookie value of its own";
         item.bad(format!("the cookie value \"{value}\" is taken in line {line}"), help);
     }
-    let (weight, maxconn) = (section.whole("weight", 1), section.size("maxconn", 0));
+    let weight = section.whole("weight", 1);
+    let maxconn = section.get("maxconn").and_then(|item| maxconn(&item)).unwrap_or_default();
     let state = section.word("state").unwrap_or_default();
     Some(Server { name: name?, addr: addr?, weight, maxconn, cookie: cookie?, state })
+}
+
+/// A number is for this instance; a section may bound all together.
+fn maxconn(item: &Item<'_>) -> Option<Maxconn> {
+    let value = item.either()?;
+    if !value.is_section() {
+        return Some(Maxconn { instance: value.whole().and_then(|n| usize::try_from(n).ok())?, cluster: 0 });
+    }
+    let section = value.section()?;
+    section.need("cluster");
+    Some(Maxconn { instance: section.size("instance", 0), cluster: section.size("cluster", 0) })
 }

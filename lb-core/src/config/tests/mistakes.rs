@@ -352,6 +352,28 @@ fn checks_say_how_to_ask() {
 }
 
 #[test]
+fn a_bound_is_a_number_or_names_the_cluster() {
+    let server = |maxconn: &str| {
+        read(&format!("{SMALL}[backend.b]\nserver = [{{ name = \"b\", addr = \"127.0.0.1:1\", maxconn = {maxconn} }}]"))
+    };
+    for (text, bound) in [
+        ("7", (7, 0)),
+        ("\"2k\"", (2000, 0)),
+        ("{ cluster = 300 }", (0, 300)),
+        ("{ instance = 100, cluster = \"1k\" }", (100, 1000)),
+    ] {
+        let maxconn = server(text).expect(text).backends[1].servers[0].maxconn;
+        assert_eq!((maxconn.instance, maxconn.cluster), bound, "{text}");
+    }
+    for (text, message) in
+        [("{ instance = 5 }", "has no `cluster`"), ("{ cluster = 0 }", "from 1"), ("true", "must be a whole number")]
+    {
+        let found = server(text).expect_err(text);
+        assert!(found.len() == 1 && found[0].message.contains(message), "{text}: {}", lines(&found));
+    }
+}
+
+#[test]
 fn the_environment_is_named_where_it_fails() {
     each(&[
         ("[instance]\nname = ¦\"${NOBODY}\"", "`NOBODY` is not set", "set `NOBODY`"),

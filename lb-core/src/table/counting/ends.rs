@@ -77,4 +77,10 @@ impl Ends {
     pub(super) fn memory(&self) -> usize {
         (self.counting.capacity() + self.bare.capacity()) * size_of::<Reverse<(u64, u32)>>()
     }
+
+    #[cfg(test)]
+    pub(super) fn holds(&self, (bare, end): (bool, u64), at: u32) -> bool {
+        let heap = if bare { &self.bare } else { &self.counting };
+        heap.iter().any(|record| *record == Reverse((end, at)))
+    }
 }

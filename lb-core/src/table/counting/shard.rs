@@ -360,4 +360,22 @@ impl Shard {
             + self.ends.memory()
             + self.renewals.capacity() * size_of::<(u64, u32)>()
     }
+
+    /// Holds the parts of the shard against each other.
+    #[cfg(test)]
+    pub(super) fn check(&self, env: &Env) {
+        let used: Vec<u32> = (0..self.slots()).filter(|at| !self.entries[*at as usize].is_free()).collect();
+        assert_eq!((used.len(), self.index.len()), (self.len(), self.len()));
+        let logged: Vec<u32> = self.log.after(&self.entries, 0).map(|(_, at)| at).collect();
+        for at in &used {
+            let entry = &self.entries[*at as usize];
+            assert_eq!(self.find(env.hash(&entry.key), &entry.key), Some(*at));
+            assert!(self.ends.holds(entry.filed, *at), "it would never end");
+            assert_eq!(entry.filed.0, entry.is_bare());
+            assert!(entry.filed.1 <= entry.ends());
+            assert_eq!(logged.iter().filter(|place| *place == at).count(), usize::from(entry.logged != 0));
+            assert!(!entry.dirty || entry.logged != 0, "nobody would read it");
+        }
+        assert_eq!(self.outside, used.iter().map(|at| self.entries[*at as usize].outside()).sum::<usize>());
+    }
 }

@@ -53,3 +53,13 @@ fn whole(table: &StickTable, now: Timestamp) -> CountBatch {
     }
     batch
 }
+
+/// Holds all parts of a table against each other.
+fn check(table: &StickTable) {
+    let counting = table.counting.get().expect("it counts");
+    let held = counting.shards.iter().map(|shard| {
+        shard.0.lock().check(&table.env);
+        shard.0.lock().len()
+    });
+    assert_eq!(held.sum::<usize>() as u64, table.stats().counted);
+}

@@ -55,7 +55,9 @@ fn a_life_that_grew_in_silence_is_told_before_the_one_that_peers_know_ends() {
     let mut cursors = Vec::new();
     let mut tell = |at: Timestamp| {
         let told = read(&here, &mut cursors, 10, at);
-        told.iter().for_each(|update| _ = there.merge(update, at));
+        for update in &told {
+            there.merge(update, at);
+        }
         told.len()
     };
     for name in ["touched", "idle"] {

@@ -243,7 +243,9 @@ fn rows(bytes: &[u8]) -> (Vec<Update>, bool) {
     let Ok((mut reader, _)) = Reader::begin(bytes) else { return (rows, false) };
     loop {
         match reader.frame() {
-            Ok(Some(Frame::Batch { entries, .. })) => rows.extend(entries.unpack(&names).0.iter().map(|u| u.to_owned())),
+            Ok(Some(Frame::Batch { entries, .. })) => {
+                rows.extend(entries.unpack(&names).0.iter().map(|u| u.to_owned()))
+            }
             Ok(Some(_)) => {}
             Ok(None) => return (rows, true),
             Err(_) => return (rows, false),

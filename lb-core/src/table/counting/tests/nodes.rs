@@ -30,6 +30,41 @@ enum Op {
     Wait(u64),
 }
 
+proptest! {
+    #[test]
+    fn a_small_table_keeps_its_books_whatever_comes(
+        ops in proptest::collection::vec((0u8..8, 0u8..12, 0..EXPIRE), 1..200),
+        size in 1usize..6,
+    ) {
+        let (table, peer) = (counting("a", size, &STORE), counting("b", 100, &STORE));
+        let (mut now, mut open, mut cursors) = (NOW, Vec::new(), Vec::new());
+        for (what, k, ms) in ops {
+            match what {
+                0 | 1 => table.count(&name(k), &[Event::Request], now),
+                2 => open.extend(table.open(&name(k), now)),
+                3 if !open.is_empty() => drop(open.swap_remove(ms as usize % open.len())),
+                4 => _ = table.clear(&name(k), now),
+                5 => {
+                    peer.count(&name(k), &[Event::Request], now);
+                    peer.merge_counts(&changes(&table, &mut cursors, 3, now), now);
+                    table.merge_counts(&whole(&peer, now), now);
+                }
+                6 => now = now.plus(Duration::from_millis(ms)),
+                _ => _ = table.expire(now, ms as usize % 20),
+            }
+            check(&table);
+            prop_assert!(table.stats().counted <= size as u64);
+        }
+        // In the end nothing is left.
+        open.clear();
+        for _ in 0..3 {
+            now = now.plus(Duration::from_millis(2 * EXPIRE + 3_600_000));
+            table.expire(now, 1000);
+        }
+        prop_assert_eq!(table.stats().counted, 0);
+    }
+}
+
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let (n, k) = (|| 0..NODES, || 0u8..3);
     let op = prop_oneof![
@@ -144,6 +179,7 @@ proptest! {
         let mut mesh = Mesh::new();
         ops.iter().for_each(|op| mesh.act(op));
         mesh.meet();
+        mesh.tables.iter().for_each(|table| check(table));
         for k in 0..3u8 {
             let counts = mesh.read(k, HttpReqCnt);
             prop_assert_eq!(counts, [counts[0]; NODES]);
