@@ -10,8 +10,9 @@
 //!   Updates may be doubled, grouped and reordered as they like.
 //! - **A touch is told to the peers only when it matters**: once for each eighth of the table's expiry that a life
 //!   grows by. A peer may therefore believe that an entry has up to an eighth of the expiry less to live than it has
-//!   here, never more; and a key used a thousand times a second costs eight messages in the time of its expiry. What
-//!   grew since is told before the life that the peers know of ends, so that no entry ends there and goes on here.
+//!   here, never more (but for the time that updates are on their way, which is not taken off a life); and a key used
+//!   a thousand times a second costs eight messages in the time of its expiry. What grew since is told before the life
+//!   that the peers know of ends, so that no entry ends there and goes on here.
 //! - **An open socket holds its entry alive** on every instance ([`StickTable::hold`]): the idle time begins when the
 //!   last one closes, and such an entry is the last to be evicted.
 //! - **An entry past its end is a miss for everybody**, swept or not. To the merge its version still counts as long as
