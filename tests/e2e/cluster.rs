@@ -114,8 +114,7 @@ fn peers_that_must_not_speak_to_each_other_say_why_on_both_sides() {
             eventually(&format!("{} tells of {word}", lb.name), || {
                 lb.admin_status("/healthz").is_some()
                     && lb.api("/api/peers")["peers"].as_array().is_some_and(|p| {
-                        p.iter()
-                            .any(|p| p["state"] == "refused" && p["error"].as_str().is_some_and(|e| e.contains(word)))
+                        p.iter().any(|p| p["reason"] == reason && p["error"].as_str().is_some_and(|e| e.contains(word)))
                     })
             });
             let (metrics, series) = (lb.admin_text("/metrics"), format!("lb_peers_refused{{reason=\"{reason}\"}} "));

@@ -2,7 +2,7 @@
 //! and what this one may have of each.
 //!
 //! Each node computes its allowance from all figures ([`lb_core::shares`]). Views differ while words are on their way, and
-//! yet the allowances do not add up to more than the bound while the nodes are linked, because
+//! yet two nodes never pass the bound together while they are linked, because
 //!
 //! - **a node that wants more counts as wanting it, to itself, only when every peer has acknowledged that**: it never
 //!   takes itself for more than the others take it for, and one who wants more never adds to another's allowance;
@@ -10,6 +10,10 @@
 //!   has beyond its allowance is known until it has gone, and nobody else gets it;
 //! - **a peer that has told nothing yet** on a new link counts as having everything. After one silent heartbeat it counts
 //!   as one that takes no part: it speaks an older protocol, or has no such servers.
+//!
+//! Among three and more, what a node let in within the last [`PERIOD`] and the time on the way may not be known to a third
+//! whose allowance then is too great by a part of that: this much the bound can be passed by, for as long as these
+//! requests last.
 //!
 //! Where nodes are not linked, being available goes before the bound. A peer whose link is lost keeps its figures for
 //! three heartbeats, then what it had is free: two sides of a partition that lasts longer have the whole bound each. A node

@@ -168,7 +168,8 @@ impl Scenario {
 
     fn bounds(&self) -> Bounds {
         let shortest = if self.odd.is_some_and(|(_, odd)| odd == Odd::Less) { self.expire / 2 } else { self.expire };
-        let slack = ms(self.freeze + STALL + 2 * self.delay);
+        // Twice: what was pulled from one who had pulled it.
+        let slack = 2 * ms(self.freeze + STALL + 2 * self.delay);
         Bounds { expire: (shortest, self.expire), slack, full: self.is_full() }
     }
 

@@ -18,6 +18,8 @@
 use crate::logging::access::rfc3339;
 use crate::metrics::StateFigures;
 use crate::shared::{Shared, now, wall};
+pub use dir::check;
+use dir::{Dir, StateError, at, own_dir};
 use file::{Content, Header, Reader, Unusable, Writer};
 use lb_core::decisions::Decisions;
 use lb_core::hlc::Stamp;
@@ -27,14 +29,15 @@ use lb_core::status::{StateStatus, TableState};
 use lb_core::table::{Sink, StickTable, UpdateRef, Updates};
 use lb_peers::wire::{Entries, Frame};
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
-use std::fs::{self, DirBuilder, File};
+use std::collections::HashMap;
+use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+mod dir;
 mod file;
 #[cfg(test)]
 mod tests;
@@ -43,7 +46,7 @@ mod tests;
 const PIECE: usize = 512;
 /// Where a file is written before it takes its name.
 const TEMP: &str = "temp";
-/// Files set aside that the status names; older ones are in the log.
+/// Files set aside that the status names; more of them are in the log.
 const REMEMBERED: usize = 16;
 
 /// Reads and writes an instance's state. Its methods block: call them from a blocking thread.
@@ -57,18 +60,6 @@ pub(crate) struct Store {
     seen: Mutex<Seen>,
 }
 
-/// The directory in use, and locked.
-#[derive(Debug)]
-struct Dir {
-    /// As configured.
-    state: PathBuf,
-    /// This instance's.
-    path: PathBuf,
-    /// Files read since the directory was opened: each is, before it is first written.
-    read: HashSet<String>,
-    _lock: File,
-}
-
 /// What a store has done so far.
 #[derive(Debug, Default)]
 struct Seen {
@@ -78,48 +69,6 @@ struct Seen {
     /// Files set aside, for people.
     set_aside: Vec<String>,
     tables: HashMap<String, TableState>,
-}
-
-/// The directory or a file in it cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StateError {
-    /// Another process has it.
-    #[error(
-        "{} is in use by another instance named {node} (process {pid}): give one of them another `instance.name` or \
-         another `instance.state`", path.display()
-    )]
-    InUse {
-        /// The instance's directory.
-        path: PathBuf,
-        /// Its name.
-        node: String,
-        /// Who has it, as the lock file says.
-        pid: String,
-    },
-    /// The system says no.
-    #[error("{}: {why}. {}", path.display(), help(why))]
-    Io {
-        /// What was touched.
-        path: PathBuf,
-        /// Why not.
-        why: io::Error,
-    },
-}
-
-fn help(why: &io::Error) -> &'static str {
-    match why.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "Let the user that lb runs as write there (`chown`), or change `instance.state`"
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "Make room there, or move `instance.state`",
-        io::ErrorKind::ReadOnlyFilesystem => "Mount it for writing, or move `instance.state`",
-        _ => "`instance.state` must be a directory that lb can write to",
-    }
-}
-
-/// Adds the path to an error.
-fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, StateError> {
-    result.map_err(|why| StateError::Io { path: path.to_owned(), why })
 }
 
 impl Store {
@@ -145,12 +94,14 @@ impl Store {
         let (mut dir, started) = (self.dir.lock(), Instant::now());
         let saved = self.open(&mut dir, &snapshot).and_then(|dir| {
             let Some(dir) = dir else { return Ok(None) };
+            let mut result = Ok(Some(wall().0));
             for content in contents(&snapshot) {
                 // What a reload brought may have a file from before.
                 self.read(dir, &snapshot, &content);
-                self.write(dir, &snapshot, content)?;
+                let written = self.write(dir, &snapshot, content);
+                result = result.and_then(|at| written.map(|()| at));
             }
-            Ok(Some(wall().0))
+            result
         });
         self.note(saved, started.elapsed());
     }
@@ -262,10 +213,9 @@ impl Store {
                 }
                 (Frame::Decisions(all), Content::Decisions | Content::Local) => {
                     for decision in all {
-                        self.observe(decision.stamp);
                         let into = if *content == Content::Local { &self.local } else { &self.decisions };
-                        into.merge(decision);
-                        tally.taken += 1;
+                        let taken = self.observe(decision.stamp) && into.merge(decision);
+                        *(if taken { &mut tally.taken } else { &mut tally.refused }) += 1;
                     }
                 }
                 (_, content) => return Err(Unusable::OtherContent(format!("records that are not {content}"))),
@@ -290,9 +240,9 @@ impl Store {
         tally.refused += u64::from(merges.absurd + merges.refused + lost);
     }
 
-    /// Stamps made from now on are later. One from absurdly far ahead is passed over, as one of a peer is.
-    fn observe(&self, stamp: Stamp) {
-        self.shared.base.clock.observe(stamp, now()).ok();
+    /// Stamps made from now on are later. False: it lies absurdly far ahead, and is refused as one of a peer is.
+    fn observe(&self, stamp: Stamp) -> bool {
+        self.shared.base.clock.observe(stamp, now()).is_ok()
     }
 
     /// Puts a file out of the way, and tells so; what is told.
@@ -390,49 +340,4 @@ fn file_name(content: &Content) -> String {
         Content::Decisions => "decisions".into(),
         Content::Local => "decisions-local".into(),
     }
-}
-
-/// The prefix keeps a name such as `..` from meaning another directory.
-fn own_dir(state: &Path, node: &str) -> PathBuf {
-    state.join(format!("instance-{node}"))
-}
-
-impl Dir {
-    /// Makes the directory if there is none, and locks it. Keys of tables may be secrets of clients: nobody else reads
-    /// them.
-    fn open(state: &Path, node: &str) -> Result<Self, StateError> {
-        let path = own_dir(state, node);
-        at(&path, DirBuilder::new().recursive(true).mode(0o700).create(&path))?;
-        let lock_path = path.join("lock");
-        let options = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
-        let mut lock = at(&lock_path, options)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                let pid = fs::read_to_string(&lock_path).unwrap_or_default().trim().to_owned();
-                return Err(StateError::InUse { path, node: node.into(), pid });
-            }
-            Err(fs::TryLockError::Error(why)) => return Err(StateError::Io { path: lock_path, why }),
-        }
-        let pid = format!("{}\n", std::process::id());
-        at(&lock_path, lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes())))?;
-        Ok(Self { state: state.to_owned(), path, read: HashSet::new(), _lock: lock })
-    }
-}
-
-/// Whether an instance of that name could keep its state there: for `lb check`, which must leave nothing behind.
-///
-/// # Errors
-/// What is wrong, and what to do.
-pub fn check(state: &Path, node: &str) -> Result<(), String> {
-    use rustix::fs::{Access, access};
-    let own = own_dir(state, node);
-    let there = own.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
-    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
-    let usable = if there.is_dir() {
-        access(there, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from)
-    } else {
-        Err(io::ErrorKind::NotADirectory.into())
-    };
-    at(there, usable).map_err(|why| why.to_string())
 }

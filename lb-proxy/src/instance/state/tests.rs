@@ -6,6 +6,7 @@ use lb_core::id::Names;
 use lb_core::server::AdminState;
 use lb_core::table::{StickKey, Update};
 use proptest::prelude::*;
+use std::path::PathBuf;
 use tempfile::TempDir;
 
 /// A store of an instance with the table `sessions`.
