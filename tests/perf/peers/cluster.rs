@@ -226,7 +226,8 @@ impl Admin {
             let tables: serde_json::Value = serde_json::from_str(&body)?;
             return tables[0]["entries"].as_u64().with_context(|| format!("entries in {body}"));
         }
-        let text = self.command("show table app")?;
+        // With a name it would list every entry.
+        let text = self.command("show table")?;
         let used = text.lines().next().and_then(|l| l.split("used:").nth(1)).context("a table")?;
         Ok(used.trim().parse()?)
     }
