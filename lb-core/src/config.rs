@@ -22,16 +22,19 @@ pub mod diagnostic;
 pub mod diff;
 mod env;
 pub mod file;
+mod file_edge;
 mod file_traffic;
 pub mod lower;
 mod reader;
 pub mod schema;
 mod suggest;
+mod tls;
 
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
 pub use lower::load;
 pub use reader::Env;
+pub use tls::{ClientCerts, ListenTls, Tls, TlsVersion, Wanted};
 
 /// A whole, valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +47,8 @@ pub struct Config {
     pub peers: Option<Peers>,
     /// What is logged, where.
     pub log: Log,
+    /// TLS with clients, for all listeners.
+    pub tls: Tls,
     /// Stick tables, in the order of the file.
     pub tables: Vec<Arc<Table>>,
     /// Frontends, in the order of the file.
@@ -196,6 +201,8 @@ pub struct Timeouts {
     pub queue: Duration,
     /// A health check. Default 2s.
     pub check: Duration,
+    /// A TLS handshake with a client. Default 10s.
+    pub tls_handshake: Duration,
 }
 
 impl Default for Timeouts {
@@ -210,6 +217,7 @@ impl Default for Timeouts {
             http_keep_alive: s(60),
             queue: s(5),
             check: s(2),
+            tls_handshake: s(10),
         }
     }
 }
@@ -297,6 +305,10 @@ pub struct Frontend {
 pub struct Listen {
     /// Address; port 0 takes a free one.
     pub addr: SocketAddr,
+    /// TLS; `None`: plain.
+    pub tls: Option<Arc<ListenTls>>,
+    /// Protocols offered in the handshake, the better liked first; none without TLS.
+    pub alpn: Vec<String>,
 }
 
 /// One route: all the conditions given must hold.

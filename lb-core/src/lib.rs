@@ -25,6 +25,7 @@ pub mod config;
 pub mod cookie;
 pub mod counters;
 pub mod decisions;
+pub mod edge;
 pub mod hash;
 pub mod health;
 pub mod hlc;

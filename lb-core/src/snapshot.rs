@@ -2,6 +2,7 @@
 //! or changes nothing.
 use crate::balance::Rotation;
 use crate::config::{self, Config};
+use crate::edge::Handshakes;
 use crate::hlc::Clock;
 use crate::id::{NameId, Names};
 use crate::limit;
@@ -118,6 +119,8 @@ pub struct FrontendCounters {
     pub durations: [Count; DURATION_BUCKETS.len() + 1],
     /// Sum of request durations in microseconds.
     pub duration_us: Count,
+    /// TLS handshakes.
+    pub handshakes: Handshakes,
 }
 
 /// Upper bounds of the duration buckets, in microseconds.

@@ -1,14 +1,14 @@
 //! Small valid configurations for unit tests.
 use lb_core::config::{
-    AccessLog, Admin, Backend, Balance, Config, DrainMode, Frontend, Instance, KeyKind, Listen, Log, LogFormat,
-    Maxconn, OnDown, Server, Table, Timeouts, WhenFull,
+    AccessLog, Admin, Backend, Balance, Config, DrainMode, Frontend, Instance, KeyKind, Listen, ListenTls, Log,
+    LogFormat, Maxconn, OnDown, Server, Table, Timeouts, TlsVersion, WhenFull,
 };
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
 use lb_core::server::AdminState;
 use lb_core::snapshot::{Base, Snapshot};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// An instance with nothing in it.
@@ -25,6 +25,7 @@ pub(crate) fn config() -> Config {
         admin: Admin { listen: None, socket: None, token: None },
         peers: None,
         log: Log { level: "info".into(), format: LogFormat::Text, access: AccessLog::Off },
+        tls: Default::default(),
         tables: Vec::new(),
         frontends: Vec::new(),
         backends: Vec::new(),
@@ -72,7 +73,7 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
 pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
     Frontend {
         name: name.into(),
-        listen: listen.iter().map(|addr| Listen { addr: *addr }).collect(),
+        listen: listen.iter().map(|addr| Listen { addr: *addr, tls: None, alpn: Vec::new() }).collect(),
         routes: Vec::new(),
         backend: None,
         timeout: Timeouts::default(),
@@ -96,5 +97,25 @@ pub(crate) fn table(name: &str) -> Table {
         when_full: WhenFull::Evict,
         replicate: true,
         store: Vec::new(),
+    }
+}
+
+/// TLS with a certificate for `shop.example`, read from a file that lasts as long as the process.
+pub(crate) fn listen_tls() -> ListenTls {
+    static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let cert = rcgen::CertificateParams::new(vec!["shop.example".into()]).unwrap().self_signed(&key).unwrap();
+        std::fs::write(dir.path().join("site.pem"), cert.pem() + &key.serialize_pem()).unwrap();
+        dir
+    });
+    ListenTls {
+        cert: vec![dir.path().join("site.pem")],
+        key: Vec::new(),
+        min_version: TlsVersion::V12,
+        strict_sni: false,
+        check_host: false,
+        client: None,
     }
 }

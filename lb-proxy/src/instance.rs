@@ -9,8 +9,11 @@
 //!
 //! All control work runs on one `current_thread` runtime; the data plane's threads are the workers'.
 use crate::bind::{BindError, Bound, Wanted, bind_all};
+use crate::edge::Edges;
 use crate::logging::{self, access};
 use crate::shared::{AskPeers, Shared, now};
+use crate::tls::TlsError;
+use crate::tls::tickets::Secret;
 use crate::worker::Worker;
 use crate::{admin, metrics};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -96,6 +99,9 @@ pub enum StartError {
     /// Replication.
     #[error(transparent)]
     Peers(#[from] lb_peers::StartError),
+    /// Certificates and keys.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The access log.
     #[error(transparent)]
     Access(#[from] access::OpenError),
@@ -147,6 +153,8 @@ impl Instance {
         let state = Arc::new(state::Store::new(shared.clone(), decisions.clone(), local.clone()));
         // Nobody can be served yet, so that nobody waits for it.
         state.load();
+        let tickets = Secret::random()?;
+        shared.edges.store(Arc::new(Edges::build(&config, &tickets)?));
         let bound = bind_all(&wanted(&config), workers, &HashSet::new())?;
         let sockets = admin::open(&config.admin)?;
         let access_dropped = Arc::default();
@@ -169,6 +177,7 @@ impl Instance {
             started,
             access_dropped,
             admin,
+            tickets,
         }));
         control.set_access(log);
         Ok(Self::assemble(control, bound, sockets))
@@ -176,6 +185,7 @@ impl Instance {
 
     /// From here on nothing fails.
     fn assemble(control: Arc<Control>, bound: Vec<Bound>, sockets: admin::Sockets) -> Self {
+        control.certificates.fresh(&control.shared.edges.load());
         control.apply_decisions();
         control.listen(bound);
         control.checks.apply(&control.shared.snapshot.load());
@@ -262,6 +272,7 @@ fn shared(config: Arc<Config>, incarnation: u64, workers: usize) -> Arc<Shared> 
     Arc::new(Shared {
         base,
         snapshot: ArcSwap::from_pointee(snapshot),
+        edges: ArcSwap::default(),
         draining: AtomicBool::new(false),
         connections: AtomicUsize::new(0),
         queues: Default::default(),

@@ -3,7 +3,9 @@
 //! Data plane (`worker`, `listener`, `http`, `tunnel`, `upstream`): one thread a core, no locks across an await, no
 //! messages on the request path, no knowledge of peers. Control (`instance`, `health`, `admin`, `reload`): one thread.
 pub mod admin;
+mod arrival;
 pub mod bind;
+pub mod edge;
 #[cfg(test)]
 mod fixture;
 pub mod health;
@@ -16,6 +18,7 @@ pub mod metrics;
 pub mod reload;
 pub mod shared;
 mod stream;
+pub mod tls;
 mod tunnel;
 pub mod upstream;
 pub mod worker;

@@ -1,6 +1,10 @@
 //! Accepting: one task for each listening socket of a worker. An accept that fails never spins and never ends it.
+use crate::arrival::Arrival;
+use crate::edge::Edge;
 use crate::http::h1;
 use crate::http::refuse_connection;
+use crate::stream::{Plain, Stream};
+use crate::tls::handshake;
 use crate::worker::Local;
 use lb_core::snapshot::{Frontend, FrontendState, Snapshot};
 use std::cell::Cell;
@@ -15,15 +19,17 @@ use tokio::net::{TcpListener, TcpStream};
 pub(crate) struct Listening {
     /// The frontend's live counts: its identity over reloads.
     pub(crate) state: Arc<FrontendState>,
+    /// The address as configured.
+    addr: SocketAddr,
     /// Where the frontend was in the last snapshot.
     hint: Cell<usize>,
 }
 
 impl Listening {
     /// For the frontend of that name; `None` when the configuration does not know it.
-    pub(crate) fn new(snap: &Snapshot, frontend: &str) -> Option<Self> {
+    pub(crate) fn new(snap: &Snapshot, frontend: &str, addr: SocketAddr) -> Option<Self> {
         let hint = snap.frontends.iter().position(|f| f.config.name == frontend)?;
-        Some(Self { state: snap.frontends[hint].state.clone(), hint: Cell::new(hint) })
+        Some(Self { state: snap.frontends[hint].state.clone(), addr, hint: Cell::new(hint) })
     }
 
     /// The frontend in this snapshot; `None` when a reload took it away.
@@ -88,12 +94,61 @@ pub(crate) async fn run(local: Rc<Local>, listening: Rc<Listening>, listener: Tc
 }
 
 fn accept(local: &Rc<Local>, listening: &Rc<Listening>, stream: TcpStream, addr: SocketAddr) {
+    let edge = local.shared.edges.load().of(&listening.state.name, listening.addr).cloned();
     let Some(admission) = Admission::enter(local, listening) else {
-        refuse_connection(&stream);
+        // Nobody would understand it in the middle of a handshake.
+        if edge.is_none() {
+            refuse_connection(&stream);
+        }
         return;
     };
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    tokio::task::spawn_local(h1::serve(local.clone(), stream.into(), addr, listening.clone(), admission));
+    let (local, listening) = (local.clone(), listening.clone());
+    match edge {
+        None => {
+            let arrival = Rc::new(Arrival::plain(addr));
+            tokio::task::spawn_local(h1::serve(local, stream.into(), arrival, listening, admission));
+        }
+        Some(edge) => {
+            tokio::task::spawn_local(begin(local, Plain::Tcp(stream), addr, edge, listening, admission));
+        }
+    }
+}
+
+/// A connection whose first bytes are no request's.
+async fn begin(
+    local: Rc<Local>,
+    plain: Plain,
+    addr: SocketAddr,
+    edge: Arc<Edge>,
+    listening: Rc<Listening>,
+    admission: Admission,
+) {
+    // Apart, and gone before the first request: it is large.
+    let greeted = Box::pin(greet(&local, plain, addr, edge, &listening)).await;
+    let Some((stream, arrival)) = greeted else { return };
+    let arrival = Rc::new(arrival);
+    // The protocol agreed on chooses the server of the connection. Only those that `tls::terminate` lists are offered.
+    match arrival.alpn() {
+        _ => h1::serve(local, stream, arrival, listening, admission).await,
+    }
+}
+
+async fn greet(
+    local: &Local,
+    plain: Plain,
+    addr: SocketAddr,
+    edge: Arc<Edge>,
+    listening: &Listening,
+) -> Option<(Stream, Arrival)> {
+    let snap = local.snapshot();
+    let within = listening.frontend(&snap)?.config.timeout.tls_handshake;
+    drop(snap);
+    let counters = &listening.state.counters[local.id].handshakes;
+    let serving = edge.tls.serving();
+    let (stream, mut tls) = handshake::shake(local, &listening.state.name, counters, &serving, plain, within).await?;
+    tls.hosts = edge.tls.tls.check_host.then(|| serving.certificates.clone());
+    Some((stream, Arrival { client: addr, tls: Some(tls) }))
 }

@@ -3,9 +3,11 @@
 //!
 //! Tables, counters, health, open connections and listeners that did not change stay as they are.
 use crate::bind::{BindError, Wanted, bind_all};
+use crate::edge::Edges;
 use crate::instance::control::{replicated, tell_systemd};
 use crate::instance::{Control, Phase, wanted};
 use crate::logging::{self, access};
+use crate::tls::TlsError;
 use lb_core::config::{Config, Peers};
 use lb_core::snapshot::Snapshot;
 use sd_notify::NotifyState;
@@ -37,6 +39,9 @@ pub enum ReloadError {
     /// A new listener.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Certificates and keys.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The access log.
     #[error(transparent)]
     Access(#[from] access::OpenError),
@@ -67,7 +72,7 @@ impl Control {
         let now = NotifyState::monotonic_usec_now().ok();
         tell_systemd(&[NotifyState::Reloading].into_iter().chain(now).collect::<Vec<_>>());
         let result = match read(self).await {
-            Ok(config) => take_on(self, config),
+            Ok((config, edges)) => take_on(self, config, edges),
             Err(e) => Err(e),
         };
         if self.phase() == Phase::Ready {
@@ -89,10 +94,16 @@ impl Control {
 }
 
 /// Disk and parsing run beside the control thread: a slow disk must not stop health checks.
-async fn read(control: &Control) -> Result<Config, ReloadError> {
+async fn read(control: &Control) -> Result<(Config, Edges), ReloadError> {
     let (path, name) = (control.source.path.clone(), control.source.name.clone());
     let running = control.snapshot().config.instance.name.clone();
-    let loaded = tokio::task::spawn_blocking(move || load(&path, name.as_deref(), &running)).await;
+    let tickets = control.tickets.clone();
+    let load = move || {
+        let config = load(&path, name.as_deref(), &running)?;
+        let edges = Edges::build(&config, &tickets)?;
+        Ok((config, edges))
+    };
+    let loaded = tokio::task::spawn_blocking(load).await;
     loaded.unwrap_or_else(|e| Err(ReloadError::Invalid(format!("the configuration could not be read: {e}"))))
 }
 
@@ -107,7 +118,7 @@ fn load(path: &Path, name: Option<&str>, running: &str) -> Result<Config, Reload
     })
 }
 
-fn take_on(control: &Control, config: Config) -> Result<Reloaded, ReloadError> {
+fn take_on(control: &Control, config: Config, edges: Edges) -> Result<Reloaded, ReloadError> {
     if control.phase() >= Phase::Draining {
         return Err(ReloadError::Stopping);
     }
@@ -126,6 +137,8 @@ fn take_on(control: &Control, config: Config) -> Result<Reloaded, ReloadError> {
     let snapshot = Arc::new(Snapshot::build(Arc::new(config), &control.shared.base, Some(&before)));
     warn_of_new_tables(&before, &snapshot);
     control.shared.snapshot.store(snapshot.clone());
+    control.shared.edges.store(Arc::new(edges));
+    control.certificates.fresh(&control.shared.edges.load());
     control.listen(bound);
     control.unlisten(&closed);
     control.set_access(log);

@@ -104,10 +104,7 @@ impl Stream {
 
     /// When dropped, the other side sees a reset instead of an end.
     pub(crate) fn reset_on_drop(&self) {
-        self.socket(|fd| {
-            // An error means that the connection is over already.
-            let _ = socket2::SockRef::from(&fd).set_linger(Some(Duration::ZERO));
-        });
+        self.socket(reset_on_drop);
     }
 
     /// Whether nothing has come, no end either, as far as the event loop has seen; costs no system call where nothing
@@ -193,15 +190,19 @@ impl Writer<'_> {
         match self {
             Self::Tcp(half) => {
                 let stream = half.as_ref();
-                attempt(cx, || write_now(pieces, |b| stream.try_write(b), |p| stream.try_write_vectored(p)), |cx| {
-                    stream.poll_write_ready(cx)
-                })
+                attempt(
+                    cx,
+                    || write_now(pieces, |b| stream.try_write(b), |p| stream.try_write_vectored(p)),
+                    |cx| stream.poll_write_ready(cx),
+                )
             }
             Self::Unix(half) => {
                 let stream = half.as_ref();
-                attempt(cx, || write_now(pieces, |b| stream.try_write(b), |p| stream.try_write_vectored(p)), |cx| {
-                    stream.poll_write_ready(cx)
-                })
+                attempt(
+                    cx,
+                    || write_now(pieces, |b| stream.try_write(b), |p| stream.try_write_vectored(p)),
+                    |cx| stream.poll_write_ready(cx),
+                )
             }
             Self::Tls(stream) => match ready!(Pin::new(&mut *stream.borrow_mut()).poll_write_vectored(cx, pieces))? {
                 0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -234,6 +235,18 @@ impl Writer<'_> {
                 write_end(stream.borrow().get_ref().0.as_fd());
             }
         }
+    }
+}
+
+fn reset_on_drop(fd: BorrowedFd<'_>) {
+    // An error means that the connection is over already.
+    let _ = socket2::SockRef::from(&fd).set_linger(Some(Duration::ZERO));
+}
+
+impl Plain {
+    /// As [`Stream::reset_on_drop`].
+    pub(crate) fn reset_on_drop(&self) {
+        reset_on_drop(self.as_fd());
     }
 }
 

@@ -4,6 +4,7 @@ use crate::http::head::Field;
 use crate::io::Buffers;
 use crate::listener::{self, Listening};
 use crate::shared::Shared;
+use crate::tls::handshake;
 use crate::upstream::Pool;
 use lb_core::snapshot::Snapshot;
 use std::cell::{Cell, RefCell};
@@ -105,6 +106,7 @@ pub(crate) struct Local {
     pub(crate) buffers: Buffers,
     pub(crate) fields: SpareFields,
     pub(crate) pool: Pool,
+    pub(crate) handshakes: handshake::Bounds,
     snapshot: RefCell<Pinned>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
     next_id: Cell<u64>,
@@ -139,6 +141,7 @@ impl Local {
             buffers: Buffers::default(),
             fields: SpareFields::default(),
             pool: Pool::default(),
+            handshakes: handshake::Bounds::default(),
             snapshot,
             clients: RefCell::default(),
             next_id: Cell::new(0),
@@ -236,7 +239,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
 }
 
 fn listen(local: &Rc<Local>, listeners: &mut Listeners, frontend: String, addr: SocketAddr, listener: TcpListener) {
-    let listening = Listening::new(&local.snapshot(), &frontend);
+    let listening = Listening::new(&local.snapshot(), &frontend, addr);
     match (tokio::net::TcpListener::from_std(listener), listening) {
         (Ok(listener), Some(listening)) => {
             let task = tokio::task::spawn_local(listener::run(local.clone(), Rc::new(listening), listener));

@@ -11,6 +11,7 @@ pub mod dns;
 pub mod instance;
 pub mod link;
 pub mod origin;
+pub mod pki;
 
 pub use client::{Answer, Client};
 pub use crowd::Crowd;

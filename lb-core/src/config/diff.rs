@@ -19,6 +19,8 @@ pub enum Thing {
     Peers,
     /// `[log]`
     Log,
+    /// `[tls]`
+    Tls,
     /// `[table.NAME]`
     Table(String),
     /// `[frontend.NAME]`
@@ -113,6 +115,7 @@ impl fmt::Display for Thing {
             Self::Admin => f.write_str("admin"),
             Self::Peers => f.write_str("peers"),
             Self::Log => f.write_str("log"),
+            Self::Tls => f.write_str("tls"),
             Self::Table(name) => write!(f, "table {name}"),
             Self::Frontend(name) => write!(f, "frontend {name}"),
             Self::Listener { frontend, addr } => write!(f, "listener {addr} of frontend {frontend}"),
@@ -153,6 +156,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     }
     peers(old.peers.as_ref(), new.peers.as_ref(), out);
     compare(&Thing::Log, fields::log(&old.log), fields::log(&new.log), out);
+    compare(&Thing::Tls, fields::tls(&old.tls), fields::tls(&new.tls), out);
     let (table, frontend, backend) = (
         |t: &Arc<Table>| Thing::Table(t.name.clone()),
         |f: &Arc<Frontend>| Thing::Frontend(f.name.clone()),
@@ -166,7 +170,10 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         |a, b, out| {
             compare(&frontend(b), fields::frontend(a), fields::frontend(b), out);
             let listener = |l: &super::Listen| Thing::Listener { frontend: b.name.clone(), addr: l.addr.to_string() };
-            each(&a.listen, &b.listen, listener, |_, _, _| (), out);
+            let both = |x: &super::Listen, y: &super::Listen, out: &mut Vec<Change>| {
+                compare(&listener(y), fields::listener(x), fields::listener(y), out);
+            };
+            each(&a.listen, &b.listen, listener, both, out);
         },
         out,
     );

@@ -1,5 +1,6 @@
 //! The shape of the file, second half: frontends and backends. See [`super::file`].
 use super::file::{Kind, Shape, TIMEOUT, key};
+use super::file_edge::LISTEN;
 
 pub(super) static FRONTEND: Shape = Shape {
     doc: "Where clients arrive.",
@@ -8,7 +9,7 @@ pub(super) static FRONTEND: Shape = Shape {
             "listen",
             Kind::Many(&Kind::Either(&[Kind::Text, Kind::Section(&LISTEN)])),
             "[\"0.0.0.0:80\"]",
-            "Addresses, as `\"0.0.0.0:80\"` or `{ addr = \"[::]:80\" }`.",
+            "Addresses, as `\"0.0.0.0:80\"` or `{ addr = \"[::]:443\", tls = { cert = \"site.pem\" } }`.",
         )
         .required()
         .also(&["bind", "addr", "address"]),
@@ -92,13 +93,6 @@ static LIMIT: Shape = Shape {
         )
         .also(&["action", "do"]),
     ],
-};
-
-static LISTEN: Shape = Shape {
-    doc: "One address of a frontend.",
-    keys: &[key("addr", Kind::Text, "\"0.0.0.0:80\"", "IP address and port; port 0 takes a free one.")
-        .required()
-        .also(&["address", "listen", "bind"])],
 };
 
 static ROUTE: Shape = Shape {

@@ -17,6 +17,7 @@ mod counter;
 mod frontend;
 mod instance;
 mod limit;
+mod listen;
 mod peers;
 mod sticky;
 mod syntax;
@@ -57,6 +58,7 @@ pub(super) fn config(cx: &Cx<'_>, root: &DeTable<'_>, host_name: &str, name_over
         None => Some(None),
     };
     let log = instance::log(section(&root, "log"));
+    let tls = listen::tls(section(&root, "tls"));
     let defaults = Defaults::read(section(&root, "defaults"));
     let tables = table::tables(&root);
     let named_backends = root.get("backend").map_or(Vec::new(), |item| item.named());
@@ -67,7 +69,7 @@ pub(super) fn config(cx: &Cx<'_>, root: &DeTable<'_>, host_name: &str, name_over
         .filter_map(|(name, at, section)| backend::backend(name, at, section, &tables, &defaults))
         .collect();
     let tables = tables.into_iter().filter_map(|(_, table)| table).collect();
-    Some(Config { instance, admin, peers: peers?, log, tables, frontends, backends })
+    Some(Config { instance, admin, peers: peers?, log, tls, tables, frontends, backends })
 }
 
 fn section<'a>(parent: &Section<'a>, name: &'static str) -> Option<Section<'a>> {
@@ -106,6 +108,7 @@ struct Given {
     http_keep_alive: Option<Duration>,
     queue: Option<Duration>,
     check: Option<Duration>,
+    tls_handshake: Option<Duration>,
 }
 
 impl Given {
@@ -120,6 +123,7 @@ impl Given {
             http_keep_alive: given("http_keep_alive"),
             queue: given("queue"),
             check: given("check"),
+            tls_handshake: given("tls_handshake"),
         }
     }
 
@@ -133,6 +137,7 @@ impl Given {
             http_keep_alive: self.http_keep_alive.or(other.http_keep_alive),
             queue: self.queue.or(other.queue),
             check: self.check.or(other.check),
+            tls_handshake: self.tls_handshake.or(other.tls_handshake),
         }
     }
 
@@ -148,6 +153,7 @@ impl Given {
             http_keep_alive: self.http_keep_alive.unwrap_or(default.http_keep_alive),
             queue: self.queue.unwrap_or(connect),
             check: self.check.unwrap_or(default.check),
+            tls_handshake: self.tls_handshake.unwrap_or(default.tls_handshake),
         }
     }
 }

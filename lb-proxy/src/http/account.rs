@@ -2,12 +2,12 @@
 use super::affinity::Why;
 use super::head;
 use super::limits::Counting;
+use crate::arrival::Arrival;
 use crate::shared::AccessLine;
 use crate::worker::Local;
 use lb_core::limit::Action;
 use lb_core::server::{Count, ServerState};
 use lb_core::snapshot::{Backend, DURATION_BUCKETS, FrontendState, Limit};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,7 +34,7 @@ impl Request {
     pub(crate) fn new(
         local: &Rc<Local>,
         frontend: &Arc<FrontendState>,
-        client: SocketAddr,
+        arrival: &Arrival,
         request: &head::Request,
         buf: &[u8],
     ) -> Self {
@@ -42,7 +42,8 @@ impl Request {
         let log = local.shared.access.load().is_some().then(|| {
             Box::new(AccessLine {
                 time: crate::shared::wall().0,
-                client,
+                client: arrival.client,
+                tls: arrival.tls_version(),
                 frontend: frontend.name.clone(),
                 backend: None,
                 server: None,
@@ -74,7 +75,7 @@ impl Request {
     }
 
     /// A malformed request, of which nothing is known but the client.
-    pub(crate) fn unread(local: &Rc<Local>, frontend: &Arc<FrontendState>, client: SocketAddr) -> Self {
+    pub(crate) fn unread(local: &Rc<Local>, frontend: &Arc<FrontendState>, arrival: &Arrival) -> Self {
         let empty = b"- -";
         let request = head::Request {
             len: 0,
@@ -90,7 +91,7 @@ impl Request {
             upgrade: None,
             fields: Vec::new(),
         };
-        Self::new(local, frontend, client, &request, empty)
+        Self::new(local, frontend, arrival, &request, empty)
     }
 
     /// The server has answered.

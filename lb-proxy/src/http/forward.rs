@@ -112,7 +112,7 @@ impl Asked for Looked<'_> {
 pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
     let snap = conn.local.snapshot();
     let Some(frontend) = conn.listening.frontend(&snap) else { return After::Close };
-    let mut account = account::Request::new(&conn.local, &frontend.state, conn.addr, &request, &conn.input);
+    let mut account = account::Request::new(&conn.local, &frontend.state, &conn.arrival, &request, &conn.input);
     let facts = Facts {
         head: request.method.get(&conn.input) == b"HEAD",
         http11: request.http11,
@@ -198,12 +198,13 @@ async fn forward(
 ) -> Result<Forwarded, Failure> {
     let local = conn.local.clone();
     let buf = &conn.input;
-    let client = conn.addr.ip();
+    let client = conn.arrival.client.ip();
     let src = headers::source(buf, &request, &frontend.config, client);
     // 1. Whether it may pass, and where to.
     let denied = limits::check(frontend, &request, buf, src, &mut conn.opened, account);
     let routed = match denied {
         Some(denied) => Err(Failure::Denied(denied)),
+        None if conn.arrival.misdirected(request.host.get(buf)) => Err(Failure::Unanswered(Reason::MISDIRECTED)),
         None => {
             let index = route(frontend, &Looked { request: &request, buf });
             index.ok_or(Failure::Unanswered(Reason::NO_ROUTE))
@@ -229,6 +230,7 @@ async fn forward(
         frontend: &frontend.config,
         backend: &backend.config,
         affinity: backend.cookie.as_ref(),
+        scheme: conn.arrival.scheme(),
         client,
         src,
     };

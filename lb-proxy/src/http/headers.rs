@@ -57,6 +57,8 @@ pub(crate) struct Rewrite<'a> {
     pub(crate) backend: &'a config::Backend,
     /// The affinity rule of the backend.
     pub(crate) affinity: Option<&'a Cookie>,
+    /// `http` or `https`, as the client came.
+    pub(crate) scheme: &'static str,
     /// The connection's other end.
     pub(crate) client: IpAddr,
     /// The client behind trusted proxies.
@@ -65,7 +67,7 @@ pub(crate) struct Rewrite<'a> {
 
 /// Writes a request's head for a server.
 pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out: &mut Vec<u8>) {
-    let Rewrite { frontend, backend, affinity, client, src } = *rewrite;
+    let Rewrite { frontend, backend, affinity, scheme, client, src } = *rewrite;
     out.extend_from_slice(request.method.get(buf));
     out.push(b' ');
     out.extend_from_slice(request.target.get(buf));
@@ -112,7 +114,7 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if frontend.forwarded {
-        forwarded(buf, request, frontend, client, out);
+        forwarded(buf, request, frontend, scheme, client, out);
     }
     if backend.real_ip {
         // Writing to a Vec cannot fail, here and below.
@@ -127,7 +129,14 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
 }
 
 /// `X-Forwarded-For` goes on from what a trusted proxy said, and starts anew for everybody else.
-fn forwarded(buf: &[u8], request: &Request, frontend: &config::Frontend, client: IpAddr, out: &mut Vec<u8>) {
+fn forwarded(
+    buf: &[u8],
+    request: &Request,
+    frontend: &config::Frontend,
+    scheme: &str,
+    client: IpAddr,
+    out: &mut Vec<u8>,
+) {
     let client = client.to_canonical();
     let trusted = frontend.trusted_proxies.iter().any(|net| net.contains(&client));
     out.extend_from_slice(b"X-Forwarded-For: ");
@@ -139,7 +148,7 @@ fn forwarded(buf: &[u8], request: &Request, frontend: &config::Frontend, client:
     }
     let _ = write!(out, "{client}\r\nX-Forwarded-Proto: ");
     let said = request.fields.iter().find(|f| f.known == Known::XForwardedProto).filter(|_| trusted);
-    out.extend_from_slice(said.map_or(&b"http"[..], |f| f.value.get(buf)));
+    out.extend_from_slice(said.map_or(scheme.as_bytes(), |f| f.value.get(buf)));
     out.extend_from_slice(b"\r\n");
 }
 
@@ -309,7 +318,8 @@ mod tests {
         let (frontend, backend) = (frontend(), backend());
         let client = client.parse().unwrap();
         let src = source(text.as_bytes(), &request, &frontend, client);
-        let rewrite = Rewrite { frontend: &frontend, backend: &backend, affinity: Some(&cookie), client, src };
+        let rewrite =
+            Rewrite { frontend: &frontend, backend: &backend, affinity: Some(&cookie), scheme: "http", client, src };
         let mut out = Vec::new();
         super::request(text.as_bytes(), &request, &rewrite, &mut out);
         String::from_utf8(out).unwrap()

@@ -6,6 +6,8 @@ use crate::health::Checks;
 use crate::logging::access;
 use crate::metrics::{self, Process};
 use crate::shared::{AccessSink, Shared};
+use crate::tls::tickets::Secret;
+use crate::tls::watch::Watch;
 use crate::worker::{Command, Worker};
 use lb_core::decisions::Decisions;
 use lb_core::shares::SharedBounds;
@@ -53,6 +55,9 @@ pub struct Control {
     stop: watch::Sender<Option<Instant>>,
     access: Mutex<Option<access::Writer>>,
     admin: Option<SocketAddr>,
+    /// Seals sessions where no file with a secret is named.
+    pub(crate) tickets: Secret,
+    pub(crate) certificates: Watch,
 }
 
 /// What the control side counts.
@@ -87,6 +92,7 @@ pub(super) struct Parts {
     pub(super) started: Started,
     pub(super) access_dropped: Arc<AtomicU64>,
     pub(super) admin: Option<SocketAddr>,
+    pub(super) tickets: Secret,
 }
 
 impl Control {
@@ -110,6 +116,8 @@ impl Control {
             stop: watch::Sender::new(None),
             access: Mutex::default(),
             admin: parts.admin,
+            tickets: parts.tickets,
+            certificates: Watch::default(),
         }
     }
 
@@ -154,7 +162,13 @@ impl Control {
             state: self.state.figures(),
         };
         let replication = self.peers_status();
-        metrics::render(&self.shared.snapshot.load(), process, replication.as_ref(), &self.recorder)
+        let mut out = metrics::render(&self.shared.snapshot.load(), process, replication.as_ref(), &self.recorder);
+        out.push_str(&metrics::tls(
+            &self.shared.snapshot.load(),
+            &self.shared.edges.load(),
+            self.certificates.health(),
+        ));
+        out
     }
 
     /// Lets the recorder tidy up what was recorded since the last time.

@@ -14,6 +14,10 @@ fn free() -> SocketAddr {
     TcpListener::bind(any()).unwrap().local_addr().unwrap()
 }
 
+fn take_on(control: &Control, config: Config) -> Result<Reloaded, ReloadError> {
+    super::take_on(control, config, Edges::default())
+}
+
 fn config(listen: &[SocketAddr]) -> Config {
     let mut config = fixture::config();
     let mut frontend = fixture::frontend("web", listen);

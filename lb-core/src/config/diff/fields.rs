@@ -6,8 +6,11 @@ use super::super::{
     Server, StickAction, Sticky, Table, TableRule, Timeouts,
 };
 use crate::time::format_duration;
+pub(super) use edge::{listener, tls};
 use std::fmt::{Debug, Display};
 use std::time::Duration;
+
+mod edge;
 
 /// Keys and values, in one order for one kind of thing.
 pub(super) type Fields = Vec<(&'static str, String)>;
@@ -232,7 +235,7 @@ fn maxconn(of: Maxconn) -> String {
 }
 
 fn timeouts(of: &Timeouts) -> Fields {
-    let Timeouts { connect, client, server, tunnel, http_request, http_keep_alive, queue, check } = of;
+    let Timeouts { connect, client, server, tunnel, http_request, http_keep_alive, queue, check, tls_handshake } = of;
     vec![
         ("timeout.connect", time(connect)),
         ("timeout.client", time(client)),
@@ -242,6 +245,7 @@ fn timeouts(of: &Timeouts) -> Fields {
         ("timeout.http_keep_alive", time(http_keep_alive)),
         ("timeout.queue", time(queue)),
         ("timeout.check", time(check)),
+        ("timeout.tls_handshake", time(tls_handshake)),
     ]
 }
 

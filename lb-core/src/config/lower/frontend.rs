@@ -1,7 +1,7 @@
 //! `[frontend.NAME]`
 use super::super::reader::{Item, Section};
-use super::super::{Frontend, Listen, Route, suggest};
-use super::{Addresses, Defaults, instance, limit, peers, table::Tables, value};
+use super::super::{Frontend, Route, suggest};
+use super::{Addresses, Defaults, limit, listen::listen, peers, table::Tables, value};
 use ipnet::IpNet;
 use std::sync::Arc;
 
@@ -63,16 +63,6 @@ fn frontend(
         limit: limit_item.iter().flat_map(Item::elements).filter_map(|i| limit::rule(&i.section()?, tables)).collect(),
         max_tarpit: section.size("max_tarpit", 1000),
     }
-}
-
-/// `"0.0.0.0:80"` or `{ addr = "0.0.0.0:80" }`
-fn listen(item: &Item<'_>, addresses: &mut Addresses) -> Option<Listen> {
-    let value = item.either()?;
-    let addr = match item.is_text() {
-        true => instance::claimed(&value, addresses)?,
-        false => instance::claimed(&value.section()?.need("addr")?, addresses)?,
-    };
-    Some(Listen { addr })
 }
 
 /// The name of a backend that the file has.

@@ -56,9 +56,9 @@ fn unknown_keys_are_refused_with_the_one_that_was_meant() {
         ("¦[tables.x]\ntype = \"ip\"".replace("¦[", "[¦").as_str(), "unknown key `tables` at the top", "`table`"),
         ("[table.t]\ntype = \"ip\"\n¦exprie = \"1m\"", "unknown key `exprie` in `table.t`", "did you mean `expire`?"),
         (
-            "[frontend.web]\nlisten = [{ addr = \"127.0.0.1:1\", ¦tls = {} }]\nbackend = \"app\"",
-            "unknown key `tls` in `frontend.web.listen[0]`",
-            "no TLS for clients",
+            "[frontend.web]\nlisten = [{ addr = \"127.0.0.1:1\", ¦ssl = {} }]\nbackend = \"app\"",
+            "unknown key `ssl` in `frontend.web.listen[0]`",
+            "did you mean `tls`?",
         ),
         (
             "[frontend.web]\n¦bind = \":80\"\nbackend = \"app\"",

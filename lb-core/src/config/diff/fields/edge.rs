@@ -1,0 +1,37 @@
+//! Listeners and TLS, by key.
+use super::{Fields, list, or_none, word};
+use crate::config::{ClientCerts, Listen, ListenTls, Tls};
+use std::path::PathBuf;
+
+pub(in super::super) fn tls(of: &Tls) -> Fields {
+    let Tls { ticket_keys, max_handshakes, max_handshake_rate } = of;
+    vec![
+        ("ticket_keys", paths(ticket_keys)),
+        ("max_handshakes", max_handshakes.to_string()),
+        ("max_handshake_rate", max_handshake_rate.to_string()),
+    ]
+}
+
+/// Without the address, which is its identity.
+pub(in super::super) fn listener(of: &Listen) -> Fields {
+    let Listen { addr: _, tls, alpn } = of;
+    vec![("tls", or_none(tls.as_deref().map(listen_tls))), ("alpn", list(alpn, Clone::clone))]
+}
+
+fn listen_tls(of: &ListenTls) -> String {
+    let ListenTls { cert, key, min_version, strict_sni, check_host, client } = of;
+    let mut words = vec![format!("cert {}", paths(cert))];
+    words.extend((!key.is_empty()).then(|| format!("key {}", paths(key))));
+    words.push(format!("from {}", min_version.as_str()));
+    words.extend(strict_sni.then(|| "strict_sni".to_owned()));
+    words.extend(check_host.then(|| "check_host".to_owned()));
+    words.extend(client.as_ref().map(|ClientCerts { ca, crl, wanted }| {
+        let crl = if crl.is_empty() { String::new() } else { format!(" crl {}", paths(crl)) };
+        format!("client_cert {} by {}{crl}", word(wanted), paths(ca))
+    }));
+    words.join(" ")
+}
+
+fn paths(of: &[PathBuf]) -> String {
+    list(of, |path| path.display().to_string())
+}
