@@ -13,6 +13,7 @@ use crate::limit::Limit;
 use crate::stick::KeyExpr;
 use ipnet::IpNet;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub mod diagnostic;
 pub mod diff;
 mod env;
 pub mod file;
+mod file_affinity;
 mod file_traffic;
 pub mod lower;
 mod reader;
@@ -321,6 +323,8 @@ pub struct Backend {
     pub name: String,
     /// The algorithm for clients that no pin binds.
     pub balance: Balance,
+    /// How the algorithm spreads them.
+    pub spread: Spread,
     /// Affinity, tried in order: cookie rules first, then tables.
     pub sticky: Vec<Sticky>,
     /// What a client gets whose pinned server is down.
@@ -352,8 +356,30 @@ pub enum Balance {
     RoundRobin,
     /// Fewest connections for its weight; ties by rendezvous of the key.
     LeastConn,
+    /// The least loaded of so many drawn at random, by weight.
+    Random(u32),
+    /// The first in the order of the file that has a place under its `maxconn`.
+    First,
     /// Weighted rendezvous hash of the value; without one, of the source address.
     Hash(KeyExpr),
+}
+
+/// What bends the algorithm of a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spread {
+    /// Of hashing: how much of its even part of the load a server has at most, in percent.
+    pub load_bound: Option<u32>,
+    /// All backups share the clients when no other server is left, not the first of them alone.
+    pub all_backups: bool,
+}
+
+/// How a server that comes up gets its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowStart {
+    /// Its weight grows to the whole in this time.
+    pub time: Duration,
+    /// Meanwhile at most so many new clients a second.
+    pub pace: Option<NonZeroU32>,
 }
 
 /// One sticky rule.
@@ -503,6 +529,10 @@ pub struct Server {
     pub weight: u32,
     /// Requests and tunnels at a time; the rest waits. Default: no bound.
     pub maxconn: Maxconn,
+    /// Taken only when no other is left.
+    pub backup: bool,
+    /// How it gets its clients when it comes up; `None`: all at once.
+    pub slow_start: Option<SlowStart>,
     /// Its value in the cookie. Default: its name.
     pub cookie: String,
     /// State it starts in when nobody has decided otherwise.

@@ -138,10 +138,13 @@ pub(super) static BACKEND: Shape = Shape {
             "balance",
             Kind::Text,
             "\"roundrobin\"",
-            "For clients that no pin binds: `roundrobin`, `leastconn`, `source`, or a consistent \
-             hash of a key expression, as `hash(header(X-Tenant))`. Default roundrobin.",
+            "For clients that no pin binds: `roundrobin`, `leastconn`, `random(2)`, `first`, or a consistent \
+             hash: `source`, `uri`, `hash(header(X-Tenant))`. Default roundrobin.",
         )
         .also(&["algorithm", "lb_policy", "policy", "method"]),
+        super::file_affinity::LOAD_BOUND,
+        super::file_affinity::ALL_BACKUPS,
+        super::file_affinity::SLOW_START,
         key(
             "sticky",
             Kind::List(&Kind::Section(&STICKY)),
@@ -329,6 +332,8 @@ static SERVER: Shape = Shape {
              together: `{ cluster = 300 }`. Default 0.",
         )
         .also(&["max_connections", "max_conn", "max_conns"]),
+        super::file_affinity::BACKUP,
+        super::file_affinity::SERVER_SLOW_START,
         key("cookie", Kind::Text, "\"n1\"", "Its value in the cookie. Default: its name."),
         key(
             "state",
@@ -337,6 +342,6 @@ static SERVER: Shape = Shape {
             "State it starts in: `ready`, `drain` (pinned clients only), `maint` (nobody). \
              Default ready.",
         )
-        .also(&["disabled", "backup", "down"]),
+        .also(&["disabled", "down"]),
     ],
 };

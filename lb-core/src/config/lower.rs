@@ -12,6 +12,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 mod backend;
+mod balance;
 mod check;
 mod counter;
 mod frontend;

@@ -325,7 +325,7 @@ async fn reach(
     account: &mut account::Request,
 ) -> Result<Reached, Reason> {
     let counters = &backend.state.counters[local.id];
-    let chosen = plan.choose(backend, local.id, now());
+    let chosen = plan.choose(backend, &local.turn(&[]));
     let mut server = chosen.inspect_err(|_| counters.no_server.bump())?;
     let mut failed: SmallVec<[usize; 4]> = SmallVec::new();
     let mut retries = 0;
@@ -366,7 +366,7 @@ async fn reach(
             continue;
         }
         failed.push(server);
-        server = plan.again(backend, local.id, server, &failed).map_err(|reason| match reason {
+        server = plan.again(backend, server, &local.turn(&failed)).map_err(|reason| match reason {
             Reason::NO_SERVER => Reason::CONNECT_FAILED,
             other => other,
         })?;

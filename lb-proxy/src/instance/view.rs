@@ -214,6 +214,8 @@ fn balance(balance: &Balance) -> String {
     match balance {
         Balance::RoundRobin => "roundrobin".into(),
         Balance::LeastConn => "leastconn".into(),
+        Balance::Random(draws) => format!("random {draws}"),
+        Balance::First => "first".into(),
         Balance::Hash(key) => format!("hash {key}"),
     }
 }

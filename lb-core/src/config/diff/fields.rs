@@ -3,7 +3,7 @@
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
     AccessLog, Admin, Backend, Balance, Check, Cookie, Frontend, Instance, Log, Maxconn, PeerTls, Peers, Probe, Route,
-    Server, StickAction, Sticky, Table, TableRule, Timeouts,
+    Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Timeouts,
 };
 use crate::time::format_duration;
 use std::fmt::{Debug, Display};
@@ -134,6 +134,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
     let Backend {
         name: _,
         balance,
+        spread: Spread { load_bound, all_backups },
         sticky,
         on_down,
         drain,
@@ -149,10 +150,14 @@ pub(super) fn backend(of: &Backend) -> Fields {
     let balance = match balance {
         Balance::RoundRobin => "roundrobin".into(),
         Balance::LeastConn => "leastconn".into(),
+        Balance::Random(draws) => format!("random({draws})"),
+        Balance::First => "first".into(),
         Balance::Hash(key) => format!("hash({key})"),
     };
     let mut fields = vec![
         ("balance", balance),
+        ("load_bound", or_none(load_bound.as_ref())),
+        ("all_backups", all_backups.to_string()),
         ("sticky", list(sticky, self::sticky)),
         ("on_down", word(on_down)),
         ("drain", word(drain)),
@@ -216,11 +221,13 @@ fn check(of: &Check) -> String {
 }
 
 pub(super) fn server(of: &Server) -> Fields {
-    let Server { name: _, addr, weight, maxconn, cookie, state } = of;
+    let Server { name: _, addr, weight, maxconn, backup, slow_start, cookie, state } = of;
     vec![
         ("addr", addr.to_string()),
         ("weight", weight.to_string()),
         ("maxconn", self::maxconn(*maxconn)),
+        ("backup", backup.to_string()),
+        ("slow_start", or_none(slow_start.as_ref().map(self::slow_start))),
         ("cookie", cookie.clone()),
         ("state", word(state)),
     ]
@@ -229,6 +236,12 @@ pub(super) fn server(of: &Server) -> Fields {
 fn maxconn(of: Maxconn) -> String {
     let Maxconn { instance, cluster } = of;
     if cluster == 0 { instance.to_string() } else { format!("{{ instance = {instance}, cluster = {cluster} }}") }
+}
+
+fn slow_start(of: &SlowStart) -> String {
+    let SlowStart { time, pace } = of;
+    let pace = pace.map_or(String::new(), |pace| format!(" at {pace}/s"));
+    format!("{}{pace}", self::time(time))
 }
 
 fn timeouts(of: &Timeouts) -> Fields {
