@@ -5,9 +5,10 @@ use super::affinity::Plan;
 use super::answer::{self, Answered, Answering, Fault};
 use super::body::Transfer;
 use super::h1::Conn;
-use super::head::{Request, first_value};
+use super::head::Request;
 use super::headers::{self, Rewrite};
 use super::limits::{self, Denied, Opened};
+use super::looked::Looked;
 use super::reason::Reason;
 use super::upload::{self, Uploading};
 use crate::io::{self, Elapsed, Timer};
@@ -16,7 +17,7 @@ use crate::shared::now;
 use crate::tunnel::{Holding, Start, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
 use crate::worker::Local;
-use lb_core::route::{Asked, route};
+use lb_core::route::route;
 use lb_core::snapshot::{Backend, Frontend, Snapshot};
 use smallvec::SmallVec;
 use std::cell::Cell;
@@ -86,26 +87,6 @@ enum Failure {
     Denied(Denied),
     /// In the middle of an answer: only the connection's end tells.
     Cut(&'static str),
-}
-
-struct Looked<'a> {
-    request: &'a Request,
-    buf: &'a [u8],
-}
-
-impl Asked for Looked<'_> {
-    fn host(&self) -> &[u8] {
-        self.request.host.get(self.buf)
-    }
-    fn path(&self) -> &[u8] {
-        self.request.path.get(self.buf)
-    }
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        first_value(&self.request.fields, self.buf, name)
-    }
-    fn websocket(&self) -> bool {
-        self.request.websocket(self.buf)
-    }
 }
 
 /// Takes one request, whose head lies at the start of `conn.input`, to its end.
@@ -205,7 +186,7 @@ async fn forward(
     let routed = match denied {
         Some(denied) => Err(Failure::Denied(denied)),
         None => {
-            let index = route(frontend, &Looked { request: &request, buf });
+            let index = route(frontend, &Looked { request: &request, buf, src, snap });
             index.ok_or(Failure::Unanswered(Reason::NO_ROUTE))
         }
     };
