@@ -10,6 +10,7 @@
 //! | [`diff`] | what a reload changes |
 use crate::counters::Counter;
 use crate::limit::Limit;
+use crate::matcher::Matcher;
 use crate::stick::KeyExpr;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ pub mod diff;
 mod env;
 pub mod file;
 mod file_affinity;
+mod file_rules;
 mod file_traffic;
 pub mod lower;
 mod reader;
@@ -301,17 +303,11 @@ pub struct Listen {
     pub addr: SocketAddr,
 }
 
-/// One route: all the conditions given must hold.
+/// One route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
-    /// Host names, without port, lower case; `*.example.com` matches any label sequence before it. Empty: any.
-    pub host: Vec<String>,
-    /// Path prefixes, at segment borders: `/ws` matches `/ws`, `/ws/x`, `/ws?x`, not `/wsx`. Empty: any.
-    pub path_prefix: Vec<String>,
-    /// Headers that must be there, with a value or any.
-    pub header: Vec<(String, Option<String>)>,
-    /// Whether the request asks for a WebSocket.
-    pub websocket: Option<bool>,
+    /// What it takes.
+    pub when: Matcher,
     /// Where it goes.
     pub backend: String,
 }

@@ -127,6 +127,13 @@ static ROUTE: Shape = Shape {
         )
         .also(&["headers", "hdr"]),
         key("websocket", Kind::Flag, "true", "Whether the request asks for a WebSocket.").also(&["ws", "upgrade"]),
+        key(
+            "if",
+            Kind::Section(&super::file_rules::IF),
+            "{ method = \"GET\" }",
+            "What else must hold: path by pattern, method, query, cookie, source, TLS, counters, `not`.",
+        )
+        .also(&["when", "unless", "acl"]),
         key("backend", Kind::Text, "\"ws\"", "Where it goes.").required().also(&["use_backend", "to", "target"]),
     ],
 };

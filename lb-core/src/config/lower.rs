@@ -18,6 +18,7 @@ mod counter;
 mod frontend;
 mod instance;
 mod limit;
+mod matcher;
 mod peers;
 mod sticky;
 mod syntax;

@@ -6,6 +6,7 @@ mod documents;
 mod limits;
 mod mistakes;
 mod random;
+mod rules;
 mod spread;
 mod valid;
 

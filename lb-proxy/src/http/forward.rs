@@ -5,18 +5,20 @@ use super::affinity::Plan;
 use super::answer::{self, Answered, Answering, Fault};
 use super::body::Transfer;
 use super::h1::Conn;
-use super::head::{Request, first_value};
+use super::head::Request;
 use super::headers::{self, Rewrite};
 use super::limits::{self, Denied, Opened};
+use super::looked::Looked;
 use super::reason::Reason;
 use super::upload::{self, Uploading};
 use crate::io::{self, Elapsed, Timer};
 use crate::listener::Admission;
 use crate::shared::now;
+use crate::stream::Stream;
 use crate::tunnel::{Holding, Start, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
 use crate::worker::Local;
-use lb_core::route::{Asked, route};
+use lb_core::route::route;
 use lb_core::snapshot::{Backend, Frontend, Snapshot};
 use smallvec::SmallVec;
 use std::cell::Cell;
@@ -24,7 +26,6 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// What becomes of the connection after a request.
 pub(crate) enum After {
@@ -40,7 +41,7 @@ pub(crate) enum After {
 
 /// A connection that becomes a tunnel, but for the client's socket.
 pub(crate) struct Switch {
-    server: TcpStream,
+    server: Stream,
     from_client: Vec<u8>,
     from_server: Vec<u8>,
     timeout: Duration,
@@ -51,7 +52,7 @@ pub(crate) struct Switch {
 
 impl Switch {
     /// Puts the client's socket to it.
-    pub(crate) fn into_tunnel(self, client: TcpStream, opened: Opened, admission: Admission) -> Box<Tunnel> {
+    pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Admission) -> Box<Tunnel> {
         let Self { server, from_client, from_server, timeout, slot, account, holding } = self;
         Tunnel::new(Start {
             client,
@@ -88,26 +89,6 @@ enum Failure {
     Cut(&'static str),
 }
 
-struct Looked<'a> {
-    request: &'a Request,
-    buf: &'a [u8],
-}
-
-impl Asked for Looked<'_> {
-    fn host(&self) -> &[u8] {
-        self.request.host.get(self.buf)
-    }
-    fn path(&self) -> &[u8] {
-        self.request.path.get(self.buf)
-    }
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        first_value(&self.request.fields, self.buf, name)
-    }
-    fn websocket(&self) -> bool {
-        self.request.websocket(self.buf)
-    }
-}
-
 /// Takes one request, whose head lies at the start of `conn.input`, to its end.
 pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
     let snap = conn.local.snapshot();
@@ -139,7 +120,7 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
         Err(Failure::Cut(code)) => {
             account.finish(code);
             // A reset, so that a body that ends with the connection is not taken for whole.
-            let _ = socket2::SockRef::from(&conn.stream).set_linger(Some(Duration::ZERO));
+            conn.stream.reset_on_drop();
             After::Close
         }
         Err(Failure::Unanswered(reason)) => refuse(conn, reason, None, &facts, body_done.get(), account).await,
@@ -173,7 +154,7 @@ async fn refuse(
     let rule = denied.map(|d| format!("{}[{}]", reason.code, d.rule));
     let code = rule.as_deref().unwrap_or(reason.code);
     let answer = headers::own_answer(reason.status, code, facts.head, keep, denied.and_then(|d| d.retry_after));
-    let sent = conn.timer.within(Duration::from_secs(5), io::write_all(&conn.stream, &answer)).await;
+    let sent = conn.timer.within(Duration::from_secs(5), io::write_all(&conn.stream.writer(), &answer)).await;
     account.finish(reason.code);
     match sent {
         Ok(Ok(())) if keep => After::Next,
@@ -184,7 +165,7 @@ async fn refuse(
 
 enum Forwarded {
     Done { keep: bool },
-    Switched { server: TcpStream, from_server: Vec<u8>, slot: Slot, timeout: Duration, holding: Holding },
+    Switched { server: Stream, from_server: Vec<u8>, slot: Slot, timeout: Duration, holding: Holding },
 }
 
 async fn forward(
@@ -205,7 +186,7 @@ async fn forward(
     let routed = match denied {
         Some(denied) => Err(Failure::Denied(denied)),
         None => {
-            let index = route(frontend, &Looked { request: &request, buf });
+            let index = route(frontend, &Looked { request: &request, buf, src, snap });
             index.ok_or(Failure::Unanswered(Reason::NO_ROUTE))
         }
     };
@@ -311,7 +292,7 @@ async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
 struct Reached {
     server: usize,
     slot: Slot,
-    stream: TcpStream,
+    stream: Stream,
     reused: bool,
     retries: u32,
 }
@@ -389,12 +370,12 @@ impl Talk<'_> {
     async fn run(
         &mut self,
         frontend: &Frontend,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         out: &[u8],
         transfer: &mut Transfer,
     ) -> Result<Answered, Fault> {
         let limit = self.backend.config.timeout.server;
-        match self.conn.timer.within(limit, io::write_all(stream, out)).await {
+        match self.conn.timer.within(limit, io::write_all(&stream.writer(), out)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Fault::Nothing(Reason::SERVER_CLOSED)),
             Err(Elapsed) => return Err(Fault::Before(Reason::SERVER_TIMEOUT)),
@@ -405,7 +386,7 @@ impl Talk<'_> {
         let sent = Cell::new(0);
         let answer = answer::run(Answering {
             local,
-            client: to_client.as_ref(),
+            client: &to_client,
             server: &mut from_server,
             timer,
             backend: self.backend,
@@ -424,7 +405,7 @@ impl Talk<'_> {
         let upload = upload::run(Uploading {
             local,
             client: &mut from_client,
-            server: to_server.as_ref(),
+            server: &to_server,
             transfer,
             input,
             client_timeout: frontend.config.timeout.client,
