@@ -5,6 +5,7 @@ mod affinity;
 mod answers;
 mod certificates;
 mod chaos;
+mod checks;
 mod cluster;
 mod contract;
 mod counters;
