@@ -9,7 +9,8 @@ service = health.HealthServicer()
 health_pb2_grpc.add_HealthServicer_to_server(service, server)
 service.set("shop.Orders", health_pb2.HealthCheckResponse.SERVING)
 if len(sys.argv) > 3:
-    pair = [(open(sys.argv[2], "rb").read(), open(sys.argv[3], "rb").read())]
+    cert, key = (open(path, "rb").read() for path in sys.argv[2:4])
+    pair = [(key, cert)]
     port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials(pair))
 else:
     port = server.add_insecure_port("127.0.0.1:0")
