@@ -1,12 +1,12 @@
 //! Waiting on sockets: lazy deadlines, whole writes, buffers that are held only while they hold something.
+use crate::stream::Writer;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncRead;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
@@ -100,35 +100,25 @@ pub(crate) fn poll_fill(
     read
 }
 
-/// Writes all of it.
-pub(crate) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match stream.try_write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => bytes = &bytes[n..],
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
+/// Writes all of it, down to the socket.
+pub(crate) async fn write_all(to: &Writer<'_>, bytes: &[u8]) -> io::Result<()> {
+    write_both(to, bytes, &[]).await
 }
 
 /// Writes both, in one call where the socket takes it.
-pub(crate) async fn write_both(stream: &TcpStream, first: &[u8], second: &[u8]) -> io::Result<()> {
-    if second.is_empty() {
-        return write_all(stream, first).await;
-    }
-    let written = loop {
-        match stream.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
-            done => break done?,
+pub(crate) async fn write_both(to: &Writer<'_>, first: &[u8], second: &[u8]) -> io::Result<()> {
+    let mut written = 0;
+    poll_fn(|cx| {
+        while written < first.len() + second.len() {
+            written += ready!(match written.checked_sub(first.len()) {
+                Some(at) => to.poll_write(cx, &[IoSlice::new(&second[at..])]),
+                None if second.is_empty() => to.poll_write(cx, &[IoSlice::new(&first[written..])]),
+                None => to.poll_write(cx, &[IoSlice::new(&first[written..]), IoSlice::new(second)]),
+            })?;
         }
-    };
-    if written < first.len() {
-        write_all(stream, &first[written..]).await?;
-        return write_all(stream, second).await;
-    }
-    write_all(stream, &second[written - first.len()..]).await
+        to.poll_flush(cx)
+    })
+    .await
 }
 
 /// A worker's spare buffers. The last one given back is the next one taken: its memory is still in the cache.

@@ -15,6 +15,7 @@ pub mod logging;
 pub mod metrics;
 pub mod reload;
 pub mod shared;
+mod stream;
 mod tunnel;
 pub mod upstream;
 pub mod worker;

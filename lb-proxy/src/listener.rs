@@ -95,5 +95,5 @@ fn accept(local: &Rc<Local>, listening: &Rc<Listening>, stream: TcpStream, addr:
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    tokio::task::spawn_local(h1::serve(local.clone(), stream, addr, listening.clone(), admission));
+    tokio::task::spawn_local(h1::serve(local.clone(), stream.into(), addr, listening.clone(), admission));
 }

@@ -7,18 +7,17 @@ use crate::http::account::Request;
 use crate::http::limits::Opened;
 use crate::listener::Admission;
 use crate::shared::now;
+use crate::stream::{Reader, Stream, Writer};
 use crate::upstream::Slot;
 use lb_core::table::{Hold, StickKey, StickTable};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until};
 
 thread_local! {
@@ -27,8 +26,8 @@ thread_local! {
 
 /// A tunnel. On the heap as one piece, so that its task is small.
 pub(crate) struct Tunnel {
-    client: TcpStream,
-    server: TcpStream,
+    client: Stream,
+    server: Stream,
     up: Way,
     down: Way,
     /// Silence of both sides that ends it.
@@ -47,8 +46,8 @@ pub(crate) struct Tunnel {
 
 /// What a tunnel begins with.
 pub(crate) struct Start {
-    pub(crate) client: TcpStream,
-    pub(crate) server: TcpStream,
+    pub(crate) client: Stream,
+    pub(crate) server: Stream,
     /// Came from the client behind its request.
     pub(crate) from_client: Vec<u8>,
     /// Came from the server behind its 101.
@@ -88,28 +87,23 @@ impl Way {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut ReadHalf<'_>,
-        to: &WriteHalf<'_>,
+        from: &mut Reader<'_>,
+        to: &Writer<'_>,
         moved: &mut bool,
     ) -> Poll<io::Result<()>> {
         loop {
             while !self.pending.is_empty() {
-                ready!(to.as_ref().poll_write_ready(cx))?;
-                match to.try_write(&self.pending) {
-                    Ok(n) => {
-                        *moved = true;
-                        self.pending.drain(..n);
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(e) => return Poll::Ready(Err(e)),
-                }
+                let n = ready!(to.poll_write(cx, &[IoSlice::new(&self.pending)]))?;
+                *moved = true;
+                self.pending.drain(..n);
             }
             if self.pending.capacity() > 0 {
                 self.pending = Vec::new();
             }
+            ready!(to.poll_flush(cx))?;
             if self.ended && !self.told {
                 // The other side may be gone already; that shows when it is read.
-                let _ = socket2::SockRef::from(to.as_ref()).shutdown(std::net::Shutdown::Write);
+                to.shutdown();
                 self.told = true;
             }
             if self.told {
@@ -124,8 +118,8 @@ impl Way {
     fn pass(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut ReadHalf<'_>,
-        to: &WriteHalf<'_>,
+        from: &mut Reader<'_>,
+        to: &Writer<'_>,
         scratch: &mut [u8],
     ) -> Poll<io::Result<()>> {
         let mut buf = ReadBuf::new(scratch);
@@ -136,10 +130,9 @@ impl Way {
             return Poll::Ready(Ok(()));
         }
         self.bytes += read.len() as u64;
-        let written = match to.try_write(read) {
-            Ok(written) => written,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(e) => return Poll::Ready(Err(e)),
+        let written = match to.poll_write(cx, &[IoSlice::new(read)]) {
+            Poll::Ready(written) => written?,
+            Poll::Pending => 0,
         };
         self.pending.extend_from_slice(&read[written..]);
         Poll::Ready(Ok(()))

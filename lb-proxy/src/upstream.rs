@@ -1,6 +1,7 @@
 //! A connection to a server: an idle one of this worker, or a new one; and a place in the server's queue.
 use crate::io::{Elapsed, Timer};
 use crate::shared::Shared;
+use crate::stream::Stream;
 use lb_core::server::{InFlight, ServerState};
 use lb_core::snapshot::{Backend, Server};
 use parking_lot::Mutex;
@@ -8,7 +9,6 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -23,7 +23,7 @@ pub(crate) struct Pool {
 }
 
 struct Idle {
-    stream: TcpStream,
+    stream: Stream,
     since: Instant,
 }
 
@@ -31,11 +31,11 @@ impl Pool {
     /// An idle connection that was still open at the last look of the event loop.
     ///
     /// Race window: the server may have closed since. The caller sees it as an end before the first byte of an answer.
-    pub(crate) fn take(&self, server: u32) -> Option<TcpStream> {
+    pub(crate) fn take(&self, server: u32) -> Option<Stream> {
         let mut all = self.idle.borrow_mut();
         let idle = all.get_mut(&server)?;
         while let Some(Idle { stream, .. }) = idle.pop_back() {
-            if quiet(&stream) {
+            if stream.is_quiet() {
                 return Some(stream);
             }
         }
@@ -43,7 +43,7 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request; the one idle for longest makes room.
-    pub(crate) fn give(&self, server: u32, stream: TcpStream, max: usize) {
+    pub(crate) fn give(&self, server: u32, stream: Stream, max: usize) {
         let mut all = self.idle.borrow_mut();
         let idle = all.entry(server).or_default();
         if max == 0 {
@@ -60,7 +60,7 @@ impl Pool {
         let known: HashSet<u32> = backends.iter().flat_map(|b| &b.servers).map(|s| s.state.uid).collect();
         let mut all = self.idle.borrow_mut();
         all.retain(|uid, idle| {
-            idle.retain(|i| i.since.elapsed() < MAX_IDLE_TIME && quiet(&i.stream));
+            idle.retain(|i| i.since.elapsed() < MAX_IDLE_TIME && i.stream.is_quiet());
             known.contains(uid) && !idle.is_empty()
         });
     }
@@ -71,26 +71,13 @@ impl Pool {
     }
 }
 
-/// Whether nothing has come, no end either, as far as the event loop has seen; costs no system call.
-fn quiet(stream: &TcpStream) -> bool {
-    let mut cx = Context::from_waker(Waker::noop());
-    match stream.poll_read_ready(&mut cx) {
-        Poll::Pending => true,
-        // Readiness may be left over from before: then a read says "would block".
-        Poll::Ready(Ok(())) => {
-            matches!(stream.try_read(&mut [0; 1]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
-        }
-        Poll::Ready(Err(_)) => false,
-    }
-}
-
 /// Opens a connection.
-pub(crate) async fn connect(server: &Server, limit: Duration, timer: &mut Timer) -> io::Result<TcpStream> {
+pub(crate) async fn connect(server: &Server, limit: Duration, timer: &mut Timer) -> io::Result<Stream> {
     match timer.within(limit, TcpStream::connect(server.config.addr)).await {
         Ok(stream) => {
             let stream = stream?;
             stream.set_nodelay(true)?;
-            Ok(stream)
+            Ok(stream.into())
         }
         Err(Elapsed) => Err(io::ErrorKind::TimedOut.into()),
     }

@@ -8,12 +8,11 @@ use super::headers::{self, Onward};
 use super::reason::Reason;
 use crate::io::{self, Elapsed, Timer};
 use crate::shared::now;
+use crate::stream::{Reader, Writer};
 use crate::worker::Local;
 use lb_core::snapshot::Backend;
 use std::cell::Cell;
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::net::tcp::ReadHalf;
 
 /// Largest head of an answer.
 const MAX_HEAD: usize = 64 * 1024;
@@ -25,8 +24,8 @@ const LARGE: u64 = 64 * 1024;
 /// What an answer works on.
 pub(crate) struct Answering<'a, 's> {
     pub(crate) local: &'a Local,
-    pub(crate) client: &'a TcpStream,
-    pub(crate) server: &'a mut ReadHalf<'s>,
+    pub(crate) client: &'a Writer<'s>,
+    pub(crate) server: &'a mut Reader<'s>,
     pub(crate) timer: &'a mut Timer,
     pub(crate) backend: &'a Backend,
     /// Index of the server.

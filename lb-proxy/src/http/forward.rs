@@ -13,6 +13,7 @@ use super::upload::{self, Uploading};
 use crate::io::{self, Elapsed, Timer};
 use crate::listener::Admission;
 use crate::shared::now;
+use crate::stream::Stream;
 use crate::tunnel::{Holding, Start, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
 use crate::worker::Local;
@@ -24,7 +25,6 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// What becomes of the connection after a request.
 pub(crate) enum After {
@@ -40,7 +40,7 @@ pub(crate) enum After {
 
 /// A connection that becomes a tunnel, but for the client's socket.
 pub(crate) struct Switch {
-    server: TcpStream,
+    server: Stream,
     from_client: Vec<u8>,
     from_server: Vec<u8>,
     timeout: Duration,
@@ -51,7 +51,7 @@ pub(crate) struct Switch {
 
 impl Switch {
     /// Puts the client's socket to it.
-    pub(crate) fn into_tunnel(self, client: TcpStream, opened: Opened, admission: Admission) -> Box<Tunnel> {
+    pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Admission) -> Box<Tunnel> {
         let Self { server, from_client, from_server, timeout, slot, account, holding } = self;
         Tunnel::new(Start {
             client,
@@ -139,7 +139,7 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
         Err(Failure::Cut(code)) => {
             account.finish(code);
             // A reset, so that a body that ends with the connection is not taken for whole.
-            let _ = socket2::SockRef::from(&conn.stream).set_linger(Some(Duration::ZERO));
+            conn.stream.reset_on_drop();
             After::Close
         }
         Err(Failure::Unanswered(reason)) => refuse(conn, reason, None, &facts, body_done.get(), account).await,
@@ -173,7 +173,7 @@ async fn refuse(
     let rule = denied.map(|d| format!("{}[{}]", reason.code, d.rule));
     let code = rule.as_deref().unwrap_or(reason.code);
     let answer = headers::own_answer(reason.status, code, facts.head, keep, denied.and_then(|d| d.retry_after));
-    let sent = conn.timer.within(Duration::from_secs(5), io::write_all(&conn.stream, &answer)).await;
+    let sent = conn.timer.within(Duration::from_secs(5), io::write_all(&conn.stream.writer(), &answer)).await;
     account.finish(reason.code);
     match sent {
         Ok(Ok(())) if keep => After::Next,
@@ -184,7 +184,7 @@ async fn refuse(
 
 enum Forwarded {
     Done { keep: bool },
-    Switched { server: TcpStream, from_server: Vec<u8>, slot: Slot, timeout: Duration, holding: Holding },
+    Switched { server: Stream, from_server: Vec<u8>, slot: Slot, timeout: Duration, holding: Holding },
 }
 
 async fn forward(
@@ -311,7 +311,7 @@ async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
 struct Reached {
     server: usize,
     slot: Slot,
-    stream: TcpStream,
+    stream: Stream,
     reused: bool,
     retries: u32,
 }
@@ -389,12 +389,12 @@ impl Talk<'_> {
     async fn run(
         &mut self,
         frontend: &Frontend,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         out: &[u8],
         transfer: &mut Transfer,
     ) -> Result<Answered, Fault> {
         let limit = self.backend.config.timeout.server;
-        match self.conn.timer.within(limit, io::write_all(stream, out)).await {
+        match self.conn.timer.within(limit, io::write_all(&stream.writer(), out)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Fault::Nothing(Reason::SERVER_CLOSED)),
             Err(Elapsed) => return Err(Fault::Before(Reason::SERVER_TIMEOUT)),
@@ -405,7 +405,7 @@ impl Talk<'_> {
         let sent = Cell::new(0);
         let answer = answer::run(Answering {
             local,
-            client: to_client.as_ref(),
+            client: &to_client,
             server: &mut from_server,
             timer,
             backend: self.backend,
@@ -424,7 +424,7 @@ impl Talk<'_> {
         let upload = upload::run(Uploading {
             local,
             client: &mut from_client,
-            server: to_server.as_ref(),
+            server: &to_server,
             transfer,
             input,
             client_timeout: frontend.config.timeout.client,

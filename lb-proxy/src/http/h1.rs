@@ -6,6 +6,7 @@ use super::reason::Reason;
 use super::{account, headers};
 use crate::io::{self, Elapsed, Timer};
 use crate::listener::{Admission, Listening};
+use crate::stream::Stream;
 use crate::tunnel;
 use crate::worker::{Client, Local};
 use std::future::poll_fn;
@@ -13,7 +14,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// How long, and for how many bytes, a connection is read after our last answer, so that the client can read that
@@ -23,7 +23,7 @@ const LINGER: (Duration, usize) = (Duration::from_secs(2), 256 * 1024);
 /// A connection's state between requests.
 pub(crate) struct Conn {
     pub(crate) local: Rc<Local>,
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     /// The client's address.
     pub(crate) addr: SocketAddr,
     client: Rc<Client>,
@@ -38,7 +38,7 @@ pub(crate) struct Conn {
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     local: Rc<Local>,
-    stream: TcpStream,
+    stream: Stream,
     addr: SocketAddr,
     listening: Rc<Listening>,
     admission: Admission,
@@ -145,14 +145,14 @@ impl Conn {
         account.status = reason.status;
         account.own_answer();
         let answer = headers::own_answer(reason.status, reason.code, false, false, None);
-        let sent = self.timer.within(LINGER.0, io::write_all(&self.stream, &answer)).await;
+        let sent = self.timer.within(LINGER.0, io::write_all(&self.stream.writer(), &answer)).await;
         account.finish(reason.code);
         if matches!(sent, Ok(Ok(()))) { After::Linger } else { After::Close }
     }
 
     /// Says that nothing more comes, and reads on for a bounded while.
     async fn linger(&mut self) {
-        let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write);
+        self.stream.writer().shutdown();
         let until = Instant::now() + LINGER.0;
         let mut buf = self.local.buffers.take();
         let mut total = 0;
@@ -169,7 +169,7 @@ impl Conn {
 
 /// Appends to `input`. What is there already is the beginning of a head that came in pieces: it waits in as much memory
 /// as it needs, because such clients may be many and slow.
-async fn more(local: &Local, stream: &mut TcpStream, input: &mut Vec<u8>) -> std::io::Result<usize> {
+async fn more(local: &Local, stream: &mut Stream, input: &mut Vec<u8>) -> std::io::Result<usize> {
     if input.capacity() > 2 * input.len() {
         let fitting = input.as_slice().to_vec();
         local.buffers.give(std::mem::replace(input, fitting));

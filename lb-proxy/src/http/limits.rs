@@ -21,7 +21,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::Interest;
 use tokio::time::Instant;
 
 /// Keys that one connection holds open at most. Past it the one named first counts as closed: a proxy's connection that
@@ -193,9 +192,9 @@ impl Denied {
         let until = Instant::now() + hold;
         while !conn.local.draining() {
             let step = until.min(Instant::now() + LOOK);
-            match conn.timer.until(step, conn.stream.ready(Interest::READABLE)).await {
+            match conn.timer.until(step, conn.stream.readable()).await {
                 Err(Elapsed) => {}
-                Ok(Ok(ready)) if !ready.is_read_closed() => {
+                Ok(Ok(false)) => {
                     // The client has more to say, which waits; its end is still seen.
                     tokio::time::sleep_until(step).await;
                 }

@@ -2,17 +2,16 @@
 use super::body::Transfer;
 use super::reason::Reason;
 use crate::io::{self, Elapsed, Timer};
+use crate::stream::{Reader, Writer};
 use crate::worker::Local;
 use std::cell::Cell;
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::net::tcp::ReadHalf;
 
 /// What an upload works on.
 pub(crate) struct Uploading<'a, 's> {
     pub(crate) local: &'a Local,
-    pub(crate) client: &'a mut ReadHalf<'s>,
-    pub(crate) server: &'a TcpStream,
+    pub(crate) client: &'a mut Reader<'s>,
+    pub(crate) server: &'a Writer<'s>,
     pub(crate) transfer: &'a mut Transfer,
     /// Gets what the client sent beyond the body.
     pub(crate) input: &'a mut Vec<u8>,
