@@ -176,11 +176,19 @@ pub(super) static BACKEND: Shape = Shape {
         ),
         key(
             "check",
-            Kind::Section(&CHECK),
+            Kind::Section(&super::file_check::CHECK),
             "{ http = \"GET /health\", expect = 200 }",
             "Health check. Default: none, servers are up until connecting fails.",
         )
         .also(&["health_check", "healthcheck", "httpchk", "option"]),
+        key(
+            "agent",
+            Kind::Section(&super::file_check::AGENT),
+            "{ port = 9999 }",
+            "A process beside each server that says how it is, in HAProxy's agent-check protocol: `up`, `down`, `drain`, \
+             `maint`, `ready`, `75%`, `maxconn:30`. Operators' decisions hold over it. Default: none.",
+        )
+        .also(&["agent_check", "agent-check"]),
         key(
             "retries",
             Kind::Whole(0, 100),
@@ -284,34 +292,6 @@ static STICKY: Shape = Shape {
         key("store_response", Kind::Text, "\"cookie(JSESSIONID)\"", "Store this key of the answer in the table.")
             .also(&["learn", "app_cookie", "store-response"]),
         key("table", Kind::Text, "\"sessions\"", "The table of `on`, `match`, `store_request`, `store_response`."),
-    ],
-};
-
-static CHECK: Shape = Shape {
-    doc: "Health check: `tcp = true` or `http = \"GET /path\"`.",
-    keys: &[
-        key("tcp", Kind::Flag, "true", "A connection opens."),
-        key("http", Kind::Text, "\"GET /health\"", "A request is answered as expected: method and path.")
-            .also(&["path", "uri", "httpchk"]),
-        key(
-            "headers",
-            Kind::Pairs,
-            "{ Host = \"shop.example.com\" }",
-            "Headers of the request. `Host` defaults to the server's address.",
-        )
-        .also(&["header"]),
-        key(
-            "expect",
-            Kind::Many(&Kind::Either(&[Kind::Whole(100, 599), Kind::Text])),
-            "200",
-            "Statuses taken: 200, \"200-399\", or a list of these. Default 200-399.",
-        )
-        .also(&["status", "matcher"]),
-        key("expect_body", Kind::Text, "\"ok\"", "Text that the first 64 KiB of the body must hold. Default: any.")
-            .also(&["body"]),
-        key("interval", Kind::Span, "\"2s\"", "Time between two. Default 2s.").also(&["inter"]),
-        key("fall", Kind::Whole(1, 1000), "3", "Failures in a row until a server is down. Default 3."),
-        key("rise", Kind::Whole(1, 1000), "2", "Successes in a row until it is up. Default 2."),
     ],
 };
 
