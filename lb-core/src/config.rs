@@ -11,6 +11,7 @@
 use crate::counters::Counter;
 use crate::limit::Limit;
 use crate::stick::KeyExpr;
+use crate::tcp::{Mode, Tcp};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -267,6 +268,8 @@ pub enum WhenFull {
 pub struct Frontend {
     /// Name, unique.
     pub name: String,
+    /// What `mode = "tcp"` needs; `None`: the mode is `http`.
+    pub tcp: Option<Tcp>,
     /// Where clients arrive.
     pub listen: Vec<Listen>,
     /// Tried in order; the first that matches decides.
@@ -319,6 +322,8 @@ pub struct Route {
 pub struct Backend {
     /// Name, unique.
     pub name: String,
+    /// Its own word, or that of the frontends that lead to it.
+    pub mode: Mode,
     /// The algorithm for clients that no pin binds.
     pub balance: Balance,
     /// Affinity, tried in order: cookie rules first, then tables.

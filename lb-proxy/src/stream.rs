@@ -172,7 +172,25 @@ impl AsyncRead for Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// The socket, where nothing but it carries the bytes.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(half) => Some(half.as_ref()),
+            Self::Unix(_) | Self::Tls(_) => None,
+        }
+    }
+}
+
 impl Writer<'_> {
+    /// The socket, where nothing but it carries the bytes.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(half) => Some(half.as_ref()),
+            Self::Unix(_) | Self::Tls(_) => None,
+        }
+    }
+
     /// Writes what the socket takes of these pieces.
     ///
     /// TLS may keep some of it: see [`Self::poll_flush`].
@@ -193,15 +211,19 @@ impl Writer<'_> {
         match self {
             Self::Tcp(half) => {
                 let stream = half.as_ref();
-                attempt(cx, || write_now(pieces, |b| stream.try_write(b), |p| stream.try_write_vectored(p)), |cx| {
-                    stream.poll_write_ready(cx)
-                })
+                attempt(
+                    cx,
+                    || write_now(pieces, |b| stream.try_write(b), |p| stream.try_write_vectored(p)),
+                    |cx| stream.poll_write_ready(cx),
+                )
             }
             Self::Unix(half) => {
                 let stream = half.as_ref();
-                attempt(cx, || write_now(pieces, |b| stream.try_write(b), |p| stream.try_write_vectored(p)), |cx| {
-                    stream.poll_write_ready(cx)
-                })
+                attempt(
+                    cx,
+                    || write_now(pieces, |b| stream.try_write(b), |p| stream.try_write_vectored(p)),
+                    |cx| stream.poll_write_ready(cx),
+                )
             }
             Self::Tls(stream) => match ready!(Pin::new(&mut *stream.borrow_mut()).poll_write_vectored(cx, pieces))? {
                 0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

@@ -6,6 +6,7 @@ mod documents;
 mod limits;
 mod mistakes;
 mod random;
+mod tcp;
 mod valid;
 
 fn env(name: &str) -> Option<String> {

@@ -1,8 +1,9 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{Backend, Balance, Maxconn, Server, Sticky, suggest};
-use super::{Defaults, Unique, check, sticky, table::Tables, value};
+use super::{Defaults, Unique, check, sticky, table::Tables, tcp, value};
 use crate::stick::KeyExpr;
+use crate::tcp::Mode;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +12,22 @@ pub(super) fn backend(
     name: &str,
     at: &Range<usize>,
     section: &Section<'_>,
+    mode: Mode,
     tables: &Tables,
     defaults: &Defaults,
 ) -> Option<Arc<Backend>> {
+    tcp::backend(section, mode);
     let good = value::check_name(section.cx, "backend", name, at, &section.path);
     let servers = servers(section);
     let check = section.get("check").map(|item| item.section().and_then(|s| check::check(&s)));
     let backend = Backend {
         name: name.to_owned(),
-        balance: section.get("balance").and_then(|item| balance(&item)).unwrap_or(Balance::RoundRobin),
-        sticky: stickies(section, tables),
+        mode,
+        balance: section
+            .get("balance")
+            .and_then(|item| tcp::balance(&item, balance(&item), mode))
+            .unwrap_or(Balance::RoundRobin),
+        sticky: stickies(section, mode, tables),
         on_down: section.word("on_down").unwrap_or_default(),
         drain: section.word("drain").unwrap_or_default(),
         check: check.flatten(),
@@ -73,7 +80,7 @@ fn balance(item: &Item<'_>) -> Option<Balance> {
     }
 }
 
-fn stickies(section: &Section<'_>, tables: &Tables) -> Vec<Sticky> {
+fn stickies(section: &Section<'_>, mode: Mode, tables: &Tables) -> Vec<Sticky> {
     let mut cookie_line = None;
     let mut rules = Vec::new();
     for item in section.get("sticky").map_or(Vec::new(), |item| item.elements()) {
@@ -89,7 +96,9 @@ fn stickies(section: &Section<'_>, tables: &Tables) -> Vec<Sticky> {
                 None => cookie_line = Some(section.cx.line(&cookie.at())),
             }
         }
-        rules.extend(sticky::rule(&rule, tables));
+        let read = sticky::rule(&rule, tables);
+        tcp::sticky(&rule, read.as_ref(), mode);
+        rules.extend(read);
     }
     rules
 }
