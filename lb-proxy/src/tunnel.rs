@@ -226,11 +226,14 @@ impl Tunnel {
     /// Remembers what is to be remembered, if the server has answered by now; `held`: it has held the connection for
     /// long enough.
     fn settle(&mut self, held: bool) {
-        // A server that closes in order after the client has taken what it sent.
-        let over = self.down.ended && self.up.told;
-        let answered = |first: &mut Box<Unanswered>| first.done || over || (held && !self.down.ended);
+        let (ended, told) = (self.down.ended, self.up.told);
+        // A server that closes in order after the client has taken what that sent.
+        let answered = |first: &mut Box<Unanswered>| first.done || (ended && told) || (held && !ended);
         if let Some(first) = self.first.take_if(answered) {
             self.holding = first.confirm();
+        } else if ended {
+            // It closed without a word: that is no answer, whatever comes from the client yet.
+            self.first = None;
         }
     }
 
