@@ -13,6 +13,7 @@ use crate::counters::Counter;
 use crate::limit::Limit;
 use crate::matcher::Matcher;
 use crate::stick::KeyExpr;
+use crate::tcp::{Mode, Tcp};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -27,8 +28,8 @@ pub mod diff;
 mod env;
 pub mod file;
 mod file_affinity;
-mod file_rules;
 mod file_check;
+mod file_rules;
 mod file_traffic;
 pub mod lower;
 mod reader;
@@ -275,6 +276,8 @@ pub enum WhenFull {
 pub struct Frontend {
     /// Name, unique.
     pub name: String,
+    /// What `mode = "tcp"` needs; `None`: the mode is `http`.
+    pub tcp: Option<Tcp>,
     /// Where clients arrive.
     pub listen: Vec<Listen>,
     /// Tried in order; the first that matches decides.
@@ -321,6 +324,8 @@ pub struct Route {
 pub struct Backend {
     /// Name, unique.
     pub name: String,
+    /// Its own word, or that of the frontends that lead to it.
+    pub mode: Mode,
     /// The algorithm for clients that no pin binds.
     pub balance: Balance,
     /// How the algorithm spreads them.

@@ -25,6 +25,7 @@ mod shared_maxconn;
 mod splits;
 mod state;
 mod sync;
+mod tcp;
 mod tunnel;
 
 use lb_tests::Origin;

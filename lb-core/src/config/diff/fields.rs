@@ -6,6 +6,7 @@ use super::super::{
     SlowStart, Spread, StickAction, Sticky, Table, TableRule, Timeouts,
 };
 use super::checks;
+use crate::tcp::Mode;
 use crate::time::format_duration;
 use std::fmt::{Debug, Display};
 use std::time::Duration;
@@ -90,6 +91,7 @@ pub(super) fn table(of: &Table) -> Fields {
 pub(super) fn frontend(of: &Frontend) -> Fields {
     let Frontend {
         name: _,
+        tcp,
         listen: _,
         routes,
         backend,
@@ -104,7 +106,9 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
     } = of;
     let mut fields = vec![
         ("backend", or_none(backend.as_ref())),
-        ("routes", list(routes, route)),
+        ("mode", tcp.as_ref().map_or(Mode::Http, |_| Mode::Tcp).to_string()),
+        ("routes", tcp.as_ref().map_or_else(|| list(routes, route), |tcp| list(&tcp.routes, ToString::to_string))),
+        ("inspect_delay", or_none(tcp.as_ref().map(|tcp| time(&tcp.inspect_delay)))),
         ("maxconn", maxconn.to_string()),
         ("forwarded", forwarded.to_string()),
         ("trusted_proxies", list(trusted_proxies, ToString::to_string)),
@@ -126,6 +130,7 @@ fn route(of: &Route) -> String {
 pub(super) fn backend(of: &Backend) -> Fields {
     let Backend {
         name: _,
+        mode,
         balance,
         spread: Spread { load_bound, all_backups },
         sticky,
@@ -149,6 +154,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
         Balance::Hash(key) => format!("hash({key})"),
     };
     let mut fields = vec![
+        ("mode", mode.to_string()),
         ("balance", balance),
         ("load_bound", or_none(load_bound.as_ref())),
         ("all_backups", all_backups.to_string()),
