@@ -56,6 +56,7 @@ pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
         real_ip: false,
         max_idle: 64,
         timeout: Timeouts::default(),
+        proto: Default::default(),
         servers: servers.iter().map(|(name, addr)| Arc::new(server(name, *addr))).collect(),
     }
 }
@@ -72,7 +73,7 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
 pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
     Frontend {
         name: name.into(),
-        listen: listen.iter().map(|addr| Listen { addr: *addr }).collect(),
+        listen: listen.iter().map(|addr| Listen { addr: *addr, h2c: false }).collect(),
         routes: Vec::new(),
         backend: None,
         timeout: Timeouts::default(),
@@ -83,6 +84,7 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
         max_headers: 100,
         limit: Vec::new(),
         max_tarpit: 1000,
+        http2: Default::default(),
     }
 }
 

@@ -15,6 +15,7 @@ mod backend;
 mod check;
 mod counter;
 mod frontend;
+mod http2;
 mod instance;
 mod limit;
 mod peers;

@@ -282,6 +282,7 @@ mod tests {
             max_headers: 100,
             limit: Vec::new(),
             max_tarpit: 1000,
+            http2: Default::default(),
         }
     }
 
@@ -299,6 +300,7 @@ mod tests {
             real_ip: true,
             max_idle: 10,
             timeout: Timeouts::default(),
+            proto: Default::default(),
             servers: Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! `[frontend.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{Frontend, Listen, Route, suggest};
-use super::{Addresses, Defaults, instance, limit, peers, table::Tables, value};
+use super::{Addresses, Defaults, http2, instance, limit, peers, table::Tables, value};
 use ipnet::IpNet;
 use std::sync::Arc;
 
@@ -62,17 +62,19 @@ fn frontend(
         max_headers: section.size("max_headers", 100),
         limit: limit_item.iter().flat_map(Item::elements).filter_map(|i| limit::rule(&i.section()?, tables)).collect(),
         max_tarpit: section.size("max_tarpit", 1000),
+        http2: http2::http2(section),
     }
 }
 
 /// `"0.0.0.0:80"` or `{ addr = "0.0.0.0:80" }`
 fn listen(item: &Item<'_>, addresses: &mut Addresses) -> Option<Listen> {
     let value = item.either()?;
-    let addr = match item.is_text() {
-        true => instance::claimed(&value, addresses)?,
-        false => instance::claimed(&value.section()?.need("addr")?, addresses)?,
-    };
-    Some(Listen { addr })
+    if item.is_text() {
+        return Some(Listen { addr: instance::claimed(&value, addresses)?, h2c: false });
+    }
+    let section = value.section()?;
+    let addr = instance::claimed(&section.need("addr")?, addresses)?;
+    Some(Listen { addr, h2c: section.flag("h2c", false) })
 }
 
 /// The name of a backend that the file has.
