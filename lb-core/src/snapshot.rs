@@ -8,6 +8,7 @@ use crate::limit;
 use crate::server::{Count, ServerState};
 use crate::table::StickTable;
 use crate::tcp;
+use crate::time::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -151,6 +152,10 @@ pub struct Backend {
     pub state: Arc<BackendState>,
     /// Smooth weighted round robin, one a worker, so that workers do not share a lock; survives no reload.
     pub rotation: Box<[Rotation]>,
+    /// Whether some server is a backup.
+    pub backups: bool,
+    /// Whether some server starts at a pace.
+    pub paced: bool,
 }
 
 /// Live counts of a backend.
@@ -201,6 +206,24 @@ impl Server {
     /// The weight that holds now: the operator's, else the configured one.
     pub fn weight(&self) -> u32 {
         self.state.weight().unwrap_or(self.config.weight)
+    }
+
+    /// As much of [`Self::weight`] as counts now, in parts of [`ServerState::FULL`].
+    pub(crate) fn share(&self, now: Timestamp) -> u64 {
+        let grown = self.config.slow_start.as_ref().map_or(ServerState::FULL, |slow| self.state.grown(slow, now));
+        u64::from(self.weight()) * grown
+    }
+
+    /// Whether it may get one more new client at its pace.
+    pub(crate) fn may_start(&self, now: Timestamp) -> bool {
+        self.config.slow_start.as_ref().is_none_or(|slow| self.state.may_start(slow, now))
+    }
+
+    /// It gets one more new client.
+    pub(crate) fn started(&self, now: Timestamp) {
+        if let Some(slow) = &self.config.slow_start {
+            self.state.started(slow, now);
+        }
     }
 }
 
@@ -330,7 +353,13 @@ fn backend(
             let state = old
                 .and_then(|b| b.servers.iter().find(|o| o.config.name == s.name && o.config.addr == s.addr))
                 .map(|o| o.state.clone());
-            server(config, s, base, state)
+            // A server that joins a backend that serves already.
+            let joins = old.is_some() && state.is_none() && s.slow_start.is_some();
+            let server = server(config, s, base, state);
+            if joins {
+                server.state.comes_up_soon();
+            }
+            server
         })
         .collect();
     let mut stick = Vec::new();
@@ -348,6 +377,8 @@ fn backend(
     Backend {
         config: config.clone(),
         rotation: (0..base.workers).map(|_| Rotation::new(servers.len())).collect(),
+        backups: servers.iter().any(|s| s.config.backup),
+        paced: servers.iter().any(|s| s.config.slow_start.is_some_and(|slow| slow.pace.is_some())),
         servers,
         counting: (0..stick.len()).filter(|rule| !stick[*rule].1.spec().store.is_empty()).collect(),
         stick,

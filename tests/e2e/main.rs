@@ -3,6 +3,7 @@
 
 mod affinity;
 mod answers;
+mod balance;
 mod certificates;
 mod chaos;
 mod cluster;

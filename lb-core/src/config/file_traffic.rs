@@ -157,6 +157,13 @@ static ROUTE: Shape = Shape {
         .also(&["req_ssl_alpn", "ssl_preread_alpn_protocols"]),
         key("src", Kind::Many(&Kind::Text), "\"10.0.0.0/8\"", "With `mode = \"tcp\"`: networks of the client.")
             .also(&["source", "network", "from"]),
+        key(
+            "if",
+            Kind::Section(&super::file_rules::IF),
+            "{ method = \"GET\" }",
+            "What else must hold: path by pattern, method, query, cookie, source, TLS, counters, `not`.",
+        )
+        .also(&["when", "unless", "acl"]),
         key("backend", Kind::Text, "\"ws\"", "Where it goes.").required().also(&["use_backend", "to", "target"]),
     ],
 };
@@ -174,10 +181,13 @@ pub(super) static BACKEND: Shape = Shape {
             "balance",
             Kind::Text,
             "\"roundrobin\"",
-            "For clients that no pin binds: `roundrobin`, `leastconn`, `source`, or a consistent \
-             hash of a key expression, as `hash(header(X-Tenant))`. Default roundrobin.",
+            "For clients that no pin binds: `roundrobin`, `leastconn`, `random(2)`, `first`, or a consistent \
+             hash: `source`, `uri`, `hash(header(X-Tenant))`. Default roundrobin.",
         )
         .also(&["algorithm", "lb_policy", "policy", "method"]),
+        super::file_affinity::LOAD_BOUND,
+        super::file_affinity::ALL_BACKUPS,
+        super::file_affinity::SLOW_START,
         key(
             "sticky",
             Kind::List(&Kind::Section(&STICKY)),
@@ -365,6 +375,8 @@ static SERVER: Shape = Shape {
              together: `{ cluster = 300 }`. Default 0.",
         )
         .also(&["max_connections", "max_conn", "max_conns"]),
+        super::file_affinity::BACKUP,
+        super::file_affinity::SERVER_SLOW_START,
         key("cookie", Kind::Text, "\"n1\"", "Its value in the cookie. Default: its name."),
         key(
             "state",
@@ -373,6 +385,6 @@ static SERVER: Shape = Shape {
             "State it starts in: `ready`, `drain` (pinned clients only), `maint` (nobody). \
              Default ready.",
         )
-        .also(&["disabled", "backup", "down"]),
+        .also(&["disabled", "down"]),
     ],
 };

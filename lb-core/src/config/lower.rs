@@ -12,11 +12,13 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 mod backend;
+mod balance;
 mod check;
 mod counter;
 mod frontend;
 mod instance;
 mod limit;
+mod matcher;
 mod mode;
 mod peers;
 mod sticky;

@@ -87,6 +87,11 @@ impl<'a> Section<'a> {
         Self { cx, path, at, table, shape }
     }
 
+    /// Whether the file has nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// The value of a key, if the file has it.
     pub(super) fn get(&self, name: &'static str) -> Option<Item<'a>> {
         let key = self.shape.key(name);

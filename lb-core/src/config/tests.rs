@@ -6,6 +6,8 @@ mod documents;
 mod limits;
 mod mistakes;
 mod random;
+mod rules;
+mod spread;
 mod tcp;
 mod valid;
 

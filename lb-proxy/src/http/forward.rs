@@ -5,9 +5,10 @@ use super::affinity::Plan;
 use super::answer::{self, Answered, Answering, Fault};
 use super::body::Transfer;
 use super::h1::Conn;
-use super::head::{Request, first_value};
+use super::head::Request;
 use super::headers::{self, Rewrite};
 use super::limits::{self, Denied, Opened};
+use super::looked::Looked;
 use super::reason::Reason;
 use super::upload::{self, Uploading};
 use crate::io::{self, Elapsed, Timer};
@@ -17,7 +18,7 @@ use crate::stream::Stream;
 use crate::tunnel::{Holding, Start, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
 use crate::worker::Local;
-use lb_core::route::{Asked, route};
+use lb_core::route::route;
 use lb_core::snapshot::{Backend, Frontend, Snapshot};
 use lb_core::tcp::Mode;
 use smallvec::SmallVec;
@@ -89,26 +90,6 @@ enum Failure {
     Denied(Denied),
     /// In the middle of an answer: only the connection's end tells.
     Cut(&'static str),
-}
-
-struct Looked<'a> {
-    request: &'a Request,
-    buf: &'a [u8],
-}
-
-impl Asked for Looked<'_> {
-    fn host(&self) -> &[u8] {
-        self.request.host.get(self.buf)
-    }
-    fn path(&self) -> &[u8] {
-        self.request.path.get(self.buf)
-    }
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        first_value(&self.request.fields, self.buf, name)
-    }
-    fn websocket(&self) -> bool {
-        self.request.websocket(self.buf)
-    }
 }
 
 /// Takes one request, whose head lies at the start of `conn.input`, to its end.
@@ -208,7 +189,7 @@ async fn forward(
     let routed = match denied {
         Some(denied) => Err(Failure::Denied(denied)),
         None => {
-            let index = route(frontend, &Looked { request: &request, buf });
+            let index = route(frontend, &Looked { request: &request, buf, src, snap });
             index.ok_or(Failure::Unanswered(Reason::NO_ROUTE))
         }
     };
@@ -328,7 +309,7 @@ pub(crate) async fn reach(
     account: &mut account::Request,
 ) -> Result<Reached, Reason> {
     let counters = &backend.state.counters[local.id];
-    let chosen = plan.choose(backend, local.id, now());
+    let chosen = plan.choose(backend, &local.turn(&[]));
     let mut server = chosen.inspect_err(|_| counters.no_server.bump())?;
     let mut failed: SmallVec<[usize; 4]> = SmallVec::new();
     let mut retries = 0;
@@ -372,7 +353,7 @@ pub(crate) async fn reach(
             continue;
         }
         failed.push(server);
-        server = plan.again(backend, local.id, server, &failed).map_err(|reason| match reason {
+        server = plan.again(backend, server, &local.turn(&failed)).map_err(|reason| match reason {
             Reason::NO_SERVER => Reason::CONNECT_FAILED,
             other => other,
         })?;

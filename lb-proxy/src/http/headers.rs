@@ -266,7 +266,7 @@ pub(crate) fn own_answer(
 mod tests {
     use super::super::head;
     use super::*;
-    use lb_core::config::{Balance, DrainMode, OnDown, Timeouts};
+    use lb_core::config::{Balance, DrainMode, OnDown, Spread, Timeouts};
 
     fn frontend() -> config::Frontend {
         config::Frontend {
@@ -291,6 +291,7 @@ mod tests {
             mode: lb_core::tcp::Mode::Http,
             name: "app".into(),
             balance: Balance::RoundRobin,
+            spread: Spread::default(),
             sticky: Vec::new(),
             on_down: OnDown::Redispatch,
             drain: DrainMode::Stay,

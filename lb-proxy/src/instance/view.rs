@@ -195,29 +195,15 @@ fn sums(of: Vec<(Counter, u64)>) -> BTreeMap<String, u64> {
 }
 
 fn route(route: &config::Route) -> String {
-    let mut conditions = Vec::new();
-    if !route.host.is_empty() {
-        conditions.push(format!("host {}", route.host.join(" or ")));
-    }
-    if !route.path_prefix.is_empty() {
-        conditions.push(format!("path {}", route.path_prefix.join(" or ")));
-    }
-    for (name, value) in &route.header {
-        conditions.push(value.as_ref().map_or_else(|| format!("header {name}"), |v| format!("header {name}: {v}")));
-    }
-    match route.websocket {
-        Some(true) => conditions.push("websocket".into()),
-        Some(false) => conditions.push("no websocket".into()),
-        None => {}
-    }
-    let conditions = if conditions.is_empty() { "any".into() } else { conditions.join(", ") };
-    format!("{conditions} → {}", route.backend)
+    format!("{} → {}", route.when, route.backend)
 }
 
 fn balance(balance: &Balance) -> String {
     match balance {
         Balance::RoundRobin => "roundrobin".into(),
         Balance::LeastConn => "leastconn".into(),
+        Balance::Random(draws) => format!("random {draws}"),
+        Balance::First => "first".into(),
         Balance::Hash(key) => format!("hash {key}"),
     }
 }

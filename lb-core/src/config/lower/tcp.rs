@@ -2,7 +2,7 @@
 //! is a mistake, and the other way round.
 use super::super::reader::{Item, Section};
 use super::super::{Balance, StickAction, Sticky};
-use super::{frontend, mode::Backends};
+use super::{frontend, matcher, mode::Backends, value};
 use crate::limit::{Action, Limit};
 use crate::stick::KeyExpr;
 use crate::tcp::{Mode, Route, Tcp};
@@ -38,7 +38,7 @@ pub(super) fn frontend(section: &Section<'_>, mode: Mode, backends: &Backends) -
 /// Reports, in a route of a frontend with `mode = "http"`, what only the other mode has.
 pub(super) fn not_in_http(section: &Section<'_>) {
     for item in ["sni", "alpn", "src"].iter().filter_map(|name| section.get(name)) {
-        let help = "remove it (a route of HTTP has `host`), or set `mode = \"tcp\"` on the frontend";
+        let help = "remove it (a route of HTTP has `host` and `if`), or set `mode = \"tcp\"` on the frontend";
         unfit(&item, &format!("`{}` is for routes of a frontend with `mode = \"tcp\"`", item.name()), help);
     }
 }
@@ -56,14 +56,14 @@ fn route(item: &Item<'_>, backends: &Backends) -> Option<Route> {
     let all = |name| section.get(name).map_or(Vec::new(), |item: Item<'_>| item.elements());
     let sni = all("sni").iter().filter_map(server_name).collect();
     let alpn = all("alpn").iter().filter_map(protocol).collect();
-    let src = all("src").iter().filter_map(frontend::network).collect();
+    let src = all("src").iter().filter_map(value::network).collect();
     let backend = section.need("backend").and_then(|item| frontend::backend_name(&item, backends));
     Some(Route { sni, alpn, src, backend: backend? })
 }
 
 /// A host name; TLS clients send no addresses.
 fn server_name(item: &Item<'_>) -> Option<String> {
-    let name = frontend::host(item)?;
+    let name = matcher::host(item)?;
     if name.parse::<std::net::Ipv4Addr>().is_ok() || name.starts_with('[') {
         item.bad(format!("TLS clients ask for names, never for an address as \"{name}\""), item.example());
         return None;

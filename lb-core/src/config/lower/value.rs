@@ -1,6 +1,7 @@
 //! Values that several sections read alike: addresses, names, header names and values, key expressions.
 use super::super::reader::Item;
 use crate::stick::{KeyExpr, is_token};
+use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::ops::Range;
 
@@ -93,6 +94,16 @@ pub(super) fn header_value(item: &Item<'_>) -> Option<String> {
         return None;
     }
     Some(text)
+}
+
+/// A network, or an address as a network of one.
+pub(super) fn network(item: &Item<'_>) -> Option<IpNet> {
+    let text = item.text()?;
+    let parsed = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+    if parsed.is_err() {
+        item.bad(format!("\"{text}\" is no network"), "write \"10.0.0.0/8\", \"2001:db8::/32\" or \"10.0.0.7\"");
+    }
+    parsed.ok()
 }
 
 /// A key expression.

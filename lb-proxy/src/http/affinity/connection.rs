@@ -23,7 +23,9 @@ impl Plan {
         let hash = match &backend.config.balance {
             Balance::Hash(KeyExpr::Src) => Some(hash_ip(opening.src)),
             Balance::Hash(expr) => Some(opening.value(expr).map_or_else(|| hash_ip(opening.src), hash::stable)),
-            Balance::RoundRobin | Balance::LeastConn => keys.first().map(|k: &Keyed| hash::stable(k.key.bytes())),
+            Balance::RoundRobin | Balance::LeastConn | Balance::Random(_) | Balance::First => {
+                keys.first().map(|k: &Keyed| hash::stable(k.key.bytes()))
+            }
         };
         Self { cookie: None, keys, hash, tentative: None, pinned: false, why: Why::New }
     }
