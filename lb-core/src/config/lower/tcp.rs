@@ -38,7 +38,7 @@ pub(super) fn frontend(section: &Section<'_>, mode: Mode, backends: &Backends) -
 /// Reports, in a route of a frontend with `mode = "http"`, what only the other mode has.
 pub(super) fn not_in_http(section: &Section<'_>) {
     for item in ["sni", "alpn", "src"].iter().filter_map(|name| section.get(name)) {
-        let help = "remove it (a route of HTTP has `host`), or set `mode = \"tcp\"` on the frontend";
+        let help = "remove it (a route of HTTP has `host` and `if`), or set `mode = \"tcp\"` on the frontend";
         unfit(&item, &format!("`{}` is for routes of a frontend with `mode = \"tcp\"`", item.name()), help);
     }
 }
