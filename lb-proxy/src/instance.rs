@@ -15,7 +15,7 @@ use crate::shared::{AskPeers, Shared, now};
 use crate::tls::TlsError;
 use crate::tls::tickets::Secret;
 use crate::worker::Worker;
-use crate::{admin, metrics};
+use crate::{admin, health, metrics};
 use arc_swap::{ArcSwap, ArcSwapOption};
 pub use control::{Control, Listening};
 pub use decide::{Change, DecideError};
@@ -102,6 +102,9 @@ pub enum StartError {
     /// Certificates and keys.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A health check over TLS.
+    #[error(transparent)]
+    Check(#[from] health::TlsError),
     /// The access log.
     #[error(transparent)]
     Access(#[from] access::OpenError),
@@ -155,6 +158,7 @@ impl Instance {
         state.load();
         let tickets = Secret::random()?;
         shared.edges.store(Arc::new(Edges::build(&config, &tickets)?));
+        let prepared = health::Prepared::of(&config)?;
         let bound = bind_all(&wanted(&config), workers, &HashSet::new())?;
         let sockets = admin::open(&config.admin)?;
         let access_dropped = Arc::default();
@@ -180,15 +184,20 @@ impl Instance {
             tickets,
         }));
         control.set_access(log);
-        Ok(Self::assemble(control, bound, sockets))
+        Ok(Self::assemble(control, bound, sockets, &prepared))
     }
 
     /// From here on nothing fails.
-    fn assemble(control: Arc<Control>, bound: Vec<Bound>, sockets: admin::Sockets) -> Self {
+    fn assemble(
+        control: Arc<Control>,
+        bound: Vec<Bound>,
+        sockets: admin::Sockets,
+        prepared: &health::Prepared,
+    ) -> Self {
         control.certificates.fresh(&control.shared.edges.load());
         control.apply_decisions();
         control.listen(bound);
-        control.checks.apply(&control.shared.snapshot.load());
+        control.checks.apply(&control.shared.snapshot.load(), prepared);
         let admin = Some(admin::serve(sockets, control.clone()));
         let mut tasks = JoinSet::new();
         upkeep::spawn(&control, &mut tasks);

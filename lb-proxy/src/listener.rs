@@ -3,7 +3,9 @@ use crate::arrival::Arrival;
 use crate::edge::Edge;
 use crate::http::h1;
 use crate::http::refuse_connection;
+use crate::http2;
 use crate::stream::{Plain, Stream};
+use crate::tcp;
 use crate::tls::handshake;
 use crate::worker::Local;
 use lb_core::snapshot::{Frontend, FrontendState, Snapshot};
@@ -26,10 +28,15 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// For the frontend of that name; `None` when the configuration does not know it.
+    /// For the frontend of that name at this address; `None` when the configuration does not know it.
     pub(crate) fn new(snap: &Snapshot, frontend: &str, addr: SocketAddr) -> Option<Self> {
         let hint = snap.frontends.iter().position(|f| f.config.name == frontend)?;
         Some(Self { state: snap.frontends[hint].state.clone(), addr, hint: Cell::new(hint) })
+    }
+
+    /// Whether clients may begin with HTTP/2 without TLS.
+    fn h2c(&self, frontend: &Frontend) -> bool {
+        frontend.config.listen.iter().any(|l| l.h2c && l.addr == self.addr)
     }
 
     /// The frontend in this snapshot; `None` when a reload took it away.
@@ -94,10 +101,17 @@ pub(crate) async fn run(local: Rc<Local>, listening: Rc<Listening>, listener: Tc
 }
 
 fn accept(local: &Rc<Local>, listening: &Rc<Listening>, stream: TcpStream, addr: SocketAddr) {
+    let snap = local.snapshot();
+    let Some(frontend) = listening.frontend(&snap) else { return };
     let edge = local.shared.edges.load().of(&listening.state.name, listening.addr).cloned();
+    let protocol = match &frontend.config.tcp {
+        Some(_) => Protocol::Tcp,
+        None if edge.is_none() && listening.h2c(frontend) => Protocol::Either,
+        None => Protocol::Http1,
+    };
     let Some(admission) = Admission::enter(local, listening) else {
         // Nobody would understand it in the middle of a handshake.
-        if edge.is_none() {
+        if edge.is_none() && protocol != Protocol::Tcp {
             refuse_connection(&stream);
         }
         return;
@@ -106,49 +120,86 @@ fn accept(local: &Rc<Local>, listening: &Rc<Listening>, stream: TcpStream, addr:
         return;
     }
     let (local, listening) = (local.clone(), listening.clone());
+    let begun = Begun { local, listening, admission };
     match edge {
-        None => {
-            let arrival = Rc::new(Arrival::plain(addr));
-            tokio::task::spawn_local(h1::serve(local, stream.into(), arrival, listening, admission));
-        }
+        None => begun.spawn(stream.into(), Arrival::plain(addr), protocol),
         Some(edge) => {
-            tokio::task::spawn_local(begin(local, Plain::Tcp(stream), addr, edge, listening, admission));
+            let within = frontend.config.timeout.tls_handshake;
+            tokio::task::spawn_local(begun.greet(Plain::Tcp(stream), addr, edge, protocol, within));
         }
     }
 }
 
-/// A connection whose first bytes are no request's.
-async fn begin(
+/// What a connection speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Tcp,
+    Http1,
+    Http2,
+    /// HTTP/1 or HTTP/2: its first bytes tell.
+    Either,
+}
+
+/// A connection that was let in.
+struct Begun {
     local: Rc<Local>,
-    plain: Plain,
-    addr: SocketAddr,
-    edge: Arc<Edge>,
+    listening: Rc<Listening>,
+    admission: Admission,
+}
+
+impl Begun {
+    /// Gives it to its server, as a task of its own: none holds the memory of another.
+    fn spawn(self, stream: Stream, arrival: Arrival, protocol: Protocol) {
+        let Self { local, listening, admission } = self;
+        let arrival = Rc::new(arrival);
+        match protocol {
+            Protocol::Tcp => tokio::task::spawn_local(tcp::serve(local, stream, arrival, listening, admission)),
+            Protocol::Http1 => {
+                tokio::task::spawn_local(h1::serve(local, stream, arrival, listening, admission, Vec::new()))
+            }
+            Protocol::Http2 => {
+                let ahead = Vec::new();
+                tokio::task::spawn_local(http2::serve::serve(local, stream, arrival, listening, admission, ahead))
+            }
+            Protocol::Either => tokio::task::spawn_local(detect(local, stream, arrival, listening, admission)),
+        };
+    }
+
+    /// What comes before the first byte of a request.
+    async fn greet(self, plain: Plain, addr: SocketAddr, edge: Arc<Edge>, protocol: Protocol, within: Duration) {
+        let Self { local, listening, .. } = &self;
+        let counters = &listening.state.counters[local.id].handshakes;
+        let serving = edge.tls.serving();
+        let shaken = handshake::shake(local, &listening.state.name, counters, &serving, plain, within).await;
+        let Some((stream, mut tls)) = shaken else { return };
+        tls.hosts = edge.tls.tls.check_host.then(|| serving.certificates.clone());
+        let protocol = match (protocol, tls.alpn.as_deref()) {
+            (Protocol::Http1, Some(b"h2")) => Protocol::Http2,
+            (protocol, _) => protocol,
+        };
+        self.spawn(stream, Arrival { client: addr, tls: Some(tls) }, protocol);
+    }
+}
+
+/// A plain connection that may speak HTTP/2 or HTTP/1.1: its first bytes tell.
+async fn detect(
+    local: Rc<Local>,
+    mut stream: Stream,
+    arrival: Rc<Arrival>,
     listening: Rc<Listening>,
     admission: Admission,
 ) {
-    // Apart, and gone before the first request: it is large.
-    let greeted = Box::pin(greet(&local, plain, addr, edge, &listening)).await;
-    let Some((stream, arrival)) = greeted else { return };
-    let arrival = Rc::new(arrival);
-    // The protocol agreed on chooses the server of the connection. Only those that `tls::terminate` lists are offered.
-    match arrival.alpn() {
-        _ => h1::serve(local, stream, arrival, listening, admission).await,
+    let limit = listening.frontend(&local.snapshot()).map(|f| f.config.timeout.http_request);
+    let mut input = Vec::new();
+    let Some(limit) = limit else { return };
+    match http2::serve::prior_knowledge(&local, &mut stream, &mut input, limit).await {
+        // Tasks of their own: this one's memory is that of the larger.
+        Some(true) => {
+            tokio::task::spawn_local(http2::serve::serve(local, stream, arrival, listening, admission, input));
+        }
+        Some(false) => {
+            tokio::task::spawn_local(h1::serve(local, stream, arrival, listening, admission, input));
+        }
+        None => {}
     }
-}
-
-async fn greet(
-    local: &Local,
-    plain: Plain,
-    addr: SocketAddr,
-    edge: Arc<Edge>,
-    listening: &Listening,
-) -> Option<(Stream, Arrival)> {
-    let snap = local.snapshot();
-    let within = listening.frontend(&snap)?.config.timeout.tls_handshake;
-    drop(snap);
-    let counters = &listening.state.counters[local.id].handshakes;
-    let serving = edge.tls.serving();
-    let (stream, mut tls) = handshake::shake(local, &listening.state.name, counters, &serving, plain, within).await?;
-    tls.hosts = edge.tls.tls.check_host.then(|| serving.certificates.clone());
-    Some((stream, Arrival { client: addr, tls: Some(tls) }))
 }

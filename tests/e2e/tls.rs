@@ -115,7 +115,9 @@ fn a_client_that_says_nothing_is_let_go() {
     let config = config(&origin, &format!("cert = {:?}", pki.text("site.pem")));
     let lb = Instance::start(&format!("[defaults.timeout]\ntls_handshake = \"300ms\"\n{config}"));
     assert!(lb.client().closed());
-    assert_eq!(metric(&lb, "lb_tls_handshake_failures_total{frontend=\"web\",reason=\"timeout\"}"), 1.0);
+    eventually("it is counted", || {
+        metric(&lb, "lb_tls_handshake_failures_total{frontend=\"web\",reason=\"timeout\"}") == 1.0
+    });
 }
 
 #[test]
@@ -297,4 +299,24 @@ fn python_speaks_to_it_too() {
         .expect("python3");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(origin.seen()[0].body.len(), 1_000_000);
+}
+
+#[test]
+fn the_handshake_agrees_on_http2_or_http1_and_tcp_mode_passes_on_what_was_inside() {
+    let (pki, origin) = (Pki::new(), Origin::named("a"));
+    pki.issue("site.pem", &["shop.example"]);
+    let lb = start(&pki, &origin, "");
+    let (fine, answer) = curl(&pki, &lb, "shop.example", &["--http2"]);
+    assert!(fine && answer.starts_with("HTTP/2 200"), "{answer}");
+    assert!(curl(&pki, &lb, "shop.example", &[]).1.starts_with("HTTP/1.1 200"));
+    assert_eq!(origin.seen()[0].value("x-forwarded-proto"), Some("https"));
+    let tcp = Instance::start(&format!(
+        "[frontend.web]\nmode = \"tcp\"\nlisten = [{{ addr = LISTEN, tls = {{ cert = {:?} }} }}]\nbackend = \"app\"\n\
+         [backend.app]\n{}\n",
+        pki.text("site.pem"),
+        servers(&[&origin])
+    ));
+    let (fine, answer) = curl(&pki, &tcp, "shop.example", &[]);
+    assert!(fine && answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(origin.seen()[2].value("x-forwarded-proto"), None);
 }

@@ -103,7 +103,7 @@ impl Pki {
     /// There is no curl.
     pub fn curl(&self, args: &[&str]) -> (bool, String) {
         let output = Command::new("curl")
-            .args(["-sS", "-m", "10", "-i", "--cacert", &self.text("ca.pem")])
+            .args(["-sS", "-m", "10", "-i", "--http1.1", "--cacert", &self.text("ca.pem")])
             .args(args)
             .output()
             .expect("curl, installed by tests/run");

@@ -43,10 +43,17 @@ pub(super) static LISTEN: Shape = Shape {
             "alpn",
             Kind::Many(&Kind::Text),
             "[\"http/1.1\"]",
-            "Protocols offered in the TLS handshake, those we like better first: \"h2\", \"http/1.1\". Default \
-             \"http/1.1\".",
+            "Protocols offered in the TLS handshake, those we like better first: \"h2\", \"http/1.1\". Default: both; \
+             none in mode \"tcp\", where any name may stand.",
         )
         .also(&["protocols", "proto"]),
+        key(
+            "h2c",
+            Kind::Flag,
+            "true",
+            "Clients may begin with HTTP/2 without TLS (prior knowledge) beside HTTP/1.1. Default false.",
+        )
+        .also(&["http2", "h2"]),
     ],
 };
 

@@ -12,9 +12,6 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Protocols that there is a server for.
-const SPOKEN: [&str; 1] = ["http/1.1"];
-
 /// What handshakes use.
 pub(crate) struct Serving {
     pub(crate) config: Arc<ServerConfig>,
@@ -88,8 +85,7 @@ fn serving(tls: &ListenTls, alpn: &[String], secrets: &[Secret]) -> Result<Servi
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(certificates.clone());
-    config.alpn_protocols =
-        alpn.iter().filter(|p| SPOKEN.contains(&p.as_str())).map(|p| p.as_bytes().to_vec()).collect();
+    config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = Arc::new(Tickets::new(secrets.to_vec(), policy));
     Ok(Serving { config: Arc::new(config), certificates })

@@ -2,6 +2,7 @@
 use super::super::reader::{Item, Section};
 use super::super::{ClientCerts, Listen, ListenTls, Tls, Wanted};
 use super::{Addresses, instance};
+use crate::tcp::Mode;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,11 +17,11 @@ pub(super) fn tls(section: Option<Section<'_>>) -> Tls {
 }
 
 /// `"0.0.0.0:80"` or `{ addr = "0.0.0.0:80" }`
-pub(super) fn listen(item: &Item<'_>, addresses: &mut Addresses) -> Option<Listen> {
+pub(super) fn listen(item: &Item<'_>, mode: Mode, addresses: &mut Addresses) -> Option<Listen> {
     let value = item.either()?;
     if item.is_text() {
         let addr = instance::claimed(&value, addresses)?;
-        return Some(Listen { addr, tls: None, alpn: Vec::new() });
+        return Some(Listen { addr, tls: None, alpn: Vec::new(), h2c: false });
     }
     let section = value.section()?;
     let addr = section.need("addr").and_then(|item| instance::claimed(&item, addresses));
@@ -30,20 +31,29 @@ pub(super) fn listen(item: &Item<'_>, addresses: &mut Addresses) -> Option<Liste
         let help = "add `tls = { cert = \"site.pem\" }`, or remove `alpn`";
         item.cx.bad(item.word.clone(), &item.path, "`alpn` is agreed on in TLS, and this listener has none", help);
     }
-    let mut alpn: Vec<_> = alpn.iter().flat_map(Item::elements).filter_map(|item| protocol(&item)).collect();
-    if alpn.is_empty() && tls.is_some() {
-        alpn.push("http/1.1".into());
+    let default: &[&str] = if tls.is_some() && mode == Mode::Http { &PROTOCOLS } else { &[] };
+    let alpn = match alpn {
+        Some(list) => list.elements().iter().filter_map(|item| protocol(item, mode)).collect(),
+        None => default.iter().map(|protocol| (*protocol).to_owned()).collect(),
+    };
+    let h2c = section.flag("h2c", false);
+    if let Some(item) = section.get("h2c").filter(|_| h2c && tls.is_some()) {
+        let help = "remove `h2c`: with TLS, `alpn` is where HTTP/2 is agreed on";
+        item.cx.bad(item.word.clone(), &item.path, "`h2c` is HTTP/2 without TLS, and this listener has TLS", help);
     }
     let tls = match tls {
         Some(tls) => Some(Arc::new(tls?)),
         None => None,
     };
-    Some(Listen { addr: addr?, tls, alpn })
+    Some(Listen { addr: addr?, tls, alpn, h2c })
 }
 
-fn protocol(item: &Item<'_>) -> Option<String> {
+/// Those that are spoken, the better liked first.
+const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
+
+fn protocol(item: &Item<'_>, mode: Mode) -> Option<String> {
     let text = item.text()?;
-    if ["h2", "http/1.1"].contains(&text.as_str()) {
+    if PROTOCOLS.contains(&text.as_str()) || (mode == Mode::Tcp && text.len() < 256) {
         return Some(text);
     }
     let help = match text.to_ascii_lowercase().as_str() {

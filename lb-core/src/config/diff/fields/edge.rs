@@ -14,8 +14,8 @@ pub(in super::super) fn tls(of: &Tls) -> Fields {
 
 /// Without the address, which is its identity.
 pub(in super::super) fn listener(of: &Listen) -> Fields {
-    let Listen { addr: _, tls, alpn } = of;
-    vec![("tls", or_none(tls.as_deref().map(listen_tls))), ("alpn", list(alpn, Clone::clone))]
+    let Listen { addr: _, tls, alpn, h2c } = of;
+    vec![("tls", or_none(tls.as_deref().map(listen_tls))), ("alpn", list(alpn, Clone::clone)), ("h2c", h2c.to_string())]
 }
 
 fn listen_tls(of: &ListenTls) -> String {
