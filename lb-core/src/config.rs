@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod address;
 pub mod check;
 mod condition;
 pub mod diagnostic;
@@ -40,13 +41,14 @@ pub mod schema;
 mod suggest;
 mod tls;
 
+pub use address::{ListenAddr, SocketOptions};
 pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
 pub use http2::{Http2, Proto};
 pub use lower::load;
 pub use reader::Env;
-pub use tls::{ClientCerts, ListenTls, Tls, TlsVersion, Wanted};
+pub use tls::{ClientCerts, ListenTls, ProxyVersion, ServerTls, Tls, TlsVersion, Wanted};
 
 /// A whole, valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -320,7 +322,11 @@ pub struct Frontend {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Listen {
     /// Address; port 0 takes a free one.
-    pub addr: SocketAddr,
+    pub addr: ListenAddr,
+    /// How its socket is made.
+    pub socket: SocketOptions,
+    /// Networks whose connections begin with a PROXY protocol header. Default none.
+    pub accept_proxy: Vec<IpNet>,
     /// TLS; `None`: plain.
     pub tls: Option<Arc<ListenTls>>,
     /// Protocols offered in the handshake, the better liked first; none without TLS.
@@ -530,6 +536,10 @@ pub struct Server {
     pub slow_start: Option<SlowStart>,
     /// Its value in the cookie. Default: its name.
     pub cookie: String,
+    /// TLS to it; `None`: plain.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Its connections begin with a PROXY protocol header.
+    pub send_proxy: Option<ProxyVersion>,
     /// State it starts in when nobody has decided otherwise.
     pub state: crate::server::AdminState,
 }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 pub(crate) struct Arrival {
     /// The client's address.
     pub(crate) client: SocketAddr,
+    /// The address that it came to, where somebody wants to know it.
+    pub(crate) local: Option<SocketAddr>,
     /// What TLS agreed on; `None`: plain.
     pub(crate) tls: Option<Box<TlsFacts>>,
 }
@@ -19,7 +21,6 @@ pub(crate) struct TlsFacts {
     /// `TLSv1.3`
     pub(crate) version: &'static str,
     /// `TLS13_AES_128_GCM_SHA256`
-    #[allow(dead_code)] // Rules read it.
     pub(crate) cipher: &'static str,
     /// Whether it goes on with a former session.
     pub(crate) resumed: bool,
@@ -56,11 +57,6 @@ pub(crate) struct ClientCertificate {
 
 #[allow(dead_code)] // Rules read them.
 impl Arrival {
-    /// A connection without TLS.
-    pub(crate) fn plain(client: SocketAddr) -> Self {
-        Self { client, tls: None }
-    }
-
     /// `https` or `http`
     pub(crate) fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }

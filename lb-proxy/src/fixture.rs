@@ -41,6 +41,8 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
         backup: false,
         slow_start: None,
         cookie: name.into(),
+        tls: None,
+        send_proxy: None,
         state: AdminState::Ready,
     }
 }
@@ -80,7 +82,17 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
     Frontend {
         name: name.into(),
         tcp: None,
-        listen: listen.iter().map(|addr| Listen { addr: *addr, tls: None, alpn: Vec::new(), h2c: false }).collect(),
+        listen: listen
+            .iter()
+            .map(|addr| Listen {
+                addr: (*addr).into(),
+                socket: Default::default(),
+                accept_proxy: Vec::new(),
+                tls: None,
+                alpn: Vec::new(),
+                h2c: false,
+            })
+            .collect(),
         routes: Vec::new(),
         backend: None,
         timeout: Timeouts::default(),

@@ -264,8 +264,11 @@ fn cores() -> usize {
 /// The listening addresses a configuration asks for.
 pub(crate) fn wanted(config: &Config) -> Vec<Wanted> {
     let of = |f: &Arc<lb_core::config::Frontend>| {
-        let frontend = f.name.clone();
-        f.listen.iter().map(move |l| Wanted { frontend: frontend.clone(), addr: l.addr }).collect::<Vec<_>>()
+        let wanted = |l: &lb_core::config::Listen| {
+            let (frontend, addr, options) = (f.name.clone(), l.addr.clone(), l.socket.clone());
+            Wanted { frontend, addr, options }
+        };
+        f.listen.iter().map(wanted).collect::<Vec<_>>()
     };
     config.frontends.iter().flat_map(of).collect()
 }

@@ -16,6 +16,7 @@ mod io;
 mod listener;
 pub mod logging;
 pub mod metrics;
+mod proxy_protocol;
 pub mod reload;
 pub mod shared;
 mod stream;

@@ -1,37 +1,41 @@
 //! Accepting: one task for each listening socket of a worker. An accept that fails never spins and never ends it.
 use crate::arrival::Arrival;
+use crate::bind::Listener;
 use crate::edge::Edge;
 use crate::http::h1;
 use crate::http::refuse_connection;
 use crate::http2;
+use crate::proxy_protocol;
 use crate::stream::{Plain, Stream};
 use crate::tcp;
 use crate::tls::handshake;
 use crate::worker::Local;
+use lb_core::config::ListenAddr;
 use lb_core::snapshot::{Frontend, FrontendState, Snapshot};
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 
 /// What the connections of one listener share.
 pub(crate) struct Listening {
     /// The frontend's live counts: its identity over reloads.
     pub(crate) state: Arc<FrontendState>,
     /// The address as configured.
-    addr: SocketAddr,
+    addr: ListenAddr,
     /// Where the frontend was in the last snapshot.
     hint: Cell<usize>,
 }
 
 impl Listening {
     /// For the frontend of that name at this address; `None` when the configuration does not know it.
-    pub(crate) fn new(snap: &Snapshot, frontend: &str, addr: SocketAddr) -> Option<Self> {
+    pub(crate) fn new(snap: &Snapshot, frontend: &str, addr: &ListenAddr) -> Option<Self> {
         let hint = snap.frontends.iter().position(|f| f.config.name == frontend)?;
-        Some(Self { state: snap.frontends[hint].state.clone(), addr, hint: Cell::new(hint) })
+        Some(Self { state: snap.frontends[hint].state.clone(), addr: addr.clone(), hint: Cell::new(hint) })
     }
 
     /// Whether clients may begin with HTTP/2 without TLS.
@@ -86,8 +90,35 @@ impl Drop for Admission {
     }
 }
 
+/// A socket that accepts.
+pub(crate) enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Accepting {
+    /// On the worker's runtime.
+    pub(crate) fn new(listener: Listener) -> io::Result<Self> {
+        Ok(match listener {
+            Listener::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            Listener::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    /// The next connection. A client on a Unix socket is on this machine, and has no address that means more.
+    async fn accept(&self) -> io::Result<(Plain, SocketAddr)> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let (stream, addr) = listener.accept().await?;
+                (Plain::Tcp(stream), addr)
+            }
+            Self::Unix(listener) => (Plain::Unix(listener.accept().await?.0), (Ipv4Addr::LOCALHOST, 0).into()),
+        })
+    }
+}
+
 /// Accepts until the task is ended.
-pub(crate) async fn run(local: Rc<Local>, listening: Rc<Listening>, listener: TcpListener) {
+pub(crate) async fn run(local: Rc<Local>, listening: Rc<Listening>, listener: Accepting) {
     loop {
         match listener.accept().await {
             Ok((stream, addr)) => accept(&local, &listening, stream, addr),
@@ -100,32 +131,37 @@ pub(crate) async fn run(local: Rc<Local>, listening: Rc<Listening>, listener: Tc
     }
 }
 
-fn accept(local: &Rc<Local>, listening: &Rc<Listening>, stream: TcpStream, addr: SocketAddr) {
+fn accept(local: &Rc<Local>, listening: &Rc<Listening>, plain: Plain, addr: SocketAddr) {
     let snap = local.snapshot();
     let Some(frontend) = listening.frontend(&snap) else { return };
-    let edge = local.shared.edges.load().of(&listening.state.name, listening.addr).cloned();
+    let edge = local.shared.edges.load().of(&listening.state.name, &listening.addr).cloned();
     let protocol = match &frontend.config.tcp {
         Some(_) => Protocol::Tcp,
-        None if edge.is_none() && listening.h2c(frontend) => Protocol::Either,
+        None if listening.h2c(frontend) => Protocol::Either,
         None => Protocol::Http1,
     };
     let Some(admission) = Admission::enter(local, listening) else {
         // Nobody would understand it in the middle of a handshake.
         if edge.is_none() && protocol != Protocol::Tcp {
-            refuse_connection(&stream);
+            refuse_connection(&plain);
         }
         return;
     };
-    if stream.set_nodelay(true).is_err() {
+    if let Plain::Tcp(stream) = &plain
+        && stream.set_nodelay(true).is_err()
+    {
         return;
     }
+    // A system call that is made only for those who are told.
+    let local_addr = if snap.sends_proxy { plain.local_addr() } else { None };
+    let arrival = Arrival { client: addr, local: local_addr, tls: None };
     let (local, listening) = (local.clone(), listening.clone());
     let begun = Begun { local, listening, admission };
     match edge {
-        None => begun.spawn(stream.into(), Arrival::plain(addr), protocol),
+        None => begun.spawn(plain.into(), arrival, protocol),
         Some(edge) => {
-            let within = frontend.config.timeout.tls_handshake;
-            tokio::task::spawn_local(begun.greet(Plain::Tcp(stream), addr, edge, protocol, within));
+            let within = (frontend.config.timeout.http_request, frontend.config.timeout.tls_handshake);
+            tokio::task::spawn_local(begun.greet(plain, arrival, edge, protocol, within));
         }
     }
 }
@@ -165,19 +201,42 @@ impl Begun {
         };
     }
 
-    /// What comes before the first byte of a request.
-    async fn greet(self, plain: Plain, addr: SocketAddr, edge: Arc<Edge>, protocol: Protocol, within: Duration) {
+    /// What comes before the first byte of a request: who the client is, and TLS; each within its time.
+    async fn greet(
+        self,
+        mut plain: Plain,
+        mut arrival: Arrival,
+        edge: Arc<Edge>,
+        protocol: Protocol,
+        within: (Duration, Duration),
+    ) {
         let Self { local, listening, .. } = &self;
-        let counters = &listening.state.counters[local.id].handshakes;
-        let serving = edge.tls.serving();
-        let shaken = handshake::shake(local, &listening.state.name, counters, &serving, plain, within).await;
-        let Some((stream, mut tls)) = shaken else { return };
-        tls.hosts = edge.tls.tls.check_host.then(|| serving.certificates.clone());
-        let protocol = match (protocol, tls.alpn.as_deref()) {
+        let counters = &listening.state.counters[local.id];
+        if edge.expects_proxy(arrival.client.ip()) {
+            let read = tokio::time::timeout(within.0, proxy_protocol::read(&mut plain)).await;
+            match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(None) => {}
+                Ok(Some((client, to))) => (arrival.client, arrival.local) = (client, Some(to)),
+                Err(error) => {
+                    counters.proxy_errors.bump();
+                    let (frontend, from) = (&listening.state.name, arrival.client);
+                    tracing::debug!(frontend, %from, %error, "no PROXY header that can be read");
+                    return;
+                }
+            }
+        }
+        let Some(tls) = &edge.tls else { return self.spawn(plain.into(), arrival, protocol) };
+        let serving = tls.serving();
+        let shaken =
+            handshake::shake(local, &listening.state.name, &counters.handshakes, &serving, plain, within.1).await;
+        let Some((stream, mut facts)) = shaken else { return };
+        facts.hosts = tls.tls.check_host.then(|| serving.certificates.clone());
+        let protocol = match (protocol, facts.alpn.as_deref()) {
             (Protocol::Http1, Some(b"h2")) => Protocol::Http2,
             (protocol, _) => protocol,
         };
-        self.spawn(stream, Arrival { client: addr, tls: Some(tls) }, protocol);
+        arrival.tls = Some(facts);
+        self.spawn(stream, arrival, protocol);
     }
 }
 

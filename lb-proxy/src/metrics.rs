@@ -92,6 +92,7 @@ families! {
     HANDSHAKES_ACTIVE Gauge "lb_tls_handshakes_active" ["frontend"] "TLS handshakes with clients going on now.";
     HANDSHAKES Counter "lb_tls_handshakes_total" ["frontend" "kind"] "TLS handshakes with clients: full, or resumed from a former session.";
     HANDSHAKE_FAILURES Counter "lb_tls_handshake_failures_total" ["frontend" "reason"] "TLS handshakes that came to nothing: shed, timeout, closed, not-tls, incompatible, no-certificate, client-certificate, alert, other.";
+    PROXY_ERRORS Counter "lb_proxy_protocol_errors_total" ["frontend"] "Connections closed because they did not begin with a PROXY header, where one was due.";
     CERT_EXPIRY Gauge "lb_tls_certificate_expiry_seconds" ["frontend" "certificate"] "End of a certificate that clients are shown, by its file, Unix seconds.";
     CERT_ERRORS Counter "lb_tls_certificate_reload_errors_total" [] "Times that changed files of certificates could not be used.";
     TABLE_ENTRIES Gauge "lb_table_entries" ["table"] "Live entries.";

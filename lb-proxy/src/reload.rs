@@ -133,7 +133,7 @@ fn take_on(control: &Control, config: Config, edges: Edges) -> Result<Reloaded, 
     }
     logging::filter(&config.log.level)?;
     let (opened, closed) = difference(control, &config);
-    let served: HashSet<_> = control.listening().iter().map(|l| l.real).collect();
+    let served: HashSet<_> = control.listening().into_iter().map(|l| l.real).collect();
     let prepared = Prepared::of(&config)?;
     let bound = bind_all(&opened, control.shared.base.workers, &served)?;
     // Opened anew even when unchanged: whoever rotated the file sends SIGHUP for this.

@@ -290,6 +290,22 @@ fn reset_on_drop(fd: BorrowedFd<'_>) {
 }
 
 impl Plain {
+    /// Writes what the socket takes at once.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// The address that the client came to; a Unix socket has none.
+    pub(crate) fn local_addr(&self) -> Option<std::net::SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// As [`Stream::reset_on_drop`].
     pub(crate) fn reset_on_drop(&self) {
         reset_on_drop(self.as_fd());

@@ -1,4 +1,4 @@
-//! TLS with clients: certificates, tickets, handshakes. It must not know what the bytes inside mean: it makes a
+//! TLS on both sides: certificates, tickets, handshakes. It must not know what the bytes inside mean: it makes a
 //! [`Stream`](crate::stream::Stream) and says what was agreed on.
 //!
 //! | module | for |
@@ -7,12 +7,14 @@
 //! | [`terminate`] | one listener's TLS, made of the configuration and these files |
 //! | [`tickets`] | sessions that every worker and every instance resumes |
 //! | [`handshake`] | one client's |
+//! | [`connect`] | the same with a server, from our side |
 //! | [`watch`] | files that change are read anew |
 use lb_core::config::Config;
 use rustls::crypto::CryptoProvider;
 use std::sync::{Arc, OnceLock};
 
 pub(crate) mod certificates;
+pub(crate) mod connect;
 pub(crate) mod handshake;
 pub(crate) mod terminate;
 pub mod tickets;

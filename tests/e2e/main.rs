@@ -11,6 +11,7 @@ mod cluster;
 mod contract;
 mod counters;
 mod demo;
+mod edges;
 mod failover;
 mod foreign;
 mod framing;

@@ -31,6 +31,7 @@ fn certificates(dir: &Path) {
         copy(from, to);
     }
     copy("ca.pem", "clients-ca.pem");
+    copy("ca.pem", "ca.pem");
     copy("clients.crl", "clients.crl");
     ["ticket.key", "ticket-old.key"].iter().for_each(|file| _ = copy("site.pem", file));
 }

@@ -34,7 +34,13 @@ pub(super) static TLS: Shape = Shape {
 pub(super) static LISTEN: Shape = Shape {
     doc: "One address of a frontend.",
     keys: &[
-        key("addr", Kind::Text, "\"0.0.0.0:80\"", "IP address and port; port 0 takes a free one.")
+        key(
+            "addr",
+            Kind::Text,
+            "\"0.0.0.0:80\"",
+            "IP address and port, port 0 takes a free one; `unix:/run/lb/web.sock`; `fd@web` or `fd@3`, a socket that the \
+             service manager opened (systemd's socket activation), by name or number.",
+        )
             .required()
             .also(&["address", "listen", "bind"]),
         key("tls", Kind::Section(&LISTEN_TLS), "{ cert = \"site.pem\" }", "TLS with clients. Default: none.")
@@ -47,6 +53,20 @@ pub(super) static LISTEN: Shape = Shape {
              none in mode \"tcp\", where any name may stand.",
         )
         .also(&["protocols", "proto"]),
+        key(
+            "accept_proxy",
+            Kind::Either(&[Kind::Flag, Kind::Text, Kind::List(&Kind::Text)]),
+            "[\"10.0.0.0/8\"]",
+            "Connections from these networks begin with a PROXY protocol header, version 1 or 2, which says who the client \
+             is; others come without. `true`: from `trusted_proxies`, on a Unix socket from everybody. Default false.",
+        )
+        .also(&["proxy_protocol"]),
+        key("v6only", Kind::Flag, "false", "An IPv6 address takes no IPv4 clients. Default false.").also(&["ipv6only"]),
+        key("mode", Kind::Text, "\"0660\"", "Permissions of a Unix socket, in octal. Default: as the umask says."),
+        key("user", Kind::Text, "\"lb\"", "Owner of a Unix socket, by name or number. Default: who runs lb.")
+            .also(&["owner", "uid"]),
+        key("group", Kind::Text, "\"www-data\"", "Its group, by name or number. Default: that of who runs lb.")
+            .also(&["gid"]),
         key(
             "h2c",
             Kind::Flag,
@@ -112,5 +132,58 @@ static LISTEN_TLS: Shape = Shape {
             "PEM files of certificates that the CAs have revoked. Default: none.",
         )
         .also(&["crl", "crl_file", "ssl_crl"]),
+    ],
+};
+
+static SERVER_TLS_KINDS: [Kind; 2] = [Kind::Flag, Kind::Section(&SERVER_TLS_KEYS)];
+
+/// `tls` of a backend or server.
+pub(super) const SERVER_TLS: Key = key(
+    "tls",
+    Kind::Either(&SERVER_TLS_KINDS),
+    "{ ca = \"ca.pem\", sni = \"app.internal\" }",
+    "TLS to the servers. `true`: certificates that the system trusts, for the server's address. Of a server: over its \
+     backend's. Default false.",
+)
+.also(&["ssl"]);
+
+/// `send_proxy` of a backend or server.
+pub(super) const SEND_PROXY: Key = key(
+    "send_proxy",
+    Kind::Word(&["v1", "v2"]),
+    "\"v2\"",
+    "Connections to the servers begin with a PROXY protocol header that names the client; `v2` also says what TLS agreed \
+     on. Such connections serve one request, or one tunnel. Default: none.",
+)
+.also(&["send-proxy", "proxy_protocol", "send_proxy_v2"]);
+
+static SERVER_TLS_KEYS: Shape = Shape {
+    doc: "TLS to servers.",
+    keys: &[
+        key(
+            "ca",
+            Kind::Many(&Kind::Text),
+            "\"ca.pem\"",
+            "PEM files of the CAs that sign the server's certificate, or \"system\": those that the system trusts. Default \
+             \"system\".",
+        )
+        .also(&["ca_file", "cafile", "proxy_ssl_trusted_certificate"]),
+        key(
+            "verify",
+            Kind::Flag,
+            "true",
+            "Whether the certificate is looked at; without, anybody on the way can be the server. Default true.",
+        ),
+        key(
+            "sni",
+            Kind::Text,
+            "\"app.internal\"",
+            "The name that the server is asked for, and that its certificate must be for. Default: its IP address.",
+        )
+        .also(&["server_name", "proxy_ssl_name", "verifyhost"]),
+        key("cert", Kind::Text, "\"lb.pem\"", "PEM of a certificate chain to show to the server. Default: none.")
+            .also(&["crt", "certificate"]),
+        key("key", Kind::Text, "\"lb.key\"", "PEM of its private key. Default: it is in `cert`."),
+        key("min_version", Kind::Word(&["1.2", "1.3"]), "\"1.2\"", "Oldest version of TLS spoken. Default 1.2."),
     ],
 };

@@ -1,6 +1,6 @@
 //! The shape of the file, second half: frontends and backends. See [`super::file`].
 use super::file::{Kind, Shape, TIMEOUT, key};
-use super::file_edge::LISTEN;
+use super::file_edge::{LISTEN, SEND_PROXY, SERVER_TLS};
 use super::file_http2::HTTP2;
 
 pub(super) static FRONTEND: Shape = Shape {
@@ -244,6 +244,8 @@ pub(super) static BACKEND: Shape = Shape {
             "Requests that may wait for one server with `maxconn`. Default 1,000.",
         )
         .also(&["maxqueue"]),
+        SERVER_TLS,
+        SEND_PROXY,
         key("real_ip", Kind::Flag, "false", "`X-Real-IP` to the servers. Default false."),
         key("max_idle", Kind::Whole(0, 100_000), "64", "Idle connections a worker keeps for each server. Default 64.")
             .also(&["keepalive", "pool_max_conn"]),
@@ -362,6 +364,8 @@ static SERVER: Shape = Shape {
         super::file_affinity::BACKUP,
         super::file_affinity::SERVER_SLOW_START,
         key("cookie", Kind::Text, "\"n1\"", "Its value in the cookie. Default: its name."),
+        SERVER_TLS,
+        SEND_PROXY,
         key(
             "state",
             Kind::Word(&["ready", "drain", "maint"]),

@@ -165,7 +165,7 @@ impl Given {
 
 /// Addresses listened on, each by one place of the file only.
 #[derive(Default)]
-struct Addresses(HashMap<std::net::SocketAddr, String>);
+struct Addresses(HashMap<String, String>);
 
 impl Addresses {
     /// Takes an address for the place `item` speaks of, or reports who has it.
@@ -173,12 +173,17 @@ impl Addresses {
         if addr.port() == 0 {
             return;
         }
-        match self.0.get(&addr) {
+        self.claim_text(item, &addr.to_string());
+    }
+
+    /// As [`Self::claim`], for any form of an address.
+    fn claim_text(&mut self, item: &super::reader::Item<'_>, addr: &str) {
+        match self.0.get(addr) {
             Some(owner) => {
                 item.bad(format!("{addr} is taken by `{owner}`"), "give each listener an address of its own")
             }
             None => {
-                self.0.insert(addr, format!("{} in line {}", item.path, item.cx.line(&item.at())));
+                self.0.insert(addr.to_owned(), format!("{} in line {}", item.path, item.cx.line(&item.at())));
             }
         }
     }

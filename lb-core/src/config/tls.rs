@@ -81,3 +81,34 @@ impl TlsVersion {
         }
     }
 }
+
+/// `tls` of a server
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServerTls {
+    /// PEM files of the CAs that sign it; empty: those that the system trusts.
+    pub ca: Vec<PathBuf>,
+    /// Whether its certificate is looked at. Default true.
+    pub verify: bool,
+    /// The name that it is asked for, and that its certificate must be for; `None`: its address.
+    pub sni: Option<String>,
+    /// Our own certificate and its key.
+    pub own: Option<(PathBuf, PathBuf)>,
+    /// Oldest version spoken. Default 1.2.
+    pub min_version: TlsVersion,
+}
+
+impl Default for ServerTls {
+    fn default() -> Self {
+        Self { ca: Vec::new(), verify: true, sni: None, own: None, min_version: TlsVersion::V12 }
+    }
+}
+
+/// `send_proxy`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyVersion {
+    /// The line of text.
+    V1,
+    /// The binary form, with what TLS agreed on.
+    V2,
+}

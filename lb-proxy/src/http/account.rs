@@ -16,6 +16,8 @@ use std::time::Instant;
 /// One request's account.
 pub(crate) struct Request {
     local: Rc<Local>,
+    /// How its connection began.
+    pub(crate) arrival: Rc<Arrival>,
     frontend: Arc<FrontendState>,
     server: Option<Arc<ServerState>>,
     started: Instant,
@@ -37,7 +39,7 @@ impl Request {
     pub(crate) fn new(
         local: &Rc<Local>,
         frontend: &Arc<FrontendState>,
-        arrival: &Arrival,
+        arrival: &Rc<Arrival>,
         request: &head::Request,
         buf: &[u8],
     ) -> Self {
@@ -46,7 +48,7 @@ impl Request {
     }
 
     /// A connection that is passed on as it is.
-    pub(crate) fn connection(local: &Rc<Local>, frontend: &Arc<FrontendState>, arrival: &Arrival) -> Self {
+    pub(crate) fn connection(local: &Rc<Local>, frontend: &Arc<FrontendState>, arrival: &Rc<Arrival>) -> Self {
         let words = || ("TCP".into(), "-".into(), String::new());
         Self { tcp: true, ..Self::begin(local, frontend, arrival, words) }
     }
@@ -55,7 +57,7 @@ impl Request {
     fn begin(
         local: &Rc<Local>,
         frontend: &Arc<FrontendState>,
-        arrival: &Arrival,
+        arrival: &Rc<Arrival>,
         words: impl FnOnce() -> (String, String, String),
     ) -> Self {
         let log = local.shared.access.load().is_some().then(|| {
@@ -84,6 +86,7 @@ impl Request {
         });
         Self {
             local: local.clone(),
+            arrival: arrival.clone(),
             frontend: frontend.clone(),
             server: None,
             started: Instant::now(),
@@ -97,7 +100,7 @@ impl Request {
     }
 
     /// A malformed request, of which nothing is known but the client.
-    pub(crate) fn unread(local: &Rc<Local>, frontend: &Arc<FrontendState>, arrival: &Arrival) -> Self {
+    pub(crate) fn unread(local: &Rc<Local>, frontend: &Arc<FrontendState>, arrival: &Rc<Arrival>) -> Self {
         let empty = b"- -";
         let request = head::Request {
             len: 0,

@@ -287,16 +287,18 @@ async fn forward(
             break answered;
         }
         let limit = backend.config.timeout.connect;
-        match upstream::connect(&local, backend, &backend.servers[server], limit, &mut talk.conn.timer).await {
+        let to = &backend.servers[server];
+        match upstream::connect(&local, backend, to, &talk.account.arrival, limit, &mut talk.conn.timer).await {
             Ok(fresh) => stream = fresh,
             Err(_) => break Err(Fault::Before(Reason::CONNECT_FAILED)),
         }
     };
     local.buffers.give(out);
-    let state = &backend.servers[server].state;
+    let to_server = &backend.servers[server];
+    let state = &to_server.state;
     match answered {
         Ok(Answered::Done { keep_client, keep_server }) => {
-            if keep_server && body_done.get() && stream.h2().is_none() {
+            if keep_server && body_done.get() && stream.h2().is_none() && upstream::is_for_anybody(to_server) {
                 local.pool.give(state.uid, stream, backend.config.max_idle);
             }
             drop(slot);
@@ -371,7 +373,8 @@ pub(crate) async fn reach(
         {
             return Ok(Reached { server, slot, stream, reused: true, retries });
         }
-        let error = match upstream::connect(local, backend, target, backend.config.timeout.connect, timer).await {
+        let limit = backend.config.timeout.connect;
+        let error = match upstream::connect(local, backend, target, &account.arrival, limit, timer).await {
             // One of HTTP/2 shares a connection that may have been there before.
             Ok(stream) if stream.h2().is_some() => {
                 return Ok(Reached { server, slot, stream, reused: true, retries });

@@ -9,6 +9,7 @@ use crate::shared::{AccessSink, Shared};
 use crate::tls::tickets::Secret;
 use crate::tls::watch::Watch;
 use crate::worker::{Command, Worker};
+use lb_core::config::ListenAddr;
 use lb_core::decisions::Decisions;
 use lb_core::shares::SharedBounds;
 use lb_core::snapshot::Snapshot;
@@ -75,7 +76,7 @@ pub struct Listening {
     /// Frontend, and the address as configured.
     pub wanted: Wanted,
     /// The address with its real port.
-    pub real: SocketAddr,
+    pub real: ListenAddr,
 }
 
 /// What a [`Control`] is made of.
@@ -217,8 +218,7 @@ impl Control {
     pub(crate) fn listen(&self, bound: Vec<Bound>) {
         for Bound { wanted, real, sockets } in bound {
             for (worker, listener) in self.workers.iter().zip(sockets) {
-                let Wanted { frontend, addr } = wanted.clone();
-                worker.tell(Command::Listen { frontend, addr, listener });
+                worker.tell(Command::Listen { wanted: wanted.clone(), listener });
             }
             self.listening.lock().push(Listening { wanted, real });
         }
@@ -226,9 +226,9 @@ impl Control {
 
     /// Closes the sockets of these listeners.
     pub(crate) fn unlisten(&self, gone: &HashSet<Wanted>) {
-        for Wanted { frontend, addr } in gone {
+        for wanted in gone {
             for worker in &self.workers {
-                worker.tell(Command::Unlisten { frontend: frontend.clone(), addr: *addr });
+                worker.tell(Command::Unlisten { wanted: wanted.clone() });
             }
         }
         self.listening.lock().retain(|l| !gone.contains(&l.wanted));

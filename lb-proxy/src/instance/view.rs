@@ -44,7 +44,7 @@ impl Control {
     /// Certificates that clients are shown.
     fn certificates(&self) -> Option<CertificatesStatus> {
         let edges = self.shared.edges.load();
-        let of = |(frontend, addr, tls): (&str, std::net::SocketAddr, &Termination)| {
+        let of = |(frontend, addr, tls): (&str, &config::ListenAddr, &Termination)| {
             let (frontend, listen, serving) = (frontend.to_owned(), addr.to_string(), tls.serving());
             let of = |chain: &Chain| CertificateStatus {
                 frontend: frontend.clone(),

@@ -54,6 +54,7 @@ fn snapshot() -> Snapshot {
     let mut config = fixture::config();
     config.backends = vec![Arc::new(fixture::backend("app", &[("node1", ([127, 0, 0, 1], 80).into())]))];
     let mut frontend = fixture::frontend("we\"b\\", &[([127, 0, 0, 1], 443).into()]);
+    frontend.listen[0].accept_proxy = vec!["10.0.0.0/8".parse().unwrap()];
     frontend.listen[0].tls = Some(Arc::new(fixture::listen_tls()));
     config.frontends = vec![Arc::new(frontend)];
     fixture::snapshot(config)

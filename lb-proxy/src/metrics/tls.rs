@@ -1,4 +1,4 @@
-//! Metrics of TLS with clients; none where no listener speaks it.
+//! Metrics of how connections begin: the PROXY protocol and TLS with clients; none where no listener has them.
 use super::text::Text;
 use super::*;
 use crate::edge::Edges;
@@ -10,6 +10,14 @@ use std::collections::BTreeMap;
 /// All of them.
 pub(crate) fn write(snapshot: &Snapshot, edges: &Edges, reading: Reading) -> String {
     let mut out = Text::default();
+    let mut due =
+        snapshot.frontends.iter().filter(|f| f.config.listen.iter().any(|l| !l.accept_proxy.is_empty())).peekable();
+    if due.peek().is_some() {
+        let mut rows = out.family(&PROXY_ERRORS);
+        for f in due {
+            rows = rows.row(&[&f.config.name], f.state.sum(|c| &c.proxy_errors));
+        }
+    }
     let frontends: Vec<_> =
         snapshot.frontends.iter().filter(|f| f.config.listen.iter().any(|l| l.tls.is_some())).collect();
     if frontends.is_empty() {

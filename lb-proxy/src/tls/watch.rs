@@ -79,7 +79,7 @@ impl Watch {
 
     /// A slow disk holds nobody: the lock is free meanwhile.
     fn read(&self, edges: &Edges, stamps: Stamps, now: SystemTime) {
-        let result = reload(edges);
+        let result = edges.reload();
         let mut state = self.0.lock();
         (state.read, state.tried) = (stamps, Some(now));
         match result {
@@ -119,16 +119,4 @@ impl State {
         let stays = std::mem::replace(&mut self.seen, stamps.clone()) == *stamps;
         stays && (*stamps != self.read || again)
     }
-}
-
-/// Each listener for itself: one bad file keeps only its own listeners from new ones.
-fn reload(edges: &Edges) -> Result<(), String> {
-    let secrets = edges.secrets()?;
-    let mut errors = Vec::new();
-    for (frontend, addr, tls) in edges.with_tls() {
-        if let Err(whys) = tls.reload(&secrets) {
-            errors.extend(whys.into_iter().map(|why| format!("frontend \"{frontend}\", {addr}: {why}")));
-        }
-    }
-    if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
 }

@@ -217,7 +217,7 @@ fn cookie(of: &Cookie) -> String {
 }
 
 pub(super) fn server(of: &Server) -> Fields {
-    let Server { name: _, addr, weight, maxconn, backup, slow_start, cookie, state } = of;
+    let Server { name: _, addr, weight, maxconn, backup, slow_start, cookie, tls, send_proxy, state } = of;
     vec![
         ("addr", addr.to_string()),
         ("weight", weight.to_string()),
@@ -225,6 +225,8 @@ pub(super) fn server(of: &Server) -> Fields {
         ("backup", backup.to_string()),
         ("slow_start", or_none(slow_start.as_ref().map(self::slow_start))),
         ("cookie", cookie.clone()),
+        ("tls", or_none(tls.as_deref().map(edge::server_tls))),
+        ("send_proxy", or_none(send_proxy.as_ref().map(word))),
         ("state", word(state)),
     ]
 }

@@ -1,7 +1,9 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
-use super::super::{Backend, Balance, Maxconn, Server, SlowStart, Sticky};
-use super::{Defaults, Unique, balance, check, sticky, table::Tables, tcp, value};
+use super::super::{
+    Backend, Balance, Check, CheckTls, Maxconn, Proto, ProxyVersion, Server, ServerTls, SlowStart, Sticky,
+};
+use super::{Defaults, Unique, balance, check, listen, sticky, table::Tables, tcp, value};
 use crate::tcp::Mode;
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +20,13 @@ pub(super) fn backend(
     tcp::backend(section, mode);
     let good = value::check_name(section.cx, "backend", name, at, &section.path);
     let slow_start = section.get("slow_start").and_then(|item| balance::slow_start(&item));
-    let servers = servers(section, slow_start);
+    let inherited = Inherited {
+        slow_start,
+        tls: listen::server_tls(section, None),
+        send_proxy: section.word("send_proxy"),
+        proto: section.word("proto").unwrap_or_default(),
+    };
+    let servers = servers(section, &inherited);
     let algorithm = section
         .get("balance")
         .map_or(Some(Balance::RoundRobin), |item| tcp::balance(&item, balance::algorithm(&item), mode));
@@ -31,7 +39,7 @@ pub(super) fn backend(
         sticky: stickies(section, mode, tables),
         on_down: section.word("on_down").unwrap_or_default(),
         drain: section.word("drain").unwrap_or_default(),
-        check: check.flatten(),
+        check: check.flatten().map(|check| over_tls(check, inherited.tls.as_deref())),
         agent: section.get("agent").and_then(|item| check::agent(&item.section()?)),
         retries: section.whole("retries", defaults.retries),
         retry_after: section.duration("retry_after", Duration::from_secs(5)),
@@ -39,7 +47,7 @@ pub(super) fn backend(
         real_ip: section.flag("real_ip", false),
         max_idle: section.size("max_idle", 64),
         timeout: defaults.timeouts(section),
-        proto: section.word("proto").unwrap_or_default(),
+        proto: inherited.proto,
         servers,
     };
     good.then(|| Arc::new(backend))
@@ -68,7 +76,23 @@ fn stickies(section: &Section<'_>, mode: Mode, tables: &Tables) -> Vec<Sticky> {
     rules
 }
 
-fn servers(section: &Section<'_>, slow_start: Option<SlowStart>) -> Vec<Arc<Server>> {
+/// What servers have from their backend.
+struct Inherited {
+    slow_start: Option<SlowStart>,
+    tls: Option<Arc<ServerTls>>,
+    send_proxy: Option<ProxyVersion>,
+    proto: Proto,
+}
+
+/// A check goes the way that requests go, unless it says another.
+fn over_tls(mut check: Check, tls: Option<&ServerTls>) -> Check {
+    if let (None, None, Some(tls)) = (&check.tls, check.port, tls) {
+        check.tls = Some(CheckTls { ca: tls.ca.first().cloned(), sni: tls.sni.clone() });
+    }
+    check
+}
+
+fn servers(section: &Section<'_>, inherited: &Inherited) -> Vec<Arc<Server>> {
     let Some(list) = section.need("server") else {
         return Vec::new();
     };
@@ -79,17 +103,12 @@ fn servers(section: &Section<'_>, slow_start: Option<SlowStart>) -> Vec<Arc<Serv
     let (mut names, mut cookies) = (Unique::default(), Unique::default());
     items
         .iter()
-        .filter_map(|item| server(&item.section()?, slow_start, &mut names, &mut cookies))
+        .filter_map(|item| server(&item.section()?, inherited, &mut names, &mut cookies))
         .map(Arc::new)
         .collect()
 }
 
-fn server(
-    section: &Section<'_>,
-    slow_start: Option<SlowStart>,
-    names: &mut Unique,
-    cookies: &mut Unique,
-) -> Option<Server> {
+fn server(section: &Section<'_>, inherited: &Inherited, names: &mut Unique, cookies: &mut Unique) -> Option<Server> {
     let cx = section.cx;
     let name_item = section.need("name");
     let name = name_item.as_ref().and_then(|item| {
@@ -115,9 +134,26 @@ fn server(
     let weight = section.whole("weight", 1);
     let maxconn = section.get("maxconn").and_then(|item| maxconn(&item)).unwrap_or_default();
     let backup = section.flag("backup", false);
-    let slow_start = section.get("slow_start").map_or(slow_start, |item| balance::slow_start(&item));
+    let slow_start = section.get("slow_start").map_or(inherited.slow_start, |item| balance::slow_start(&item));
+    let tls = listen::server_tls(section, inherited.tls.as_ref());
+    let send_proxy = section.word("send_proxy").or(inherited.send_proxy);
+    if send_proxy.is_some() && inherited.proto == Proto::H2 {
+        let message = "a PROXY header is for one client's connection, with HTTP/2 clients share it";
+        section.cx.bad(section.at.clone(), &section.path, message, "remove `send_proxy`, or `proto = \"h2\"`");
+    }
     let state = section.word("state").unwrap_or_default();
-    Some(Server { name: name?, addr: addr?, weight, maxconn, backup, slow_start, cookie: cookie?, state })
+    Some(Server {
+        name: name?,
+        addr: addr?,
+        weight,
+        maxconn,
+        backup,
+        slow_start,
+        cookie: cookie?,
+        tls,
+        send_proxy,
+        state,
+    })
 }
 
 /// A number is for this instance; a section may bound all together.

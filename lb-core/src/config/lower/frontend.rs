@@ -41,8 +41,10 @@ fn frontend(
 ) -> Frontend {
     let listen_item = section.need("listen");
     let mode: Mode = section.word("mode").unwrap_or_default();
+    let trusted = section.get("trusted_proxies");
+    let trusted: Vec<_> = trusted.iter().flat_map(Item::elements).filter_map(|i| value::network(&i)).collect();
     let listen: Vec<_> =
-        listen_item.iter().flat_map(Item::elements).filter_map(|i| listen(&i, mode, addresses)).collect();
+        listen_item.iter().flat_map(Item::elements).filter_map(|i| listen(&i, mode, &trusted, addresses)).collect();
     if let Some(item) = listen_item.filter(|item| item.elements().is_empty() && item.is_list()) {
         item.bad(format!("`{}` listens nowhere", section.path), item.example());
     }
@@ -55,7 +57,6 @@ fn frontend(
         let help = "add `backend = \"app\"`, or `routes = [{ path_prefix = \"/\", backend = \"app\" }]`";
         section.cx.missing(section.at.clone(), &section.path, format!("`{}` leads to no backend", section.path), help);
     }
-    let trusted = section.get("trusted_proxies");
     let limit_item = section.get("limit");
     Frontend {
         name,
@@ -66,7 +67,7 @@ fn frontend(
         timeout: defaults.timeouts(section),
         maxconn: section.size("maxconn", maxconn),
         forwarded: section.flag("forwarded", true),
-        trusted_proxies: trusted.iter().flat_map(Item::elements).filter_map(|i| value::network(&i)).collect(),
+        trusted_proxies: trusted,
         max_head: section.size("max_head", 16 * 1024),
         max_headers: section.size("max_headers", 100),
         limit: limit_item.iter().flat_map(Item::elements).filter_map(|i| limit(&i.section()?, mode, tables)).collect(),

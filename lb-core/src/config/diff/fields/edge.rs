@@ -1,6 +1,6 @@
 //! Listeners and TLS, by key.
 use super::{Fields, list, or_none, word};
-use crate::config::{ClientCerts, Listen, ListenTls, Tls};
+use crate::config::{ClientCerts, Listen, ListenTls, ServerTls, SocketOptions, Tls};
 use std::path::PathBuf;
 
 pub(in super::super) fn tls(of: &Tls) -> Fields {
@@ -14,8 +14,18 @@ pub(in super::super) fn tls(of: &Tls) -> Fields {
 
 /// Without the address, which is its identity.
 pub(in super::super) fn listener(of: &Listen) -> Fields {
-    let Listen { addr: _, tls, alpn, h2c } = of;
-    vec![("tls", or_none(tls.as_deref().map(listen_tls))), ("alpn", list(alpn, Clone::clone)), ("h2c", h2c.to_string())]
+    let Listen { addr: _, socket, accept_proxy, tls, alpn, h2c } = of;
+    let SocketOptions { v6only, mode, user, group } = socket;
+    vec![
+        ("tls", or_none(tls.as_deref().map(listen_tls))),
+        ("alpn", list(alpn, Clone::clone)),
+        ("h2c", h2c.to_string()),
+        ("accept_proxy", list(accept_proxy, ToString::to_string)),
+        ("v6only", v6only.to_string()),
+        ("mode", or_none(mode.map(|mode| format!("{mode:04o}")))),
+        ("user", or_none(user.as_ref())),
+        ("group", or_none(group.as_ref())),
+    ]
 }
 
 fn listen_tls(of: &ListenTls) -> String {
@@ -29,6 +39,16 @@ fn listen_tls(of: &ListenTls) -> String {
         let crl = if crl.is_empty() { String::new() } else { format!(" crl {}", paths(crl)) };
         format!("client_cert {} by {}{crl}", word(wanted), paths(ca))
     }));
+    words.join(" ")
+}
+
+pub(super) fn server_tls(of: &ServerTls) -> String {
+    let ServerTls { ca, verify, sni, own, min_version } = of;
+    let ca = if ca.is_empty() { "system".into() } else { paths(ca) };
+    let mut words = vec![if *verify { format!("ca {ca}") } else { "not verified".into() }];
+    words.extend(sni.as_ref().map(|sni| format!("sni {sni}")));
+    words.extend(own.as_ref().map(|(cert, key)| format!("cert {} key {}", cert.display(), key.display())));
+    words.push(format!("from {}", min_version.as_str()));
     words.join(" ")
 }
 
