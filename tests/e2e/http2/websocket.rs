@@ -35,6 +35,7 @@ fn server(answer: &'static str) -> Origin {
                 break;
             }
         }
+        stream.shutdown(std::net::Shutdown::Write).ok();
     })
 }
 
