@@ -9,6 +9,7 @@ pub(crate) mod h1;
 pub(crate) mod head;
 mod headers;
 pub(crate) mod limits;
+mod looked;
 pub(crate) mod reason;
 mod upload;
 

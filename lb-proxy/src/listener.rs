@@ -3,6 +3,7 @@ use crate::http::h1;
 use crate::http::refuse_connection;
 use crate::http2;
 use crate::stream::Stream;
+use crate::tcp;
 use crate::worker::Local;
 use lb_core::snapshot::{Frontend, FrontendState, Snapshot};
 use std::cell::Cell;
@@ -97,15 +98,21 @@ pub(crate) async fn run(local: Rc<Local>, listening: Rc<Listening>, listener: Tc
 }
 
 fn accept(local: &Rc<Local>, listening: &Rc<Listening>, stream: TcpStream, addr: SocketAddr) {
+    let snap = local.snapshot();
+    let tcp = listening.frontend(&snap).is_some_and(|f| f.config.tcp.is_some());
     let Some(admission) = Admission::enter(local, listening) else {
-        refuse_connection(&stream);
+        if !tcp {
+            refuse_connection(&stream);
+        }
         return;
     };
     if stream.set_nodelay(true).is_err() {
         return;
     }
     let (local, listening) = (local.clone(), listening.clone());
-    if listening.h2c(&local.snapshot()) {
+    if tcp {
+        tokio::task::spawn_local(tcp::serve(local, stream.into(), addr, listening, admission));
+    } else if listening.h2c(&local.snapshot()) {
         tokio::task::spawn_local(detect(local, stream.into(), addr, listening, admission));
     } else {
         tokio::task::spawn_local(h1::serve(local, stream.into(), addr, listening, admission, Vec::new()));

@@ -190,6 +190,14 @@ impl AsyncRead for Reader<'_> {
 }
 
 impl Reader<'_> {
+    /// The socket, where nothing but it carries the bytes.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(half) => Some(half.as_ref()),
+            Self::Unix(_) | Self::Tls(_) | Self::H2(_) => None,
+        }
+    }
+
     /// The stream of HTTP/2 that it reads.
     pub(crate) fn h2(&self) -> Option<&Exchange> {
         if let Self::H2(stream) = self { Some(stream) } else { None }
@@ -197,6 +205,14 @@ impl Reader<'_> {
 }
 
 impl Writer<'_> {
+    /// The socket, where nothing but it carries the bytes.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(half) => Some(half.as_ref()),
+            Self::Unix(_) | Self::Tls(_) | Self::H2(_) => None,
+        }
+    }
+
     /// Writes what the socket takes of these pieces.
     ///
     /// TLS may keep some of it: see [`Self::poll_flush`].

@@ -3,8 +3,10 @@
 
 mod affinity;
 mod answers;
+mod balance;
 mod certificates;
 mod chaos;
+mod checks;
 mod cluster;
 mod contract;
 mod counters;
@@ -24,6 +26,7 @@ mod shared_maxconn;
 mod splits;
 mod state;
 mod sync;
+mod tcp;
 mod tunnel;
 
 use lb_tests::Origin;

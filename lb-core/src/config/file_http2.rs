@@ -12,7 +12,7 @@ pub(super) static HTTP2: Shape = Shape {
         key(
             "window",
             Kind::Size(16_384, 16_777_216),
-            "\"64KiB\"",
+            "65_536",
             "Bytes of one request's body that wait for a server at most. Uploads over long ways are faster with more. \
              Default 64 KiB.",
         )

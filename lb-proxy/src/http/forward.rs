@@ -5,9 +5,10 @@ use super::affinity::Plan;
 use super::answer::{self, Answered, Answering, Fault};
 use super::body::Transfer;
 use super::h1::Conn;
-use super::head::{Request, first_value};
+use super::head::Request;
 use super::headers::{self, Rewrite};
 use super::limits::{self, Denied, Opened};
+use super::looked::Looked;
 use super::reason::Reason;
 use super::say;
 use super::upload::{self, Uploading};
@@ -20,8 +21,9 @@ use crate::tunnel::{Holding, Start, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
 use crate::worker::Local;
 use lb_core::config::Proto;
-use lb_core::route::{Asked, route};
+use lb_core::route::route;
 use lb_core::snapshot::{Backend, Frontend, Snapshot};
+use lb_core::tcp::Mode;
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -66,7 +68,9 @@ impl Switch {
             from_client,
             from_server,
             timeout,
+            after_server: timeout,
             holding,
+            first: None,
             account,
             slot,
             opened,
@@ -93,26 +97,6 @@ enum Failure {
     Denied(Denied),
     /// In the middle of an answer: only the connection's end tells.
     Cut(&'static str),
-}
-
-struct Looked<'a> {
-    request: &'a Request,
-    buf: &'a [u8],
-}
-
-impl Asked for Looked<'_> {
-    fn host(&self) -> &[u8] {
-        self.request.host.get(self.buf)
-    }
-    fn path(&self) -> &[u8] {
-        self.request.path.get(self.buf)
-    }
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        first_value(&self.request.fields, self.buf, name)
-    }
-    fn websocket(&self) -> bool {
-        self.request.websocket(self.buf)
-    }
 }
 
 /// Takes one request, whose head lies at the start of `conn.input`, to its end.
@@ -157,7 +141,7 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
         }
         Err(Failure::Unanswered(reason)) => refuse(conn, reason, None, &facts, body_done.get(), account).await,
         Err(Failure::Denied(denied)) => {
-            if !denied.hold(conn, frontend).await {
+            if !denied.hold(&conn.local, &mut conn.timer, &conn.stream, frontend).await {
                 account.finish(Reason::CLIENT_GONE.code);
                 return After::Close;
             }
@@ -231,7 +215,7 @@ async fn forward(
     let routed = match denied {
         Some(denied) => Err(Failure::Denied(denied)),
         None => {
-            let index = route(frontend, &Looked { request: &request, buf });
+            let index = route(frontend, &Looked { request: &request, buf, src, snap });
             index.ok_or(Failure::Unanswered(Reason::NO_ROUTE))
         }
     };
@@ -339,7 +323,7 @@ async fn forward(
 }
 
 /// While this instance has not pulled the tables, a miss asks the peers before it assigns anew.
-async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
+pub(crate) async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
     let Some(ask) = local.shared.ask.load_full() else { return };
     for (table, key) in plan.lookups(backend) {
         if table.peek(key, now()).is_none() {
@@ -349,16 +333,16 @@ async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
 }
 
 /// A connection to the chosen server.
-struct Reached {
-    server: usize,
-    slot: Slot,
-    stream: Stream,
-    reused: bool,
-    retries: u32,
+pub(crate) struct Reached {
+    pub(crate) server: usize,
+    pub(crate) slot: Slot,
+    pub(crate) stream: Stream,
+    pub(crate) reused: bool,
+    pub(crate) retries: u32,
 }
 
 /// Chooses and connects, again and again while servers fail and retries last. Nothing of the request is sent yet.
-async fn reach(
+pub(crate) async fn reach(
     local: &Rc<Local>,
     backend: &Backend,
     plan: &mut Plan,
@@ -366,7 +350,7 @@ async fn reach(
     account: &mut account::Request,
 ) -> Result<Reached, Reason> {
     let counters = &backend.state.counters[local.id];
-    let chosen = plan.choose(backend, local.id, now());
+    let chosen = plan.choose(backend, &local.turn(&[]));
     let mut server = chosen.inspect_err(|_| counters.no_server.bump())?;
     let mut failed: SmallVec<[usize; 4]> = SmallVec::new();
     let mut retries = 0;
@@ -379,7 +363,10 @@ async fn reach(
             counters.queue_dropped.bump();
             if no == NoSlot::Full { Reason::QUEUE_FULL } else { Reason::QUEUE_TIMEOUT }
         })?;
-        if let Some(stream) = local.pool.take(target.state.uid) {
+        // An idle connection of HTTP is no new one: a reload may have changed the mode.
+        if backend.config.mode == Mode::Http
+            && let Some(stream) = local.pool.take(target.state.uid)
+        {
             return Ok(Reached { server, slot, stream, reused: true, retries });
         }
         let error = match upstream::connect(local, backend, target, backend.config.timeout.connect, timer).await {
@@ -411,7 +398,7 @@ async fn reach(
             continue;
         }
         failed.push(server);
-        server = plan.again(backend, local.id, server, &failed).map_err(|reason| match reason {
+        server = plan.again(backend, server, &local.turn(&failed)).map_err(|reason| match reason {
             Reason::NO_SERVER => Reason::CONNECT_FAILED,
             other => other,
         })?;
