@@ -3,6 +3,7 @@
 //! | module | for |
 //! | --- | --- |
 //! | [`mod@file`] | what the user may write: every section and key, as one table |
+//! | [`check`] | how servers are asked |
 //! | `condition` | comparisons with counters |
 //! | `reader`, `env`, `suggest` | reading by that table; every mistake with its place, and what was meant |
 //! | [`lower`] | from the text to a [`Config`]: [`load`] |
@@ -20,12 +21,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod check;
 mod condition;
 pub mod diagnostic;
 pub mod diff;
 mod env;
 pub mod file;
 mod file_affinity;
+mod file_check;
 mod file_rules;
 mod file_traffic;
 pub mod lower;
@@ -33,6 +36,7 @@ mod reader;
 pub mod schema;
 mod suggest;
 
+pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
 pub use lower::load;
@@ -334,6 +338,8 @@ pub struct Backend {
     pub drain: DrainMode,
     /// Health check; `None`: servers are up until connecting fails.
     pub check: Option<Check>,
+    /// What each server's agent is asked; `None`: nothing.
+    pub agent: Option<Agent>,
     /// Connection attempts after the first, all servers together. Default 3.
     pub retries: u32,
     /// After a server is marked by failed connects without a check, how long until it is tried again. Default 5s.
@@ -475,39 +481,6 @@ pub enum DrainMode {
     Stay,
     /// Pinned clients go elsewhere at their next request.
     Move,
-}
-
-/// `backend.check`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Check {
-    /// How a server is asked.
-    pub probe: Probe,
-    /// Time between two. Default 2s.
-    pub interval: Duration,
-    /// Failures in a row until it is down. Default 3.
-    pub fall: u32,
-    /// Successes in a row until it is up. Default 2.
-    pub rise: u32,
-}
-
-/// How a server is asked.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Probe {
-    /// A connection opens.
-    Tcp,
-    /// A request is answered as expected.
-    Http {
-        /// Method.
-        method: String,
-        /// Target.
-        path: String,
-        /// Headers to send; `Host` defaults to the address.
-        headers: Vec<(String, String)>,
-        /// Statuses taken, as inclusive ranges. Default 200–399.
-        expect: Vec<(u16, u16)>,
-        /// Text the first 64 KiB of the body must hold.
-        expect_body: Option<String>,
-    },
 }
 
 /// `maxconn` of a server; 0: no bound.

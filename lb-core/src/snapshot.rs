@@ -203,9 +203,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// The weight that holds now: the operator's, else the configured one.
+    /// The weight that holds now: the operator's, else the share of the configured one that its agent asks for.
     pub fn weight(&self) -> u32 {
-        self.state.weight().unwrap_or(self.config.weight)
+        self.state.weight().unwrap_or_else(|| match self.state.share() {
+            100 => self.config.weight,
+            // A share of something is something.
+            share => (self.config.weight * share).div_ceil(100).min(256),
+        })
     }
 
     /// As much of [`Self::weight`] as counts now, in parts of [`ServerState::FULL`].

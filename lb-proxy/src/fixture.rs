@@ -54,6 +54,7 @@ pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
         on_down: OnDown::Redispatch,
         drain: DrainMode::Stay,
         check: None,
+        agent: None,
         retries: 3,
         retry_after: Duration::from_secs(5),
         max_queue: 1000,

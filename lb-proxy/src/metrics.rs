@@ -78,6 +78,8 @@ families! {
     SERVER_ERRORS Counter "lb_server_errors_total" ["backend" "server" "kind"] "Failed connects (connect), and answers that never came or came broken (response).";
     SERVER_BYTES Counter "lb_server_bytes_total" ["backend" "server" "direction"] "Body and tunnel bytes from clients (in) and to clients (out).";
     SERVER_RESPONSES Counter "lb_server_responses_total" ["backend" "server" "code"] "Answers of the server, by class.";
+    SERVER_CHECKS Counter "lb_server_checks_total" ["backend" "server" "result"] "Health checks, by result (passed, failed).";
+    AGENT_ERRORS Counter "lb_server_agent_errors_total" ["backend" "server"] "Times that the server's agent could not be heard.";
     AFFINITY Counter "lb_affinity_total" ["backend" "result"] "Why requests went to their server: cookie, table, new, redispatched.";
     RETRIES Counter "lb_backend_retries_total" ["backend"] "Connection attempts after the first.";
     NO_SERVER Counter "lb_backend_no_server_total" ["backend"] "Requests that no server could take.";
@@ -257,6 +259,7 @@ fn servers(out: &mut Text, snapshot: &Snapshot) {
     each(&WEBSOCKETS, &|s| s.state.sum(|c| &c.tunnels));
     each(&SERVER_REQUESTS, &|s| s.state.sum(|c| &c.requests));
     each(&SERVER_CONNECTS, &|s| s.state.sum(|c| &c.connects));
+    each(&AGENT_ERRORS, &|s| s.state.control.agent_errors.get());
     // The last label takes several values for each server.
     let mut split = |family: &Family, values: &dyn Fn(&Server) -> Vec<(&'static str, u64)>| {
         let mut rows = out.family(family);
@@ -269,6 +272,10 @@ fn servers(out: &mut Text, snapshot: &Snapshot) {
     split(&SERVER_STATE, &|s| {
         let is = |state| u64::from(s.state.admin() == state);
         vec![("ready", is(AdminState::Ready)), ("drain", is(AdminState::Drain)), ("maint", is(AdminState::Maint))]
+    });
+    split(&SERVER_CHECKS, &|s| {
+        let control = &s.state.control;
+        vec![("passed", control.checks_passed.get()), ("failed", control.checks_failed.get())]
     });
     split(&SERVER_ERRORS, &|s| {
         vec![("connect", s.state.sum(|c| &c.connect_errors)), ("response", s.state.sum(|c| &c.response_errors))]

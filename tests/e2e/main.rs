@@ -6,6 +6,7 @@ mod answers;
 mod balance;
 mod certificates;
 mod chaos;
+mod checks;
 mod cluster;
 mod contract;
 mod counters;

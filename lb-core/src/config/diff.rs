@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+mod checks;
 mod fields;
 use fields::Fields;
 

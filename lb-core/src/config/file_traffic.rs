@@ -142,6 +142,13 @@ static ROUTE: Shape = Shape {
         .also(&["headers", "hdr"]),
         key("websocket", Kind::Flag, "true", "Whether the request asks for a WebSocket.").also(&["ws", "upgrade"]),
         key(
+            "if",
+            Kind::Section(&super::file_rules::IF),
+            "{ method = \"GET\" }",
+            "What else must hold: path by pattern, method, query, cookie, source, TLS, counters, `not`.",
+        )
+        .also(&["when", "unless", "acl"]),
+        key(
             "sni",
             Kind::Many(&Kind::Text),
             "[\"mail.example.com\", \"*.example.org\"]",
@@ -157,13 +164,6 @@ static ROUTE: Shape = Shape {
         .also(&["req_ssl_alpn", "ssl_preread_alpn_protocols"]),
         key("src", Kind::Many(&Kind::Text), "\"10.0.0.0/8\"", "With `mode = \"tcp\"`: networks of the client.")
             .also(&["source", "network", "from"]),
-        key(
-            "if",
-            Kind::Section(&super::file_rules::IF),
-            "{ method = \"GET\" }",
-            "What else must hold: path by pattern, method, query, cookie, source, TLS, counters, `not`.",
-        )
-        .also(&["when", "unless", "acl"]),
         key("backend", Kind::Text, "\"ws\"", "Where it goes.").required().also(&["use_backend", "to", "target"]),
     ],
 };
@@ -212,11 +212,19 @@ pub(super) static BACKEND: Shape = Shape {
         ),
         key(
             "check",
-            Kind::Section(&CHECK),
+            Kind::Section(&super::file_check::CHECK),
             "{ http = \"GET /health\", expect = 200 }",
             "Health check. Default: none, servers are up until connecting fails.",
         )
         .also(&["health_check", "healthcheck", "httpchk", "option"]),
+        key(
+            "agent",
+            Kind::Section(&super::file_check::AGENT),
+            "{ port = 9999 }",
+            "A process beside each server that says how it is, in HAProxy's agent-check protocol: `up`, `down`, `drain`, \
+             `maint`, `ready`, `75%`, `maxconn:30`. Operators' decisions hold over it. Default: none.",
+        )
+        .also(&["agent_check", "agent-check"]),
         key(
             "retries",
             Kind::Whole(0, 100),
@@ -320,34 +328,6 @@ static STICKY: Shape = Shape {
         key("store_response", Kind::Text, "\"cookie(JSESSIONID)\"", "Store this key of the answer in the table.")
             .also(&["learn", "app_cookie", "store-response"]),
         key("table", Kind::Text, "\"sessions\"", "The table of `on`, `match`, `store_request`, `store_response`."),
-    ],
-};
-
-static CHECK: Shape = Shape {
-    doc: "Health check: `tcp = true` or `http = \"GET /path\"`.",
-    keys: &[
-        key("tcp", Kind::Flag, "true", "A connection opens."),
-        key("http", Kind::Text, "\"GET /health\"", "A request is answered as expected: method and path.")
-            .also(&["path", "uri", "httpchk"]),
-        key(
-            "headers",
-            Kind::Pairs,
-            "{ Host = \"shop.example.com\" }",
-            "Headers of the request. `Host` defaults to the server's address.",
-        )
-        .also(&["header"]),
-        key(
-            "expect",
-            Kind::Many(&Kind::Either(&[Kind::Whole(100, 599), Kind::Text])),
-            "200",
-            "Statuses taken: 200, \"200-399\", or a list of these. Default 200-399.",
-        )
-        .also(&["status", "matcher"]),
-        key("expect_body", Kind::Text, "\"ok\"", "Text that the first 64 KiB of the body must hold. Default: any.")
-            .also(&["body"]),
-        key("interval", Kind::Span, "\"2s\"", "Time between two. Default 2s.").also(&["inter"]),
-        key("fall", Kind::Whole(1, 1000), "3", "Failures in a row until a server is down. Default 3."),
-        key("rise", Kind::Whole(1, 1000), "2", "Successes in a row until it is up. Default 2."),
     ],
 };
 

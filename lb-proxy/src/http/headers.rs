@@ -266,7 +266,7 @@ pub(crate) fn own_answer(
 mod tests {
     use super::super::head;
     use super::*;
-    use lb_core::config::{Balance, DrainMode, OnDown, Spread, Timeouts};
+    use lb_core::config::Timeouts;
 
     fn frontend() -> config::Frontend {
         config::Frontend {
@@ -287,23 +287,7 @@ mod tests {
     }
 
     fn backend() -> config::Backend {
-        config::Backend {
-            mode: lb_core::tcp::Mode::Http,
-            name: "app".into(),
-            balance: Balance::RoundRobin,
-            spread: Spread::default(),
-            sticky: Vec::new(),
-            on_down: OnDown::Redispatch,
-            drain: DrainMode::Stay,
-            check: None,
-            retries: 3,
-            retry_after: std::time::Duration::from_secs(5),
-            max_queue: 10,
-            real_ip: true,
-            max_idle: 10,
-            timeout: Timeouts::default(),
-            servers: Vec::new(),
-        }
+        config::Backend { real_ip: true, ..crate::fixture::backend("app", &[]) }
     }
 
     fn rewritten(text: &str, client: &str) -> String {

@@ -2,9 +2,10 @@
 //!
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
-    AccessLog, Admin, Backend, Balance, Check, Cookie, Frontend, Instance, Log, Maxconn, PeerTls, Peers, Probe, Route,
-    Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Timeouts,
+    AccessLog, Admin, Backend, Balance, Cookie, Frontend, Instance, Log, Maxconn, PeerTls, Peers, Route, Server,
+    SlowStart, Spread, StickAction, Sticky, Table, TableRule, Timeouts,
 };
+use super::checks;
 use crate::tcp::Mode;
 use crate::time::format_duration;
 use std::fmt::{Debug, Display};
@@ -136,6 +137,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
         on_down,
         drain,
         check,
+        agent,
         retries,
         retry_after,
         max_queue,
@@ -159,7 +161,8 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("sticky", list(sticky, self::sticky)),
         ("on_down", word(on_down)),
         ("drain", word(drain)),
-        ("check", or_none(check.as_ref().map(self::check))),
+        ("check", or_none(check.as_ref().map(checks::check))),
+        ("agent", or_none(agent.as_ref().map(checks::agent))),
         ("retries", retries.to_string()),
         ("retry_after", time(retry_after)),
         ("max_queue", max_queue.to_string()),
@@ -204,20 +207,6 @@ fn cookie(of: &Cookie) -> String {
     words.join(" ")
 }
 
-fn check(of: &Check) -> String {
-    let Check { probe, interval, fall, rise } = of;
-    let probe = match probe {
-        Probe::Tcp => "tcp".into(),
-        Probe::Http { method, path, headers, expect, expect_body } => {
-            let headers: String = headers.iter().map(|(name, value)| format!(" {name}: {value:?}")).collect();
-            let body = expect_body.as_ref().map_or(String::new(), |text| format!(" with {text:?}"));
-            let expect = list(expect, |(from, to)| if from == to { from.to_string() } else { format!("{from}-{to}") });
-            format!("{method} {path}{headers} expects {expect}{body}")
-        }
-    };
-    format!("{probe} every {} fall {fall} rise {rise}", time(interval))
-}
-
 pub(super) fn server(of: &Server) -> Fields {
     let Server { name: _, addr, weight, maxconn, backup, slow_start, cookie, state } = of;
     vec![
@@ -256,7 +245,7 @@ fn timeouts(of: &Timeouts) -> Fields {
     ]
 }
 
-fn time(of: &Duration) -> String {
+pub(super) fn time(of: &Duration) -> String {
     format_duration(*of)
 }
 
@@ -269,6 +258,6 @@ fn or_none(of: Option<impl Display>) -> String {
     of.map_or_else(|| "none".into(), |value| value.to_string())
 }
 
-fn list<T>(of: &[T], show: impl Fn(&T) -> String) -> String {
+pub(super) fn list<T>(of: &[T], show: impl Fn(&T) -> String) -> String {
     format!("[{}]", of.iter().map(show).collect::<Vec<_>>().join(", "))
 }

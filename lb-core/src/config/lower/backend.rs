@@ -32,6 +32,7 @@ pub(super) fn backend(
         on_down: section.word("on_down").unwrap_or_default(),
         drain: section.word("drain").unwrap_or_default(),
         check: check.flatten(),
+        agent: section.get("agent").and_then(|item| check::agent(&item.section()?)),
         retries: section.whole("retries", defaults.retries),
         retry_after: section.duration("retry_after", Duration::from_secs(5)),
         max_queue: section.size("max_queue", 1000),
