@@ -29,8 +29,10 @@ mod env;
 pub mod file;
 mod file_affinity;
 mod file_check;
+mod file_http2;
 mod file_rules;
 mod file_traffic;
+mod http2;
 pub mod lower;
 mod reader;
 pub mod schema;
@@ -39,6 +41,7 @@ mod suggest;
 pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
+pub use http2::{Http2, Proto};
 pub use lower::load;
 pub use reader::Env;
 
@@ -301,6 +304,8 @@ pub struct Frontend {
     pub limit: Vec<Limit>,
     /// Requests that `tarpit` rules hold at a time, in each worker. Default 1,000.
     pub max_tarpit: usize,
+    /// What one client connection of HTTP/2 may hold.
+    pub http2: Http2,
 }
 
 /// One address of a frontend.
@@ -308,6 +313,8 @@ pub struct Frontend {
 pub struct Listen {
     /// Address; port 0 takes a free one.
     pub addr: SocketAddr,
+    /// Clients may begin with HTTP/2 without TLS. Default false.
+    pub h2c: bool,
 }
 
 /// One route.
@@ -352,6 +359,8 @@ pub struct Backend {
     pub max_idle: usize,
     /// Timeouts.
     pub timeout: Timeouts,
+    /// What the servers speak.
+    pub proto: Proto,
     /// Servers, at least one.
     pub servers: Vec<Arc<Server>>,
 }

@@ -8,6 +8,7 @@ pub mod bind;
 mod fixture;
 pub mod health;
 mod http;
+mod http2;
 pub mod instance;
 mod io;
 mod listener;

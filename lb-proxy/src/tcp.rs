@@ -176,7 +176,7 @@ impl Conn {
             account,
             slot,
             opened: self.opened,
-            admission: self.admission,
+            admission: Some(self.admission),
         })
     }
 }

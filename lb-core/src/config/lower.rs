@@ -16,6 +16,7 @@ mod balance;
 mod check;
 mod counter;
 mod frontend;
+mod http2;
 mod instance;
 mod limit;
 mod matcher;

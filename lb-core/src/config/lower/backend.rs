@@ -39,6 +39,7 @@ pub(super) fn backend(
         real_ip: section.flag("real_ip", false),
         max_idle: section.size("max_idle", 64),
         timeout: defaults.timeouts(section),
+        proto: section.word("proto").unwrap_or_default(),
         servers,
     };
     good.then(|| Arc::new(backend))

@@ -2,7 +2,7 @@
 use super::super::reader::{Item, Section};
 use super::super::{Frontend, Listen, Route, suggest};
 use super::mode::Backends;
-use super::{Addresses, Defaults, instance, limit, matcher, table::Tables, tcp, value};
+use super::{Addresses, Defaults, http2, instance, limit, matcher, table::Tables, tcp, value};
 use crate::limit::Limit;
 use crate::matcher::Matcher;
 use crate::tcp::Mode;
@@ -70,17 +70,19 @@ fn frontend(
         max_headers: section.size("max_headers", 100),
         limit: limit_item.iter().flat_map(Item::elements).filter_map(|i| limit(&i.section()?, mode, tables)).collect(),
         max_tarpit: section.size("max_tarpit", 1000),
+        http2: http2::http2(section),
     }
 }
 
 /// `"0.0.0.0:80"` or `{ addr = "0.0.0.0:80" }`
 fn listen(item: &Item<'_>, addresses: &mut Addresses) -> Option<Listen> {
     let value = item.either()?;
-    let addr = match item.is_text() {
-        true => instance::claimed(&value, addresses)?,
-        false => instance::claimed(&value.section()?.need("addr")?, addresses)?,
-    };
-    Some(Listen { addr })
+    if item.is_text() {
+        return Some(Listen { addr: instance::claimed(&value, addresses)?, h2c: false });
+    }
+    let section = value.section()?;
+    let addr = instance::claimed(&section.need("addr")?, addresses)?;
+    Some(Listen { addr, h2c: section.flag("h2c", false) })
 }
 
 /// A rule of `limit`, as the frontend's mode allows it.
