@@ -197,3 +197,21 @@ fn route(frontend: &Frontend, opening: &Opening<'_>) -> Option<usize> {
     let matched = routes.zip(&frontend.routes).find(|(route, _)| route.takes(opening));
     matched.map(|(_, index)| *index).or(frontend.backend)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_says_nothing_and_a_tunnel_are_small() {
+        fn connection<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+            size_of::<F>()
+        }
+        fn opening<F>(_: fn(Conn) -> F) -> usize {
+            size_of::<F>()
+        }
+        // The first lasts as long as the tunnel.
+        assert!(connection(serve) <= 384, "{}", connection(serve));
+        assert!(opening(Conn::open) <= 2048, "{}", opening(Conn::open));
+    }
+}
