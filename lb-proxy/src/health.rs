@@ -4,6 +4,7 @@
 //! It knows servers and their state; not listeners, not peers: each instance judges health for itself.
 use agent::Agents;
 pub use agent::Heard;
+use lb_core::config::Proto;
 use lb_core::health::RiseFall;
 use lb_core::server::{Health, ServerState};
 use lb_core::snapshot::Snapshot;
@@ -65,7 +66,8 @@ impl Checks {
             for server in &backend.servers {
                 let addr = server.config.addr;
                 let addr = SocketAddr::new(check.addr.unwrap_or(addr.ip()), check.port.unwrap_or(addr.port()));
-                let target = Target { addr, tls: prepared.get(&backend.config.name) };
+                let h2 = backend.config.proto == Proto::H2;
+                let target = Target { addr, tls: prepared.get(&backend.config.name), h2 };
                 let spec = Spec { check: check.clone(), timeout: backend.config.timeout.check, target };
                 let uid = server.state.uid;
                 let task = match before.remove(&uid) {
