@@ -16,6 +16,7 @@ pub mod logging;
 pub mod metrics;
 pub mod reload;
 pub mod shared;
+mod splice;
 mod stream;
 mod tcp;
 mod tunnel;

@@ -8,6 +8,7 @@ use crate::http::account::Request;
 use crate::http::limits::Opened;
 use crate::listener::Admission;
 use crate::shared::now;
+use crate::splice::{self, Pipe, Spliced};
 use crate::stream::{Reader, Stream, Writer};
 use crate::tcp::first::Unanswered;
 use crate::upstream::Slot;
@@ -22,9 +23,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, sleep_until};
-
-mod splice;
-use splice::{Pipe, Spliced};
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 * 1024].into_boxed_slice());

@@ -10,6 +10,7 @@ use super::upload;
 use crate::http2::{Exchange, is_unprocessed};
 use crate::io::{self, Elapsed, Timer};
 use crate::shared::now;
+use crate::splice;
 use crate::stream::{Reader, Writer};
 use crate::worker::Local;
 use lb_core::snapshot::Backend;
@@ -235,6 +236,12 @@ impl Answering<'_, '_> {
             }
             self.local.buffers.give(std::mem::take(buf));
             at = 0;
+            if transfer.left().is_some_and(|left| left >= splice::BODY) {
+                self.splice(transfer).await?;
+                if transfer.done() {
+                    return Ok(true);
+                }
+            }
             if transfer.left().is_some_and(|left| left > LARGE) {
                 // While a large body flows there is nearly always something to read.
                 *buf = Vec::with_capacity(LARGE as usize);
@@ -249,6 +256,30 @@ impl Answering<'_, '_> {
                 Err(Elapsed) => return Err(Fault::Cut(Reason::SERVER_TIMEOUT.code)),
             }
         }
+    }
+
+    /// Passes on what remains of a body without copying it, from TCP to TCP, as long as there are pipes for it.
+    async fn splice(&mut self, transfer: &mut Transfer) -> Result<(), Fault> {
+        let (Some(from), Some(to)) = (self.server.tcp(), self.client.tcp()) else { return Ok(()) };
+        let limit = self.backend.config.timeout.server;
+        while let Some(left @ 1..) = transfer.left() {
+            let mut pipe = match self.timer.within(limit, splice::fill(from, left)).await {
+                Ok(Ok(Some(pipe))) if pipe.held() > 0 => pipe,
+                Ok(Ok(None)) => return Ok(()),
+                Ok(_) => return Err(Fault::Cut(Reason::SERVER_CLOSED.code)),
+                Err(Elapsed) => return Err(Fault::Cut(Reason::SERVER_TIMEOUT.code)),
+            };
+            transfer.passed(pipe.held() as usize);
+            self.account.sent(pipe.held() as usize);
+            while pipe.held() > 0 {
+                match self.timer.within(self.client_timeout, splice::drain(&mut pipe, to)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Err(Fault::Cut(Reason::CLIENT_GONE.code)),
+                    Err(Elapsed) => return Err(Fault::Cut("client-timeout")),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes what is in `out` and what belongs to the body of `input`; how much that was.
