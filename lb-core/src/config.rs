@@ -11,6 +11,7 @@
 use crate::counters::Counter;
 use crate::limit::Limit;
 use crate::matcher::Matcher;
+use crate::rules::{Auth, Rules};
 use crate::stick::KeyExpr;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -32,8 +33,8 @@ mod suggest;
 
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
-pub use lower::load;
-pub use reader::Env;
+pub use lower::{load, load_with};
+pub use reader::{Env, Files};
 
 /// A whole, valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +47,8 @@ pub struct Config {
     pub peers: Option<Peers>,
     /// What is logged, where.
     pub log: Log,
+    /// Who may pass with a password, in the order of the file.
+    pub auth: Vec<Arc<Auth>>,
     /// Stick tables, in the order of the file.
     pub tables: Vec<Arc<Table>>,
     /// Frontends, in the order of the file.
@@ -292,6 +295,8 @@ pub struct Frontend {
     pub limit: Vec<Limit>,
     /// Requests that `tarpit` rules hold at a time, in each worker. Default 1,000.
     pub max_tarpit: usize,
+    /// What it does to requests and answers.
+    pub rules: Rules,
 }
 
 /// One address of a frontend.
@@ -337,6 +342,8 @@ pub struct Backend {
     pub max_idle: usize,
     /// Timeouts.
     pub timeout: Timeouts,
+    /// What it does to requests and answers.
+    pub rules: Rules,
     /// Servers, at least one.
     pub servers: Vec<Arc<Server>>,
 }

@@ -1,19 +1,26 @@
 //! HTTP/1.1 from clients to servers: our own loop. [`h1`] is a connection, [`forward`] one request: read that first.
 pub(crate) mod account;
+mod admit;
 pub(crate) mod affinity;
 mod answer;
 mod body;
+mod compression;
+mod edits;
 mod forward;
 pub(crate) mod h1;
 pub(crate) mod head;
 mod headers;
+pub(crate) mod ids;
 pub(crate) mod limits;
 mod looked;
+mod own;
+mod passage;
+pub(crate) mod passwords;
 mod reason;
 mod upload;
 
 /// Tells a client that a bound is reached, if its socket takes the few bytes at once.
 pub(crate) fn refuse_connection(stream: &tokio::net::TcpStream) {
     let reason = reason::Reason::TOO_MANY;
-    let _ = stream.try_write(&headers::own_answer(reason.status, reason.code, false, false, None));
+    let _ = stream.try_write(&own::answer(&reason.into(), &own::Way::default()));
 }

@@ -5,7 +5,7 @@
 //! then gone from the next scrape, and two instances in one process (tests) do not mix. The recorder holds what other
 //! crates record through the `metrics` facade.
 use lb_core::server::{AdminState, Health};
-use lb_core::snapshot::{Backend, DURATION_BUCKETS, Server, Snapshot};
+use lb_core::snapshot::{Backend, DURATION_BUCKETS, Ruled, Server, Snapshot};
 use lb_core::status::PeersStatus;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
@@ -62,6 +62,7 @@ families! {
     FRONTEND_TOTAL Counter "lb_frontend_connections_total" ["frontend"] "Client connections accepted.";
     FRONTEND_REFUSED Counter "lb_frontend_connections_refused_total" ["frontend"] "Client connections refused by maxconn.";
     LIMIT Counter "lb_limit_total" ["frontend" "rule" "action"] "Times a limit rule (by its number, from 0) did what it says.";
+    RULES Counter "lb_rule_total" ["frontend" "backend" "list" "rule" "action"] "Times a rule of a frontend or of a backend (by its number in request or response, from 0) did what it says.";
     TARPITTED Gauge "lb_tarpit_active" ["frontend"] "Requests that a tarpit holds now.";
     TARPIT_FULL Counter "lb_tarpit_full_total" ["frontend"] "Requests denied at once because the tarpit was full.";
     REQUESTS Counter "lb_http_requests_total" ["frontend" "code"] "Requests finished, by class of their answer.";
@@ -175,6 +176,7 @@ pub fn render(
     frontends(&mut out, snapshot);
     servers(&mut out, snapshot);
     backends(&mut out, snapshot);
+    rules(&mut out, snapshot);
     tables(&mut out, snapshot);
     if let Some(replication) = replication {
         peers::write(&mut out, replication);
@@ -231,6 +233,20 @@ fn frontends(out: &mut Text, snapshot: &Snapshot) {
         let counts: Vec<u64> = (0..=DURATION_BUCKETS.len()).map(|i| f.state.sum(|c| &c.durations[i])).collect();
         let bounds = DURATION_BUCKETS.map(|us| us as f64 / 1e6);
         rows = rows.histogram(&[&f.config.name], &bounds, &counts, f.state.sum(|c| &c.duration_us) as f64 / 1e6);
+    }
+}
+
+fn rules(out: &mut Text, snapshot: &Snapshot) {
+    let mut rows = out.family(&RULES);
+    let frontends = snapshot.frontends.iter().map(|f| ([&*f.config.name, ""], &f.config.rules, &f.ruled));
+    let backends = snapshot.backends.iter().map(|b| (["", &*b.config.name], &b.config.rules, &b.ruled));
+    for ([frontend, backend], rules, ruled) in frontends.chain(backends) {
+        let request = rules.request.iter().map(|rule| rule.then.word()).zip(&ruled.request);
+        let response = rules.response.iter().map(|rule| rule.word()).zip(&ruled.response);
+        let request = request.enumerate().map(|all| ("request", all));
+        for (list, (number, (action, done))) in request.chain(response.enumerate().map(|all| ("response", all))) {
+            rows = rows.row(&[frontend, backend, list, &number.to_string(), action], Ruled::times(done));
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! One data-plane thread: its runtime, its listeners, its connections. It shares nothing with the other workers but
 //! what [`Shared`] holds.
 use crate::http::head::Field;
+use crate::http::ids::Ids;
+use crate::http::passwords::Passwords;
 use crate::io::Buffers;
 use crate::listener::{self, Listening};
 use crate::shared::Shared;
@@ -105,6 +107,8 @@ pub(crate) struct Local {
     pub(crate) buffers: Buffers,
     pub(crate) fields: SpareFields,
     pub(crate) pool: Pool,
+    pub(crate) ids: Ids,
+    pub(crate) passwords: Passwords,
     snapshot: RefCell<Pinned>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
     next_id: Cell<u64>,
@@ -139,6 +143,8 @@ impl Local {
             buffers: Buffers::default(),
             fields: SpareFields::default(),
             pool: Pool::default(),
+            ids: Ids::default(),
+            passwords: Passwords::new(),
             snapshot,
             clients: RefCell::default(),
             next_id: Cell::new(0),

@@ -1,16 +1,19 @@
 //! A server's answer on its way to the client: interim answers, the head, what it teaches the tables, the body.
 use super::account;
 use super::affinity::Plan;
-use super::body::Transfer;
+use super::body::{self, Transfer};
+use super::compression::{self, Gzip};
+use super::edits::Edits;
 use super::forward::Facts;
 use super::head::{self, Framing, Response};
 use super::headers::{self, Onward};
+use super::passage::Passage;
 use super::reason::Reason;
 use crate::io::{self, Elapsed, Timer};
 use crate::shared::now;
 use crate::stream::{Reader, Writer};
 use crate::worker::Local;
-use lb_core::snapshot::Backend;
+use lb_core::snapshot::{Backend, Frontend};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -22,7 +25,7 @@ const COPY: usize = 4096;
 const LARGE: u64 = 64 * 1024;
 
 /// What an answer works on.
-pub(crate) struct Answering<'a, 's> {
+pub(crate) struct Answering<'a, 's, 'r> {
     pub(crate) local: &'a Local,
     pub(crate) client: &'a Writer<'s>,
     pub(crate) server: &'a mut Reader<'s>,
@@ -32,6 +35,8 @@ pub(crate) struct Answering<'a, 's> {
     pub(crate) chosen: usize,
     pub(crate) retries: u32,
     pub(crate) plan: &'a mut Plan,
+    pub(crate) passage: &'a Passage<'r>,
+    pub(crate) frontend: &'r Frontend,
     pub(crate) account: &'a mut account::Request,
     pub(crate) facts: &'a Facts,
     /// Whether the request's body is all sent.
@@ -60,14 +65,14 @@ pub(crate) enum Fault {
 }
 
 /// Brings the answer to the client.
-pub(crate) async fn run(mut a: Answering<'_, '_>) -> Result<Answered, Fault> {
+pub(crate) async fn run(mut a: Answering<'_, '_, '_>) -> Result<Answered, Fault> {
     let mut buf = Vec::new();
     let result = a.deliver(&mut buf).await;
     a.local.buffers.give(buf);
     result
 }
 
-impl Answering<'_, '_> {
+impl<'r> Answering<'_, '_, 'r> {
     async fn deliver(&mut self, buf: &mut Vec<u8>) -> Result<Answered, Fault> {
         let mut fields = self.local.fields.take();
         let response = loop {
@@ -85,13 +90,20 @@ impl Answering<'_, '_> {
         }
         let http11 = self.facts.http11;
         let unbounded = matches!(response.framing, Framing::Chunked | Framing::UntilClose);
-        let chunked = unbounded && http11;
+        let (gzip, edits) = self.compression(buf, &response);
+        let chunked = (unbounded || gzip.is_some()) && http11;
         let keep_client =
             self.facts.keep_alive && self.body_done.get() && !self.local.draining() && (http11 || !unbounded);
         let mut out = self.local.buffers.take();
-        self.head_out(buf, &response, chunked, keep_client, &mut out);
-        let mut transfer = Transfer::new(response.framing, chunked);
-        let done = self.body(buf, response.len, &mut transfer, &mut out).await;
+        self.head_out(buf, &response, edits, chunked, keep_client, &mut out);
+        let done = match gzip {
+            None => {
+                let mut transfer = Transfer::new(response.framing, chunked);
+                self.body(buf, response.len, &mut transfer, &mut out).await
+            }
+            // Apart: its memory is for those who use it.
+            Some(gzip) => Box::pin(self.compressed(buf, &response, gzip, &mut out)).await,
+        };
         self.local.buffers.give(out);
         let clean = done?;
         self.local.fields.give(response.fields);
@@ -124,7 +136,14 @@ impl Answering<'_, '_> {
     /// Passes on a 1xx; HTTP/1.0 knows none.
     async fn interim(&mut self, buf: &mut Vec<u8>, response: Response) -> Result<Vec<head::Field>, Fault> {
         if self.facts.http11 {
-            let onward = Onward { affinity: None, set_cookie: None, chunked: false, keep_alive: true, http11: true };
+            let onward = Onward {
+                affinity: None,
+                set_cookie: None,
+                chunked: false,
+                keep_alive: true,
+                http11: true,
+                edits: None,
+            };
             let mut out = self.local.buffers.take();
             headers::response(buf, &response, &onward, &mut out);
             let sent = self.timer.within(self.client_timeout, io::write_all(self.client, &out)).await;
@@ -138,17 +157,29 @@ impl Answering<'_, '_> {
     }
 
     /// The server has answered: tables and counters learn of it, and the client's head is written.
-    fn head_out(&mut self, buf: &[u8], response: &Response, chunked: bool, keep_alive: bool, out: &mut Vec<u8>) {
+    fn head_out(
+        &mut self,
+        buf: &[u8],
+        response: &Response,
+        edits: Option<Edits<'r>>,
+        chunked: bool,
+        keep_alive: bool,
+        out: &mut Vec<u8>,
+    ) {
         let now = now();
         self.plan.answered(self.backend, self.chosen, &response.fields, buf, now);
         self.account.answered(self.backend, self.chosen, self.plan.why, self.retries);
         self.account.status = response.status;
+        let server = &self.backend.servers[self.chosen].config.name;
+        let edits = self.passage.echo(edits, self.frontend);
+        let edits = self.passage.answer(edits, response.status, server, self.local.id);
         let onward = Onward {
             affinity: self.backend.cookie.as_ref(),
             set_cookie: self.plan.set_cookie(self.backend, self.chosen, now),
             chunked,
             keep_alive,
             http11: self.facts.http11,
+            edits: edits.as_ref(),
         };
         headers::response(buf, response, &onward, out);
     }
@@ -162,13 +193,80 @@ impl Answering<'_, '_> {
             return Err(Fault::Before(Reason::BAD_ANSWER));
         }
         let mut out = self.local.buffers.take();
-        self.head_out(buf, &response, false, true, &mut out);
+        self.head_out(buf, &response, None, false, true, &mut out);
         let sent = self.timer.within(self.client_timeout, io::write_all(self.client, &out)).await;
         self.local.buffers.give(out);
         if !matches!(sent, Ok(Ok(()))) {
             return Err(Fault::Cut(Reason::CLIENT_GONE.code));
         }
         Ok(Answered::Switched { from_server: buf[response.len..].to_vec() })
+    }
+
+    /// Whether the body is compressed, and what that changes in the head.
+    fn compression(&self, buf: &[u8], response: &Response) -> (Option<Gzip>, Option<Edits<'r>>) {
+        let Some(spec) = &self.backend.config.rules.compression else { return (None, None) };
+        let gzip = self.facts.http11 && self.passage.made().is_some_and(|made| made.gzip);
+        compression::begin(spec, response, buf, gzip)
+    }
+
+    /// As [`Self::body`], compressed. Whatever is at hand goes to the client at once.
+    async fn compressed(
+        &mut self,
+        buf: &mut Vec<u8>,
+        response: &Response,
+        mut gzip: Gzip,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Fault> {
+        let mut transfer = Transfer::new(response.framing, false);
+        let (mut at, mut plain) = (response.len, Vec::new());
+        loop {
+            plain.clear();
+            at += transfer.push(&buf[at..], &mut plain).map_err(|_| Fault::Cut(Reason::BAD_ANSWER.code))?;
+            gzip.push(&plain);
+            if transfer.done() {
+                break;
+            }
+            // A buffer that was filled to its end has more behind it.
+            let more = buf.len() == buf.capacity();
+            self.chunk(&gzip.take(!more), out).await?;
+            self.local.buffers.give(std::mem::take(buf));
+            at = 0;
+            let limit = self.backend.config.timeout.server;
+            match self.timer.within(limit, io::fill(self.server, &self.local.buffers, buf)).await {
+                Ok(Ok(0)) => {
+                    transfer.closed(&mut plain).map_err(|_| Fault::Cut(Reason::SERVER_CLOSED.code))?;
+                    break;
+                }
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return Err(Fault::Cut(Reason::SERVER_CLOSED.code)),
+                Err(Elapsed) => return Err(Fault::Cut(Reason::SERVER_TIMEOUT.code)),
+            }
+        }
+        let clean = at == buf.len() && !buf.is_empty();
+        let mut rest = gzip.take(false);
+        rest.extend(gzip.finish());
+        body::write_chunk(&rest, out);
+        out.extend_from_slice(b"0\r\n\r\n");
+        self.account.sent(rest.len());
+        self.write(out).await?;
+        Ok(clean)
+    }
+
+    /// Sends a piece of a compressed body behind what is in `out`.
+    async fn chunk(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        body::write_chunk(piece, out);
+        self.account.sent(piece.len());
+        self.write(out).await
+    }
+
+    async fn write(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let written = self.timer.within(self.client_timeout, io::write_all(self.client, out)).await;
+        out.clear();
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Fault::Cut(Reason::CLIENT_GONE.code)),
+            Err(Elapsed) => Err(Fault::Cut("client-timeout")),
+        }
     }
 
     /// Sends head and body; true: the server's connection is clean at the end.

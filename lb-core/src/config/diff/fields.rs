@@ -5,6 +5,7 @@ use super::super::{
     AccessLog, Admin, Backend, Balance, Check, Cookie, Frontend, Instance, Log, Maxconn, PeerTls, Peers, Probe, Route,
     Server, StickAction, Sticky, Table, TableRule, Timeouts,
 };
+use crate::rules::{Auth, Rules};
 use crate::time::format_duration;
 use std::fmt::{Debug, Display};
 use std::time::Duration;
@@ -72,6 +73,26 @@ pub(super) fn log(of: &Log) -> Fields {
     vec![("level", level.clone()), ("format", word(format)), ("access", access)]
 }
 
+/// The hashes are secrets: only whether they changed is shown.
+pub(super) fn auth(of: &Auth) -> Fields {
+    let Auth { name: _, realm, users } = of;
+    let all: String = users.iter().map(|(user, hash)| format!("{user}:{hash}\n")).collect();
+    let digest = crate::hash::stable(all.as_bytes()) as u32;
+    vec![("realm", realm.clone()), ("users", format!("{} users ({digest:08x})", users.len()))]
+}
+
+fn rules(of: &Rules) -> Fields {
+    let Rules { request, response, pages, maintenance, request_id, compression } = of;
+    vec![
+        ("request", list(request, ToString::to_string)),
+        ("response", list(response, ToString::to_string)),
+        ("error_pages", list(pages, |(kind, page)| format!("{kind}: {page}"))),
+        ("maintenance", or_none(maintenance.as_ref())),
+        ("request_id", or_none(request_id.as_ref())),
+        ("compression", or_none(compression.as_ref())),
+    ]
+}
+
 pub(super) fn table(of: &Table) -> Fields {
     let Table { name: _, kind, len, size, expire, when_full, replicate, store } = of;
     vec![
@@ -100,6 +121,7 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         max_headers,
         limit,
         max_tarpit,
+        rules,
     } = of;
     let mut fields = vec![
         ("backend", or_none(backend.as_ref())),
@@ -113,6 +135,7 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         ("max_tarpit", max_tarpit.to_string()),
     ];
     fields.extend(timeouts(timeout));
+    fields.extend(self::rules(rules));
     fields
 }
 
@@ -136,6 +159,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
         real_ip,
         max_idle,
         timeout,
+        rules,
         servers: _,
     } = of;
     let balance = match balance {
@@ -156,6 +180,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("max_idle", max_idle.to_string()),
     ];
     fields.extend(timeouts(timeout));
+    fields.extend(self::rules(rules));
     fields
 }
 

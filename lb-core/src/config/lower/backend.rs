@@ -1,7 +1,8 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{Backend, Balance, Maxconn, Server, Sticky, suggest};
-use super::{Defaults, Unique, check, sticky, table::Tables, value};
+use super::{Defaults, Unique, check, rules, rules::Known, sticky, table::Tables, value};
+use crate::rules::Rules;
 use crate::stick::KeyExpr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ pub(super) fn backend(
     name: &str,
     at: &Range<usize>,
     section: &Section<'_>,
-    tables: &Tables,
+    known: &Known<'_>,
     defaults: &Defaults,
 ) -> Option<Arc<Backend>> {
     let good = value::check_name(section.cx, "backend", name, at, &section.path);
@@ -20,7 +21,7 @@ pub(super) fn backend(
     let backend = Backend {
         name: name.to_owned(),
         balance: section.get("balance").and_then(|item| balance(&item)).unwrap_or(Balance::RoundRobin),
-        sticky: stickies(section, tables),
+        sticky: stickies(section, known.tables),
         on_down: section.word("on_down").unwrap_or_default(),
         drain: section.word("drain").unwrap_or_default(),
         check: check.flatten(),
@@ -30,6 +31,7 @@ pub(super) fn backend(
         real_ip: section.flag("real_ip", false),
         max_idle: section.size("max_idle", 64),
         timeout: defaults.timeouts(section),
+        rules: Rules { compression: rules::compression(section), ..rules::rules(section, known) },
         servers,
     };
     good.then(|| Arc::new(backend))

@@ -1,14 +1,15 @@
 //! `[frontend.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{Frontend, Listen, Route, suggest};
-use super::{Addresses, Defaults, instance, limit, matcher, table::Tables, value};
+use super::{Addresses, Defaults, instance, limit, matcher, rules, rules::Known, table::Tables, value};
 use crate::matcher::Matcher;
+use crate::rules::Rules;
 use std::sync::Arc;
 
 pub(super) fn frontends(
     root: &Section<'_>,
     backends: &[String],
-    tables: &Tables,
+    known: &Known<'_>,
     defaults: &Defaults,
     maxconn: usize,
     addresses: &mut Addresses,
@@ -20,7 +21,7 @@ pub(super) fn frontends(
     };
     let read = |(name, at, section): (String, _, Section<'_>)| {
         let good = value::check_name(section.cx, "frontend", &name, &at, &section.path);
-        let frontend = frontend(name, &section, backends, tables, defaults, maxconn, addresses);
+        let frontend = frontend(name, &section, backends, known, defaults, maxconn, addresses);
         good.then(|| Arc::new(frontend))
     };
     item.named().into_iter().filter_map(read).collect()
@@ -30,7 +31,7 @@ fn frontend(
     name: String,
     section: &Section<'_>,
     backends: &[String],
-    tables: &Tables,
+    known: &Known<'_>,
     defaults: &Defaults,
     maxconn: usize,
     addresses: &mut Addresses,
@@ -41,7 +42,8 @@ fn frontend(
         item.bad(format!("`{}` listens nowhere", section.path), item.example());
     }
     let routes_item = section.get("routes");
-    let routes = routes_item.iter().flat_map(Item::elements).filter_map(|i| route(&i, backends, tables)).collect();
+    let routes =
+        routes_item.iter().flat_map(Item::elements).filter_map(|i| route(&i, backends, known.tables)).collect();
     let backend_item = section.get("backend");
     if backend_item.is_none() && routes_item.is_none() {
         let help = "add `backend = \"app\"`, or `routes = [{ path_prefix = \"/\", backend = \"app\" }]`";
@@ -60,8 +62,13 @@ fn frontend(
         trusted_proxies: trusted.iter().flat_map(Item::elements).filter_map(|i| value::network(&i)).collect(),
         max_head: section.size("max_head", 16 * 1024),
         max_headers: section.size("max_headers", 100),
-        limit: limit_item.iter().flat_map(Item::elements).filter_map(|i| limit::rule(&i.section()?, tables)).collect(),
+        limit: limit_item
+            .iter()
+            .flat_map(Item::elements)
+            .filter_map(|i| limit::rule(&i.section()?, known.tables))
+            .collect(),
         max_tarpit: section.size("max_tarpit", 1000),
+        rules: Rules { request_id: rules::request_id(section), ..rules::rules(section, known) },
     }
 }
 
