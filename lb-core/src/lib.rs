@@ -13,7 +13,7 @@
 //! | [`balance`] | which server takes a client that no pin binds |
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
 //! | [`shares`] | how instances share a server's `maxconn` |
-//! | [`health`] | the rise/fall machine |
+//! | [`health`], [`agent`] | the rise/fall machine; what a server's agent says |
 //! | [`rules`] | rules of frontends and backends on requests and answers: headers, redirects, passwords, pages |
 //! | [`limit`] | rules of a frontend on what tables have counted |
 //! | [`table`] | stick tables: entries that merge, expiry, change log, digests |
@@ -22,6 +22,7 @@
 //! | [`status`] | the views that admin API and command line share |
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod balance;
 pub mod config;
 pub mod cookie;
@@ -41,4 +42,5 @@ pub mod snapshot;
 pub mod status;
 pub mod stick;
 pub mod table;
+pub mod tcp;
 pub mod time;

@@ -3,10 +3,12 @@
 use crate::http::head::Field;
 use crate::http::ids::Ids;
 use crate::http::passwords::Passwords;
+use crate::http2::servers::Servers;
 use crate::io::Buffers;
 use crate::listener::{self, Listening};
 use crate::shared::Shared;
 use crate::upstream::Pool;
+use lb_core::balance::Turn;
 use lb_core::snapshot::Snapshot;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -109,12 +111,15 @@ pub(crate) struct Local {
     pub(crate) pool: Pool,
     pub(crate) ids: Ids,
     pub(crate) passwords: Passwords,
+    pub(crate) h2: Servers,
     snapshot: RefCell<Pinned>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
     next_id: Cell<u64>,
     open: Cell<usize>,
     draining: Cell<bool>,
     empty: Notify,
+    /// State of the random numbers.
+    dice: Cell<u64>,
 }
 
 /// Spare lists of header fields.
@@ -138,6 +143,7 @@ impl Local {
     fn new(id: usize, shared: Arc<Shared>) -> Self {
         let snapshot = RefCell::new(Rc::new(shared.snapshot.load_full()));
         Self {
+            dice: Cell::new(shared.base.seed.wrapping_add(id as u64)),
             id,
             shared,
             buffers: Buffers::default(),
@@ -145,6 +151,7 @@ impl Local {
             pool: Pool::default(),
             ids: Ids::default(),
             passwords: Passwords::new(),
+            h2: Servers::default(),
             snapshot,
             clients: RefCell::default(),
             next_id: Cell::new(0),
@@ -162,6 +169,20 @@ impl Local {
             *mine = Rc::new(newest.clone());
         }
         mine.clone()
+    }
+
+    /// What the next choice of a server is made by; `excluded` have failed already.
+    pub(crate) fn turn<'a>(&self, excluded: &'a [usize]) -> Turn<'a> {
+        Turn { worker: self.id, key: None, random: self.random(), now: crate::shared::now(), excluded }
+    }
+
+    /// A random number that nobody's safety depends on (SplitMix64).
+    pub(crate) fn random(&self) -> u64 {
+        self.dice.set(self.dice.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
+        let x = self.dice.get();
+        let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
     }
 
     /// Whether the instance is leaving.
@@ -220,6 +241,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                     listeners.drain().for_each(|(_, task)| task.abort());
                     local.draining.set(true);
                     local.pool.clear();
+                    local.h2.clear();
                     local.wake_clients();
                     if local.open.get() == 0 {
                         return;
@@ -230,6 +252,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
             _ = sweep.tick() => {
                 let snap = local.snapshot();
                 local.pool.sweep(&snap.backends);
+                local.h2.sweep(&snap.backends);
                 local.shared.queues.sweep(&snap.backends);
             }
             () = local.empty.notified() => {
@@ -242,7 +265,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
 }
 
 fn listen(local: &Rc<Local>, listeners: &mut Listeners, frontend: String, addr: SocketAddr, listener: TcpListener) {
-    let listening = Listening::new(&local.snapshot(), &frontend);
+    let listening = Listening::new(&local.snapshot(), &frontend, addr);
     match (tokio::net::TcpListener::from_std(listener), listening) {
         (Ok(listener), Some(listening)) => {
             let task = tokio::task::spawn_local(listener::run(local.clone(), Rc::new(listening), listener));

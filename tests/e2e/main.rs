@@ -3,8 +3,10 @@
 
 mod affinity;
 mod answers;
+mod balance;
 mod certificates;
 mod chaos;
+mod checks;
 mod cluster;
 mod contract;
 mod counters;
@@ -14,6 +16,7 @@ mod foreign;
 mod framing;
 mod hostile;
 mod http1;
+mod http2;
 mod life;
 mod limits;
 mod names;
@@ -25,6 +28,7 @@ mod shared_maxconn;
 mod splits;
 mod state;
 mod sync;
+mod tcp;
 mod tunnel;
 
 use lb_tests::Origin;
@@ -38,4 +42,9 @@ fn servers(origins: &[&Origin]) -> String {
 /// A configuration of one frontend and one backend, `app`, with these lines more.
 fn app(origins: &[&Origin], lines: &str) -> String {
     format!("[frontend.web]\nlisten = [LISTEN]\nbackend = \"app\"\n[backend.app]\n{}\n{lines}\n", servers(origins))
+}
+
+/// As [`app`], for clients of HTTP/2 without TLS as well.
+fn app_h2(origins: &[&Origin], lines: &str) -> String {
+    app(origins, lines).replace("[LISTEN]", "[{ addr = LISTEN, h2c = true }]")
 }

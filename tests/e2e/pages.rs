@@ -308,6 +308,31 @@ fn answers_are_compressed_for_those_who_take_it_and_stay_what_they_are() {
 }
 
 #[test]
+fn rules_and_compression_are_the_same_over_http2() {
+    let text = "the same words again and again. ".repeat(2000);
+    let body = text.clone();
+    let a = Origin::answering(move |_| Reply::With("Content-Type: text/plain\r\n".into(), body.clone()));
+    let frontend = "request_id = { answer = true }\nrequest = [{ if = { path = \"/no\" }, deny = 403 }, { if = { path = \
+                    \"/old\" }, redirect = { path = \"/new\" } }, { set_header = { X-Src = \"%{src}\" } }]\n\
+                    response = [{ set_header = { X-Rule = \"%{path}\" } }]";
+    let lb = Instance::start(&with_frontend(&[&a], frontend, "compression = true"));
+    let h2 = |args: &[&str], path: &str| {
+        let url = format!("http://{}{path}", lb.addr);
+        curl(&[&["--http2-prior-knowledge"], args, &[&url]].concat())
+    };
+    assert!(h2(&["--compressed"], "/x") == text);
+    assert!(h2(&[], "/x") == text, "plain for those who do not ask");
+    let head = h2(&["--compressed", "-o", "/dev/null", "-D", "-"], "/x");
+    for line in ["HTTP/2 200", "content-encoding: gzip", "vary: Accept-Encoding", "x-rule: /x", "x-request-id: "] {
+        assert!(head.to_lowercase().contains(&line.to_lowercase()), "{line}\n{head}");
+    }
+    assert_eq!(a.seen()[0].value("X-Src"), Some("127.0.0.1"));
+    let (denied, moved) = (h2(&["-i"], "/no"), h2(&["-I"], "/old"));
+    assert!(denied.starts_with("HTTP/2 403") && denied.ends_with("403 Forbidden: deny\n"), "{denied}");
+    assert!(moved.starts_with("HTTP/2 302") && moved.contains("location: /new\r\n"), "{moved}");
+}
+
+#[test]
 fn an_event_stream_that_is_compressed_is_not_held_back() {
     let (go, gate) = mpsc::channel::<()>();
     let gate = Arc::new(Mutex::new(gate));

@@ -13,13 +13,16 @@ use toml::de::DeTable;
 
 mod auth;
 mod backend;
+mod balance;
 mod check;
 mod counter;
 mod edit;
 mod frontend;
+mod http2;
 mod instance;
 mod limit;
 mod matcher;
+mod mode;
 mod page;
 mod peers;
 mod place;
@@ -27,6 +30,7 @@ mod rules;
 mod sticky;
 mod syntax;
 mod table;
+mod tcp;
 mod value;
 
 /// Reads a configuration file.
@@ -81,13 +85,13 @@ pub(super) fn config(cx: &Cx<'_>, root: &DeTable<'_>, host_name: &str, name_over
     let defaults = Defaults::read(section(&root, "defaults"));
     let tables = table::tables(&root);
     let named_backends = root.get("backend").map_or(Vec::new(), |item| item.named());
-    let names: Vec<String> = named_backends.iter().map(|(name, ..)| name.clone()).collect();
+    let modes = mode::Backends::read(&named_backends);
     let (auth, auth_names) = auth::auths(&root);
     let known = rules::Known { tables: &tables, auth: &auth, auth_names: &auth_names };
-    let frontends = frontend::frontends(&root, &names, &known, &defaults, instance.maxconn, &mut addresses);
+    let frontends = frontend::frontends(&root, &modes, &known, &defaults, instance.maxconn, &mut addresses);
     let backends = named_backends
         .iter()
-        .filter_map(|(name, at, section)| backend::backend(name, at, section, &known, &defaults))
+        .filter_map(|(name, at, section)| backend::backend(name, at, section, modes.mode(name), &known, &defaults))
         .collect();
     let tables = tables.into_iter().filter_map(|(_, table)| table).collect();
     Some(Config { instance, admin, peers: peers?, log, auth, tables, frontends, backends })

@@ -7,6 +7,8 @@ mod limits;
 mod mistakes;
 mod random;
 mod rules;
+mod spread;
+mod tcp;
 mod valid;
 
 fn env(name: &str) -> Option<String> {

@@ -129,7 +129,7 @@ impl<'g, 's> Gate<'g, 's> {
             }
             let no = |refusal: Refusal<'s>, account: &mut account::Request| {
                 bump(done, self.local);
-                account.refused(|| {
+                account.ruled(|| {
                     if of.is_empty() { format!("request[{number}]") } else { format!("{of}.request[{number}]") }
                 });
                 Err(refused(refusal))

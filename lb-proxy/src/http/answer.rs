@@ -9,6 +9,8 @@ use super::head::{self, Framing, Response};
 use super::headers::{self, Onward};
 use super::passage::Passage;
 use super::reason::Reason;
+use super::upload;
+use crate::http2::{Exchange, is_unprocessed};
 use crate::io::{self, Elapsed, Timer};
 use crate::shared::now;
 use crate::stream::{Reader, Writer};
@@ -56,6 +58,8 @@ pub(crate) enum Answered {
 
 /// How it ended otherwise.
 pub(crate) enum Fault {
+    /// The server says that it has not looked at the request.
+    Unprocessed,
     /// Not one byte came from the server.
     Nothing(Reason),
     /// Nothing final was sent to the client.
@@ -88,9 +92,12 @@ impl<'r> Answering<'_, '_, 'r> {
         if response.status == 101 {
             return self.switch(buf, response).await;
         }
+        if self.client.h2().is_some() {
+            return self.deliver_h2(buf, response).await;
+        }
         let http11 = self.facts.http11;
         let unbounded = matches!(response.framing, Framing::Chunked | Framing::UntilClose);
-        let (gzip, edits) = self.compression(buf, &response);
+        let (gzip, edits) = self.compression(buf, &response, response.framing);
         let chunked = (unbounded || gzip.is_some()) && http11;
         let keep_client =
             self.facts.keep_alive && self.body_done.get() && !self.local.draining() && (http11 || !unbounded);
@@ -102,12 +109,47 @@ impl<'r> Answering<'_, '_, 'r> {
                 self.body(buf, response.len, &mut transfer, &mut out).await
             }
             // Apart: its memory is for those who use it.
-            Some(gzip) => Box::pin(self.compressed(buf, &response, gzip, &mut out)).await,
+            Some(gzip) => {
+                let transfer = Transfer::new(response.framing, false);
+                Box::pin(self.compressed(buf, response.len, transfer, gzip, &mut out)).await
+            }
         };
         self.local.buffers.give(out);
         let clean = done?;
         self.local.fields.give(response.fields);
         Ok(Answered::Done { keep_client, keep_server: response.keep_alive && clean })
+    }
+
+    /// The same to a client of HTTP/2: head, body and trailers are told apart, and the connection goes on in any case.
+    async fn deliver_h2(&mut self, buf: &mut Vec<u8>, response: Response) -> Result<Answered, Fault> {
+        let Some(client) = self.client.h2() else { return Err(Fault::Before(Reason::CLIENT_GONE)) };
+        // A success accepts the WebSocket, but the server has not switched (RFC 8441, 5).
+        if client.expected().is_some() && (200..300).contains(&response.status) {
+            return Err(Fault::Before(Reason::BAD_ANSWER));
+        }
+        let framing = match (self.server.h2(), response.framing) {
+            (Some(server), _) if buf.len() == response.len && server.ended() => Framing::Empty,
+            // The library counts; trailers may come behind.
+            (Some(_), Framing::Length(_)) => Framing::UntilClose,
+            (_, framing) => framing,
+        };
+        let (gzip, edits) = self.compression(buf, &response, framing);
+        let mut out = self.local.buffers.take();
+        self.head_out(buf, &response, edits, false, true, &mut out);
+        let sent = client.respond(&out, framing == Framing::Empty);
+        out.clear();
+        let mut transfer = Transfer::new(framing, false);
+        let done = match (sent, gzip) {
+            (Ok(()), _) if framing == Framing::Empty => Ok(buf.len() == response.len),
+            (Ok(()), None) => self.body(buf, response.len, &mut transfer, &mut out).await,
+            (Ok(()), Some(gzip)) => Box::pin(self.compressed(buf, response.len, transfer, gzip, &mut out)).await,
+            (Err(e), _) if e.kind() == std::io::ErrorKind::InvalidData => Err(Fault::Before(Reason::BAD_ANSWER)),
+            (Err(_), _) => Err(Fault::Cut(Reason::CLIENT_GONE.code)),
+        };
+        self.local.buffers.give(out);
+        let clean = done?;
+        self.local.fields.give(response.fields);
+        Ok(Answered::Done { keep_client: true, keep_server: response.keep_alive && clean })
     }
 
     /// Reads the next head into `buf`.
@@ -126,6 +168,7 @@ impl<'r> Answering<'_, '_, 'r> {
             let sent = self.sent.get();
             match self.timer.within(limit, io::fill(self.server, &self.local.buffers, buf)).await {
                 Ok(Ok(1..)) => {}
+                Ok(Err(e)) if is_unprocessed(&e) => return Err(Fault::Unprocessed),
                 Ok(_) => return Err(fault(buf, Reason::SERVER_CLOSED)),
                 Err(Elapsed) if self.sent.get() != sent => {}
                 Err(Elapsed) => return Err(Fault::Before(Reason::SERVER_TIMEOUT)),
@@ -146,7 +189,10 @@ impl<'r> Answering<'_, '_, 'r> {
             };
             let mut out = self.local.buffers.take();
             headers::response(buf, &response, &onward, &mut out);
-            let sent = self.timer.within(self.client_timeout, io::write_all(self.client, &out)).await;
+            let sent = match self.client.h2() {
+                Some(client) => Ok(client.respond(&out, false)),
+                None => self.timer.within(self.client_timeout, io::write_all(self.client, &out)).await,
+            };
             self.local.buffers.give(out);
             if !matches!(sent, Ok(Ok(()))) {
                 return Err(Fault::Before(Reason::CLIENT_GONE));
@@ -189,12 +235,19 @@ impl<'r> Answering<'_, '_, 'r> {
         let asked = self.facts.upgrade.as_deref();
         let accepted = response.upgrade.map(|u| u.get(buf));
         let agreed = matches!((asked, accepted), (Some(a), Some(b)) if a.eq_ignore_ascii_case(b));
+        // The key was ours: nobody else checks what the server made of it.
+        let expected = self.client.h2().and_then(|client| client.expected());
+        let answer = || head::first_value(&response.fields, buf, "sec-websocket-accept");
+        let agreed = agreed && expected.is_none_or(|expected| answer() == Some(expected.as_bytes()));
         if !agreed || !self.body_done.get() {
             return Err(Fault::Before(Reason::BAD_ANSWER));
         }
         let mut out = self.local.buffers.take();
         self.head_out(buf, &response, None, false, true, &mut out);
-        let sent = self.timer.within(self.client_timeout, io::write_all(self.client, &out)).await;
+        let sent = match self.client.h2() {
+            Some(client) => Ok(client.respond(&out, false)),
+            None => self.timer.within(self.client_timeout, io::write_all(self.client, &out)).await,
+        };
         self.local.buffers.give(out);
         if !matches!(sent, Ok(Ok(()))) {
             return Err(Fault::Cut(Reason::CLIENT_GONE.code));
@@ -203,64 +256,67 @@ impl<'r> Answering<'_, '_, 'r> {
     }
 
     /// Whether the body is compressed, and what that changes in the head.
-    fn compression(&self, buf: &[u8], response: &Response) -> (Option<Gzip>, Option<Edits<'r>>) {
+    fn compression(&self, buf: &[u8], response: &Response, framing: Framing) -> (Option<Gzip>, Option<Edits<'r>>) {
         let Some(spec) = &self.backend.config.rules.compression else { return (None, None) };
         let gzip = self.facts.http11 && self.passage.made().is_some_and(|made| made.gzip);
-        compression::begin(spec, response, buf, gzip)
+        compression::begin(spec, response, buf, gzip && framing != Framing::Empty)
     }
 
     /// As [`Self::body`], compressed. Whatever is at hand goes to the client at once.
     async fn compressed(
         &mut self,
         buf: &mut Vec<u8>,
-        response: &Response,
+        mut at: usize,
+        mut transfer: Transfer,
         mut gzip: Gzip,
         out: &mut Vec<u8>,
     ) -> Result<bool, Fault> {
-        let mut transfer = Transfer::new(response.framing, false);
-        let (mut at, mut plain) = (response.len, Vec::new());
+        let limit = self.backend.config.timeout.server;
+        let mut plain = Vec::new();
+        let mut closed = false;
         loop {
             plain.clear();
             at += transfer.push(&buf[at..], &mut plain).map_err(|_| Fault::Cut(Reason::BAD_ANSWER.code))?;
+            if (closed || self.server.h2().is_some_and(Exchange::ended)) && !transfer.done() {
+                let trailers = self.server.h2().map_or(Vec::new(), Exchange::trailers);
+                transfer.closed(trailers, &mut plain).map_err(|_| Fault::Cut(Reason::SERVER_CLOSED.code))?;
+            }
             gzip.push(&plain);
             if transfer.done() {
                 break;
             }
             // A buffer that was filled to its end has more behind it.
             let more = buf.len() == buf.capacity();
-            self.chunk(&gzip.take(!more), out).await?;
+            self.piece(&gzip.take(!more), None, out).await?;
             self.local.buffers.give(std::mem::take(buf));
             at = 0;
-            let limit = self.backend.config.timeout.server;
             match self.timer.within(limit, io::fill(self.server, &self.local.buffers, buf)).await {
-                Ok(Ok(0)) => {
-                    transfer.closed(&mut plain).map_err(|_| Fault::Cut(Reason::SERVER_CLOSED.code))?;
-                    break;
-                }
-                Ok(Ok(_)) => {}
+                Ok(Ok(n)) => closed = n == 0,
                 Ok(Err(_)) => return Err(Fault::Cut(Reason::SERVER_CLOSED.code)),
                 Err(Elapsed) => return Err(Fault::Cut(Reason::SERVER_TIMEOUT.code)),
             }
         }
-        let clean = at == buf.len() && !buf.is_empty();
-        let mut rest = gzip.take(false);
-        rest.extend(gzip.finish());
-        body::write_chunk(&rest, out);
-        out.extend_from_slice(b"0\r\n\r\n");
-        self.account.sent(rest.len());
-        self.write(out).await?;
+        let clean = at == buf.len() && !closed;
+        self.piece(&gzip.finish(), Some(transfer.trailers()), out).await?;
         Ok(clean)
     }
 
-    /// Sends a piece of a compressed body behind what is in `out`.
-    async fn chunk(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-        body::write_chunk(piece, out);
+    /// Sends a piece of a compressed body behind what is in `out`; `end`: the last, with these trailers.
+    async fn piece(&mut self, piece: &[u8], end: Option<&[u8]>, out: &mut Vec<u8>) -> Result<(), Fault> {
         self.account.sent(piece.len());
-        self.write(out).await
-    }
-
-    async fn write(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let written = self.timer.within(self.client_timeout, io::write_all(self.client, out)).await;
+        let client = self.client;
+        let sending = async {
+            let Some(stream) = client.h2() else {
+                body::write_chunk(piece, out);
+                if let Some(trailers) = end {
+                    [&b"0\r\n"[..], trailers, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part));
+                }
+                return io::write_all(client, out).await;
+            };
+            stream.send(piece, &[], end.is_some_and(<[u8]>::is_empty)).await?;
+            end.filter(|trailers| !trailers.is_empty()).map_or(Ok(()), |trailers| stream.finish(trailers))
+        };
+        let written = self.timer.within(self.client_timeout, sending).await;
         out.clear();
         match written {
             Ok(Ok(())) => Ok(()),
@@ -279,7 +335,8 @@ impl<'r> Answering<'_, '_, 'r> {
     ) -> Result<bool, Fault> {
         let limit = self.backend.config.timeout.server;
         loop {
-            at += self.pass(&buf[at..], transfer, out).await?;
+            let ended = self.server.h2().is_some_and(Exchange::ended);
+            at += self.pass(&buf[at..], transfer, out, ended).await?;
             if transfer.done() {
                 return Ok(at == buf.len());
             }
@@ -291,8 +348,7 @@ impl<'r> Answering<'_, '_, 'r> {
             }
             match self.timer.within(limit, io::fill(self.server, &self.local.buffers, buf)).await {
                 Ok(Ok(0)) => {
-                    transfer.closed(out).map_err(|_| Fault::Cut(Reason::SERVER_CLOSED.code))?;
-                    self.pass(&[], transfer, out).await?;
+                    self.pass(&[], transfer, out, true).await?;
                     return Ok(false);
                 }
                 Ok(Ok(_)) => {}
@@ -303,7 +359,14 @@ impl<'r> Answering<'_, '_, 'r> {
     }
 
     /// Writes what is in `out` and what belongs to the body of `input`; how much that was.
-    async fn pass(&mut self, input: &[u8], transfer: &mut Transfer, out: &mut Vec<u8>) -> Result<usize, Fault> {
+    /// `ended`: the server has sent no more.
+    async fn pass(
+        &mut self,
+        input: &[u8],
+        transfer: &mut Transfer,
+        out: &mut Vec<u8>,
+        ended: bool,
+    ) -> Result<usize, Fault> {
         let (taken, rest) = match transfer.plain(input.len()) {
             Some(n) if n > COPY => {
                 transfer.passed(n);
@@ -314,8 +377,12 @@ impl<'r> Answering<'_, '_, 'r> {
                 (taken, &[][..])
             }
         };
+        if ended && !transfer.done() {
+            let trailers = self.server.h2().map_or(Vec::new(), Exchange::trailers);
+            transfer.closed(trailers, out).map_err(|_| Fault::Cut(Reason::SERVER_CLOSED.code))?;
+        }
         self.account.sent(taken);
-        let written = self.timer.within(self.client_timeout, io::write_both(self.client, out, rest)).await;
+        let written = self.timer.within(self.client_timeout, upload::write(self.client, out, rest, transfer)).await;
         out.clear();
         match written {
             Ok(Ok(())) => Ok(taken),

@@ -70,7 +70,7 @@ impl Gzip {
     }
 }
 
-/// What becomes of an answer. `gzip`: the client takes it. The edits are for the client's head.
+/// What becomes of an answer. `gzip`: the client takes it, and there is a body. The edits are for the client's head.
 pub(crate) fn begin(
     spec: &Compression,
     response: &Response,
@@ -87,7 +87,7 @@ pub(crate) fn begin(
     if !varies.any(|v| v == b"*" || v.eq_ignore_ascii_case(b"accept-encoding")) {
         edits.add("Vary", |out| out.extend_from_slice(b"Accept-Encoding"));
     }
-    if !gzip || response.framing == Framing::Empty {
+    if !gzip {
         // Caches must still know that there is another form of it.
         return (None, Some(edits));
     }

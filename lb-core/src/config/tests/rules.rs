@@ -267,3 +267,17 @@ fn a_file_of_users_is_read_line_by_line() {
         assert!(found[0].message.contains(message) && !found[0].message.contains("hunter2"), "{}", found[0]);
     }
 }
+
+#[test]
+fn connections_that_are_not_understood_have_no_rules() {
+    let tcp = |frontend: &str, backend: &str| {
+        format!(
+            "[frontend.web]\nlisten = \"127.0.0.1:1\"\nmode = \"tcp\"\nbackend = \"app\"\n{frontend}\n[backend.app]\n\
+             server = [{{ name = \"a\", addr = \"127.0.0.1:2\" }}]\n{backend}\n"
+        )
+    };
+    for key in ["request = ¦[]", "response = ¦[]", "maintenance = ¦true", "error_pages = ¦{ 503 = \"x\" }"] {
+        let key = format!("¦{}", key.replace('¦', ""));
+        each(&[(&tcp(&key, ""), "is of HTTP", "remove it"), (&tcp("", &key), "is of HTTP", "remove it")]);
+    }
+}
