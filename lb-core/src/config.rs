@@ -12,6 +12,7 @@
 use crate::counters::Counter;
 use crate::limit::Limit;
 use crate::matcher::Matcher;
+use crate::rules::{Auth, Rules};
 use crate::stick::KeyExpr;
 use crate::tcp::{Mode, Tcp};
 use ipnet::IpNet;
@@ -42,8 +43,8 @@ pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
 pub use http2::{Http2, Proto};
-pub use lower::load;
-pub use reader::Env;
+pub use lower::{load, load_with};
+pub use reader::{Env, Files};
 
 /// A whole, valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +57,8 @@ pub struct Config {
     pub peers: Option<Peers>,
     /// What is logged, where.
     pub log: Log,
+    /// Who may pass with a password, in the order of the file.
+    pub auth: Vec<Arc<Auth>>,
     /// Stick tables, in the order of the file.
     pub tables: Vec<Arc<Table>>,
     /// Frontends, in the order of the file.
@@ -304,6 +307,8 @@ pub struct Frontend {
     pub limit: Vec<Limit>,
     /// Requests that `tarpit` rules hold at a time, in each worker. Default 1,000.
     pub max_tarpit: usize,
+    /// What it does to requests and answers.
+    pub rules: Rules,
     /// What one client connection of HTTP/2 may hold.
     pub http2: Http2,
 }
@@ -359,6 +364,8 @@ pub struct Backend {
     pub max_idle: usize,
     /// Timeouts.
     pub timeout: Timeouts,
+    /// What it does to requests and answers.
+    pub rules: Rules,
     /// What the servers speak.
     pub proto: Proto,
     /// Servers, at least one.

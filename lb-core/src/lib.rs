@@ -14,6 +14,7 @@
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
 //! | [`shares`] | how instances share a server's `maxconn` |
 //! | [`health`], [`agent`] | the rise/fall machine; what a server's agent says |
+//! | [`rules`] | rules of frontends and backends on requests and answers: headers, redirects, passwords, pages |
 //! | [`limit`] | rules of a frontend on what tables have counted |
 //! | [`table`] | stick tables: entries that merge, expiry, change log, digests |
 //! | [`counters`] | what tables count for a key, by name |
@@ -34,6 +35,7 @@ pub mod id;
 pub mod limit;
 pub mod matcher;
 pub mod route;
+pub mod rules;
 pub mod server;
 pub mod shares;
 pub mod snapshot;

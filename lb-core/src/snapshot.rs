@@ -13,6 +13,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+mod ruled;
+pub use ruled::{Done, Ruled};
+
 /// What all snapshots of a process share.
 #[derive(Debug)]
 pub struct Base {
@@ -64,6 +67,8 @@ pub struct Frontend {
     pub backend: Option<usize>,
     /// Its rules on what tables count, in order.
     pub limits: Vec<Limit>,
+    /// What its other rules have done.
+    pub ruled: Ruled,
     /// Live counts; survive reloads.
     pub state: Arc<FrontendState>,
 }
@@ -158,6 +163,8 @@ pub struct Backend {
     pub counting: Vec<usize>,
     /// The cookie rule, if there is one.
     pub cookie: Option<config::Cookie>,
+    /// What its rules have done.
+    pub ruled: Ruled,
     /// Live state; survives reloads.
     pub state: Arc<BackendState>,
     /// Smooth weighted round robin, one a worker, so that workers do not share a lock; survives no reload.
@@ -268,6 +275,7 @@ impl Snapshot {
                     inspect: inspects(f, &config.backends),
                     backend: f.backend.as_ref().and_then(index),
                     limits: f.limit.iter().filter_map(|rule| limit(rule, base, old, &tables)).collect(),
+                    ruled: Ruled::new(&f.rules, base.workers, old.map(|old| (&old.config.rules, &old.ruled))),
                     state: old.map_or_else(fresh, |old| old.state.clone()),
                 }
             })
@@ -397,6 +405,7 @@ fn backend(
         counting: (0..stick.len()).filter(|rule| !stick[*rule].1.spec().store.is_empty()).collect(),
         stick,
         cookie,
+        ruled: Ruled::new(&config.rules, base.workers, old.map(|old| (&old.config.rules, &old.ruled))),
         state: old.map_or_else(
             || {
                 Arc::new(BackendState {

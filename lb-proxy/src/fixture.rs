@@ -5,6 +5,7 @@ use lb_core::config::{
 };
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
+use lb_core::rules::Rules;
 use lb_core::server::AdminState;
 use lb_core::snapshot::{Base, Snapshot};
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ pub(crate) fn config() -> Config {
         admin: Admin { listen: None, socket: None, token: None },
         peers: None,
         log: Log { level: "info".into(), format: LogFormat::Text, access: AccessLog::Off },
+        auth: Vec::new(),
         tables: Vec::new(),
         frontends: Vec::new(),
         backends: Vec::new(),
@@ -61,6 +63,7 @@ pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
         real_ip: false,
         max_idle: 64,
         timeout: Timeouts::default(),
+        rules: Rules::default(),
         proto: Default::default(),
         servers: servers.iter().map(|(name, addr)| Arc::new(server(name, *addr))).collect(),
     }
@@ -90,6 +93,7 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
         max_headers: 100,
         limit: Vec::new(),
         max_tarpit: 1000,
+        rules: Rules::default(),
         http2: Default::default(),
     }
 }

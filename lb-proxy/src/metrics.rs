@@ -5,7 +5,7 @@
 //! then gone from the next scrape, and two instances in one process (tests) do not mix. The recorder holds what other
 //! crates record through the `metrics` facade.
 use lb_core::server::{AdminState, Health};
-use lb_core::snapshot::{Backend, DURATION_BUCKETS, Server, Snapshot};
+use lb_core::snapshot::{Backend, DURATION_BUCKETS, Ruled, Server, Snapshot};
 use lb_core::status::PeersStatus;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
@@ -63,6 +63,7 @@ families! {
     FRONTEND_REFUSED Counter "lb_frontend_connections_refused_total" ["frontend"] "Client connections refused by maxconn.";
     TCP Counter "lb_tcp_connections_total" ["frontend" "result"] "Connections of frontends with mode = \"tcp\": passed on to a server, denied by a rule, failed (no route, no server, a wrong or late TLS hello).";
     LIMIT Counter "lb_limit_total" ["frontend" "rule" "action"] "Times a limit rule (by its number, from 0) did what it says.";
+    RULES Counter "lb_rule_total" ["frontend" "backend" "list" "rule" "action"] "Times a rule of a frontend or of a backend (by its number in request or response, from 0) did what it says.";
     TARPITTED Gauge "lb_tarpit_active" ["frontend"] "Requests that a tarpit holds now.";
     TARPIT_FULL Counter "lb_tarpit_full_total" ["frontend"] "Requests denied at once because the tarpit was full.";
     REQUESTS Counter "lb_http_requests_total" ["frontend" "code"] "Requests finished, by class of their answer.";
@@ -182,6 +183,7 @@ pub fn render(
     http2(&mut out, snapshot);
     servers(&mut out, snapshot);
     backends(&mut out, snapshot);
+    rules(&mut out, snapshot);
     tables(&mut out, snapshot);
     if let Some(replication) = replication {
         peers::write(&mut out, replication);
@@ -266,6 +268,20 @@ fn http2(out: &mut Text, snapshot: &Snapshot) {
         rows = rows
             .row(&[name, "client"], state.sum(|c| &c.h2_resets_in))
             .row(&[name, "lb"], state.sum(|c| &c.h2_resets_out));
+    }
+}
+
+fn rules(out: &mut Text, snapshot: &Snapshot) {
+    let mut rows = out.family(&RULES);
+    let frontends = snapshot.frontends.iter().map(|f| ([&*f.config.name, ""], &f.config.rules, &f.ruled));
+    let backends = snapshot.backends.iter().map(|b| (["", &*b.config.name], &b.config.rules, &b.ruled));
+    for ([frontend, backend], rules, ruled) in frontends.chain(backends) {
+        let request = rules.request.iter().map(|rule| rule.then.word()).zip(&ruled.request);
+        let response = rules.response.iter().map(|rule| rule.word()).zip(&ruled.response);
+        let request = request.enumerate().map(|all| ("request", all));
+        for (list, (number, (action, done))) in request.chain(response.enumerate().map(|all| ("response", all))) {
+            rows = rows.row(&[frontend, backend, list, &number.to_string(), action], Ruled::times(done));
+        }
     }
 }
 

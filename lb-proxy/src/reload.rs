@@ -104,7 +104,8 @@ fn load(path: &Path, name: Option<&str>, running: &str) -> Result<Config, Reload
     let text = std::fs::read_to_string(path).map_err(|why| ReloadError::Read { path: path.to_owned(), why })?;
     // Without a name in the file the host's name holds, as it did at the start.
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").map_or(running.to_owned(), |h| h.trim().to_owned());
-    let loaded = lb_core::config::load(&text, &host, name, &|var| std::env::var(var).ok());
+    let (env, files) = (|var: &str| std::env::var(var).ok(), |path: &Path| std::fs::read(path));
+    let loaded = lb_core::config::load_with(&text, &host, name, &env, Some(&files));
     loaded.map_err(|errors| {
         let lines = errors.iter().map(|e| format!("{}:{e}", path.display()));
         ReloadError::Invalid(lines.collect::<Vec<_>>().join("\n"))

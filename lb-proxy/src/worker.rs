@@ -1,6 +1,8 @@
 //! One data-plane thread: its runtime, its listeners, its connections. It shares nothing with the other workers but
 //! what [`Shared`] holds.
 use crate::http::head::Field;
+use crate::http::ids::Ids;
+use crate::http::passwords::Passwords;
 use crate::http2::servers::Servers;
 use crate::io::Buffers;
 use crate::listener::{self, Listening};
@@ -107,6 +109,8 @@ pub(crate) struct Local {
     pub(crate) buffers: Buffers,
     pub(crate) fields: SpareFields,
     pub(crate) pool: Pool,
+    pub(crate) ids: Ids,
+    pub(crate) passwords: Passwords,
     pub(crate) h2: Servers,
     snapshot: RefCell<Pinned>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
@@ -145,6 +149,8 @@ impl Local {
             buffers: Buffers::default(),
             fields: SpareFields::default(),
             pool: Pool::default(),
+            ids: Ids::default(),
+            passwords: Passwords::new(),
             h2: Servers::default(),
             snapshot,
             clients: RefCell::default(),

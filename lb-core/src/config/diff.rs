@@ -1,6 +1,7 @@
 //! What separates two configurations, as a reload would meet it. It changes nothing and knows no live state: how many
 //! connections a change touches is counted by whoever has them.
 use super::{Backend, Config, Frontend, Peers, Table};
+use crate::rules::Auth;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub enum Thing {
     Peers,
     /// `[log]`
     Log,
+    /// `[auth.NAME]`
+    Auth(String),
     /// `[table.NAME]`
     Table(String),
     /// `[frontend.NAME]`
@@ -114,6 +117,7 @@ impl fmt::Display for Thing {
             Self::Admin => f.write_str("admin"),
             Self::Peers => f.write_str("peers"),
             Self::Log => f.write_str("log"),
+            Self::Auth(name) => write!(f, "auth {name}"),
             Self::Table(name) => write!(f, "table {name}"),
             Self::Frontend(name) => write!(f, "frontend {name}"),
             Self::Listener { frontend, addr } => write!(f, "listener {addr} of frontend {frontend}"),
@@ -154,6 +158,8 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     }
     peers(old.peers.as_ref(), new.peers.as_ref(), out);
     compare(&Thing::Log, fields::log(&old.log), fields::log(&new.log), out);
+    let auth = |a: &Arc<Auth>| Thing::Auth(a.name.clone());
+    each(&old.auth, &new.auth, auth, |a, b, out| compare(&auth(b), fields::auth(a), fields::auth(b), out), out);
     let (table, frontend, backend) = (
         |t: &Arc<Table>| Thing::Table(t.name.clone()),
         |f: &Arc<Frontend>| Thing::Frontend(f.name.clone()),

@@ -1,6 +1,7 @@
 //! The shape of the file, second half: frontends and backends. See [`super::file`].
 use super::file::{Kind, Shape, TIMEOUT, key};
 use super::file_http2::HTTP2;
+use super::file_rules;
 
 pub(super) static FRONTEND: Shape = Shape {
     doc: "Where clients arrive.",
@@ -35,7 +36,7 @@ pub(super) static FRONTEND: Shape = Shape {
             "[{ path_prefix = \"/ws\", backend = \"ws\" }]",
             "Tried in order; the first that matches decides.",
         )
-        .also(&["route", "rules", "locations", "location"]),
+        .also(&["route", "locations", "location"]),
         key(
             "timeout",
             Kind::Section(&TIMEOUT),
@@ -70,7 +71,7 @@ pub(super) static FRONTEND: Shape = Shape {
             "[{ key = \"src\", table = \"clients\", when = \"http_req_rate > 100\", then = \"deny 429\" }]",
             "Rules on what tables count, tried in order for each request, before its route.",
         )
-        .also(&["limits", "rate_limit", "limit_req", "limit_conn", "http_request"]),
+        .also(&["limits", "rate_limit", "limit_req", "limit_conn"]),
         key(
             "max_tarpit",
             Kind::Size(0, 1_000_000),
@@ -78,6 +79,11 @@ pub(super) static FRONTEND: Shape = Shape {
             "Requests that `tarpit` rules hold at a time, in each worker; past it they are denied at once. \
              Default 1,000.",
         ),
+        file_rules::REQUEST,
+        file_rules::RESPONSE,
+        file_rules::ERROR_PAGES,
+        file_rules::MAINTENANCE_KEY,
+        file_rules::REQUEST_ID_KEY,
         key("http2", Kind::Section(&HTTP2), "{ max_streams = 100 }", "What one client connection of HTTP/2 may hold.")
             .also(&["h2"]),
     ],
@@ -155,7 +161,7 @@ static ROUTE: Shape = Shape {
         key("websocket", Kind::Flag, "true", "Whether the request asks for a WebSocket.").also(&["ws", "upgrade"]),
         key(
             "if",
-            Kind::Section(&super::file_rules::IF),
+            Kind::Section(&file_rules::IF),
             "{ method = \"GET\" }",
             "What else must hold: path by pattern, method, query, cookie, source, TLS, counters, `not`.",
         )
@@ -284,6 +290,11 @@ pub(super) static BACKEND: Shape = Shape {
         )
         .required()
         .also(&["servers", "targets", "endpoints"]),
+        file_rules::REQUEST,
+        file_rules::RESPONSE,
+        file_rules::ERROR_PAGES,
+        file_rules::MAINTENANCE_KEY,
+        file_rules::COMPRESSION_KEY,
     ],
 };
 

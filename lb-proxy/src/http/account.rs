@@ -75,6 +75,8 @@ impl Request {
                 total_us: 0,
                 wait_us: None,
                 why: "-".into(),
+                id: None,
+                user: None,
                 end: "-",
                 retries: 0,
                 tunnel: false,
@@ -157,6 +159,27 @@ impl Request {
     pub(crate) fn at_backend(&mut self, backend: &Backend) {
         if let Some(log) = &mut self.log {
             log.backend = Some(backend.config.name.clone());
+        }
+    }
+
+    /// It has an id.
+    pub(crate) fn identified(&mut self, id: &str) {
+        if let Some(log) = &mut self.log {
+            log.id = Some(id.into());
+        }
+    }
+
+    /// Somebody showed a right password.
+    pub(crate) fn user(&mut self, user: &str) {
+        if let Some(log) = &mut self.log {
+            log.user = Some(user.into());
+        }
+    }
+
+    /// A rule refuses it, or sends it elsewhere.
+    pub(crate) fn ruled(&mut self, rule: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            log.why = rule();
         }
     }
 

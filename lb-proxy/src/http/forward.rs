@@ -1,14 +1,16 @@
 //! ONE REQUEST, top to bottom: backend, keys, server, connection, the request out, the answer back, what is remembered
 //! and counted. All branching is here; what it calls is small.
 use super::account;
+use super::admit::{Gate, admit};
 use super::affinity::Plan;
 use super::answer::{self, Answered, Answering, Fault};
 use super::body::Transfer;
 use super::h1::Conn;
 use super::head::Request;
 use super::headers::{self, Rewrite};
-use super::limits::{self, Denied, Opened};
-use super::looked::Looked;
+use super::limits::{Denied, Opened};
+use super::own::{self, Refusal};
+use super::passage::Passage;
 use super::reason::Reason;
 use super::say;
 use super::upload::{self, Uploading};
@@ -21,7 +23,6 @@ use crate::tunnel::{Holding, Start, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
 use crate::worker::Local;
 use lb_core::config::Proto;
-use lb_core::route::route;
 use lb_core::snapshot::{Backend, Frontend, Snapshot};
 use lb_core::tcp::Mode;
 use smallvec::SmallVec;
@@ -90,11 +91,13 @@ pub(crate) struct Facts {
 }
 
 /// The request failed.
-enum Failure {
+pub(super) enum Failure<'s> {
     /// Before the client got a byte of an answer: it gets ours.
     Unanswered(Reason),
-    /// As that, because a rule says so.
+    /// As that, because a limit says so.
     Denied(Denied),
+    /// As that, because a rule says so.
+    Refused(Box<Refusal<'s>>),
     /// In the middle of an answer: only the connection's end tells.
     Cut(&'static str),
 }
@@ -112,13 +115,15 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
         upgrade: request.upgrade.map(|u| u.get(&conn.input).into()),
     };
     let body_done = Cell::new(false);
+    let mut passage = Passage::default();
     account.protocol(&conn.stream);
-    match until_reset(
+    let forwarded = until_reset(
         conn.stream.h2().cloned(),
-        forward(conn, &snap, frontend, request, &facts, &mut account, &body_done),
+        forward(conn, &snap, frontend, request, &facts, &mut passage, &mut account, &body_done),
     )
-    .await
-    {
+    .await;
+    let refusing = Refusing { frontend, passage: &passage, facts: &facts, body_done: body_done.get() };
+    match forwarded {
         Ok(Forwarded::Done { keep }) => {
             account.finish("ok");
             match (keep, body_done.get()) {
@@ -139,23 +144,26 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
             conn.stream.reset_on_drop();
             After::Close
         }
-        Err(Failure::Unanswered(reason)) => refuse(conn, reason, None, &facts, body_done.get(), account).await,
+        Err(Failure::Unanswered(reason)) => refusing.send(conn, reason.into(), account).await,
+        Err(Failure::Refused(refusal)) => refusing.send(conn, *refusal, account).await,
         Err(Failure::Denied(denied)) => {
             if !denied.hold(&conn.local, &mut conn.timer, &conn.stream, frontend).await {
                 account.finish(Reason::CLIENT_GONE.code);
                 return After::Close;
             }
             let reason = Reason::limit(denied.status);
-            refuse(conn, reason, Some(&denied), &facts, body_done.get(), account).await
+            let label = Some(format!("{}[{}]", reason.code, denied.rule));
+            let refusal = Refusal { label, retry_after: denied.retry_after, ..reason.into() };
+            refusing.send(conn, refusal, account).await
         }
     }
 }
 
 /// A client that speaks HTTP/2 can take back a request at any time: everything about it then ends at once.
-async fn until_reset(
+async fn until_reset<'s>(
     stream: Option<Rc<Exchange>>,
-    forwarded: impl Future<Output = Result<Forwarded, Failure>>,
-) -> Result<Forwarded, Failure> {
+    forwarded: impl Future<Output = Result<Forwarded, Failure<'s>>>,
+) -> Result<Forwarded, Failure<'s>> {
     let mut forwarded = pin!(forwarded);
     poll_fn(|cx| match &stream {
         Some(stream) if stream.poll_reset(cx).is_ready() => Poll::Ready(Err(Failure::Cut(Reason::CLIENT_GONE.code))),
@@ -165,30 +173,40 @@ async fn until_reset(
 }
 
 /// Our own answer instead of a server's.
-async fn refuse(
-    conn: &mut Conn,
-    reason: Reason,
-    denied: Option<&Denied>,
-    facts: &Facts,
+struct Refusing<'a, 's> {
+    frontend: &'s Frontend,
+    passage: &'a Passage<'s>,
+    facts: &'a Facts,
     body_done: bool,
-    mut account: account::Request,
-) -> After {
-    account.status = reason.status;
-    if reason.status == 0 {
+}
+
+impl Refusing<'_, '_> {
+    async fn send(&self, conn: &mut Conn, refusal: Refusal<'_>, mut account: account::Request) -> After {
+        let reason = refusal.reason;
+        account.status = reason.status;
+        if reason.status == 0 {
+            account.finish(reason.code);
+            return After::Close;
+        }
+        account.own_answer();
+        let fine = !conn.local.draining() && !matches!(reason.status, 400 | 408);
+        let keep = self.facts.keep_alive && self.body_done && fine;
+        let backend = self.passage.backend.map(|b| &b.config.rules);
+        let edits = self.passage.answer(self.passage.echo(None, self.frontend), reason.status, "", conn.local.id);
+        let way = own::Way {
+            head: self.facts.head,
+            keep,
+            rules: [backend, Some(&self.frontend.config.rules)],
+            edits: edits.as_ref(),
+        };
+        let answer = own::answer(&refusal, &way);
+        let sent = conn.timer.within(Duration::from_secs(5), say(&conn.stream.writer(), &answer)).await;
         account.finish(reason.code);
-        return After::Close;
-    }
-    account.own_answer();
-    let keep = facts.keep_alive && body_done && !conn.local.draining() && !matches!(reason.status, 400 | 408);
-    let rule = denied.map(|d| format!("{}[{}]", reason.code, d.rule));
-    let code = rule.as_deref().unwrap_or(reason.code);
-    let answer = headers::own_answer(reason.status, code, facts.head, keep, denied.and_then(|d| d.retry_after));
-    let sent = conn.timer.within(Duration::from_secs(5), say(&conn.stream.writer(), &answer)).await;
-    account.finish(reason.code);
-    match sent {
-        Ok(Ok(())) if keep => After::Next,
-        Ok(Ok(())) => After::Linger,
-        _ => After::Close,
+        match sent {
+            Ok(Ok(())) if keep => After::Next,
+            Ok(Ok(())) => After::Linger,
+            _ => After::Close,
+        }
     }
 }
 
@@ -197,28 +215,24 @@ enum Forwarded {
     Switched { server: Stream, from_server: Vec<u8>, slot: Slot, timeout: Duration, holding: Holding },
 }
 
-async fn forward(
+#[allow(clippy::too_many_arguments)]
+async fn forward<'s>(
     conn: &mut Conn,
-    snap: &Snapshot,
-    frontend: &Frontend,
+    snap: &'s Snapshot,
+    frontend: &'s Frontend,
     request: Request,
     facts: &Facts,
+    passage: &mut Passage<'s>,
     account: &mut account::Request,
     body_done: &Cell<bool>,
-) -> Result<Forwarded, Failure> {
+) -> Result<Forwarded, Failure<'s>> {
     let local = conn.local.clone();
     let buf = &conn.input;
     let client = conn.addr.ip();
     let src = headers::source(buf, &request, &frontend.config, client);
     // 1. Whether it may pass, and where to.
-    let denied = limits::check(frontend, &request, buf, src, &mut conn.opened, account);
-    let routed = match denied {
-        Some(denied) => Err(Failure::Denied(denied)),
-        None => {
-            let index = route(frontend, &Looked { request: &request, buf, src, snap });
-            index.ok_or(Failure::Unanswered(Reason::NO_ROUTE))
-        }
-    };
+    let gate = Gate { local: &local, snap, frontend, request: &request, buf, client, src };
+    let routed = admit(gate, passage, &mut conn.opened, account).await;
     let index = match routed {
         Ok(index) => index,
         Err(failure) => {
@@ -228,7 +242,6 @@ async fn forward(
         }
     };
     let backend = &snap.backends[index];
-    account.at_backend(backend);
     // 2. Keys, and the request as the server will see it; after this its bytes are no longer needed.
     let mut plan = Plan::read(backend, &request, buf, src, now());
     for (table, key) in plan.counted(backend) {
@@ -241,6 +254,8 @@ async fn forward(
         affinity: backend.cookie.as_ref(),
         client,
         src,
+        edits: passage.made().map(|made| &made.edits),
+        target: passage.made().and_then(|made| made.target.as_ref()).map(|target| &target.bytes[..]),
     };
     headers::request(buf, &request, &rewrite, &mut out);
     let head = out.len();
@@ -267,7 +282,8 @@ async fn forward(
     backend.servers[server].state.counters[local.id].requests.bump();
     let whole = transfer.done();
     // 5. to 8. The request out, the answer back.
-    let mut talk = Talk { conn, backend, server, retries, plan: &mut plan, account, facts, body_done };
+    let passage = &*passage;
+    let mut talk = Talk { conn, backend, server, retries, plan: &mut plan, passage, account, facts, body_done };
     let mut refusals = 0;
     let answered = loop {
         let answered = talk.run(frontend, &mut stream, out.split_at(head), &mut transfer).await;
@@ -406,18 +422,19 @@ pub(crate) async fn reach(
 }
 
 /// A request and its answer over one connection.
-struct Talk<'a> {
+struct Talk<'a, 's> {
     conn: &'a mut Conn,
     backend: &'a Backend,
     server: usize,
     retries: u32,
     plan: &'a mut Plan,
+    passage: &'a Passage<'s>,
     account: &'a mut account::Request,
     facts: &'a Facts,
     body_done: &'a Cell<bool>,
 }
 
-impl Talk<'_> {
+impl Talk<'_, '_> {
     async fn run(
         &mut self,
         frontend: &Frontend,
@@ -452,6 +469,8 @@ impl Talk<'_> {
             chosen: self.server,
             retries: self.retries,
             plan: self.plan,
+            passage: self.passage,
+            frontend,
             account: self.account,
             facts: self.facts,
             body_done: self.body_done,

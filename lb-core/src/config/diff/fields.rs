@@ -6,6 +6,7 @@ use super::super::{
     Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Timeouts,
 };
 use super::checks;
+use crate::rules::{Auth, Rules};
 use crate::tcp::Mode;
 use crate::time::format_duration;
 use std::fmt::{Debug, Display};
@@ -74,6 +75,26 @@ pub(super) fn log(of: &Log) -> Fields {
     vec![("level", level.clone()), ("format", word(format)), ("access", access)]
 }
 
+/// The hashes are secrets: only whether they changed is shown.
+pub(super) fn auth(of: &Auth) -> Fields {
+    let Auth { name: _, realm, users } = of;
+    let all: String = users.iter().map(|(user, hash)| format!("{user}:{hash}\n")).collect();
+    let digest = crate::hash::stable(all.as_bytes()) as u32;
+    vec![("realm", realm.clone()), ("users", format!("{} users ({digest:08x})", users.len()))]
+}
+
+fn rules(of: &Rules) -> Fields {
+    let Rules { request, response, pages, maintenance, request_id, compression } = of;
+    vec![
+        ("request", list(request, ToString::to_string)),
+        ("response", list(response, ToString::to_string)),
+        ("error_pages", list(pages, |(kind, page)| format!("{kind}: {page}"))),
+        ("maintenance", or_none(maintenance.as_ref())),
+        ("request_id", or_none(request_id.as_ref())),
+        ("compression", or_none(compression.as_ref())),
+    ]
+}
+
 pub(super) fn table(of: &Table) -> Fields {
     let Table { name: _, kind, len, size, expire, when_full, replicate, store } = of;
     vec![
@@ -103,6 +124,7 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         max_headers,
         limit,
         max_tarpit,
+        rules,
         http2: Http2 { max_streams, window },
     } = of;
     let mut fields = vec![
@@ -121,6 +143,7 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         ("http2.window", window.to_string()),
     ];
     fields.extend(timeouts(timeout));
+    fields.extend(self::rules(rules));
     fields
 }
 
@@ -153,6 +176,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
         real_ip,
         max_idle,
         timeout,
+        rules,
         proto,
         servers: _,
     } = of;
@@ -181,6 +205,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("proto", word(proto)),
     ];
     fields.extend(timeouts(timeout));
+    fields.extend(self::rules(rules));
     fields
 }
 

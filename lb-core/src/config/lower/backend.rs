@@ -1,7 +1,8 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{Backend, Balance, Maxconn, Server, SlowStart, Sticky};
-use super::{Defaults, Unique, balance, check, sticky, table::Tables, tcp, value};
+use super::{Defaults, Unique, balance, check, rules, rules::Known, sticky, table::Tables, tcp, value};
+use crate::rules::Rules;
 use crate::tcp::Mode;
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ pub(super) fn backend(
     at: &Range<usize>,
     section: &Section<'_>,
     mode: Mode,
-    tables: &Tables,
+    known: &Known<'_>,
     defaults: &Defaults,
 ) -> Option<Arc<Backend>> {
     tcp::backend(section, mode);
@@ -28,7 +29,7 @@ pub(super) fn backend(
         mode,
         spread: balance::spread(section, algorithm.as_ref(), &servers),
         balance: algorithm.unwrap_or(Balance::RoundRobin),
-        sticky: stickies(section, mode, tables),
+        sticky: stickies(section, mode, known.tables),
         on_down: section.word("on_down").unwrap_or_default(),
         drain: section.word("drain").unwrap_or_default(),
         check: check.flatten(),
@@ -39,6 +40,7 @@ pub(super) fn backend(
         real_ip: section.flag("real_ip", false),
         max_idle: section.size("max_idle", 64),
         timeout: defaults.timeouts(section),
+        rules: Rules { compression: rules::compression(section), ..rules::rules(section, known) },
         proto: section.word("proto").unwrap_or_default(),
         servers,
     };
