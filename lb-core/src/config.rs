@@ -3,7 +3,7 @@
 //! | module | for |
 //! | --- | --- |
 //! | [`mod@file`] | what the user may write: every section and key, as one table |
-//! | [`check`] | how servers are asked |
+//! | [`check`], [`faults`] | how servers are asked; what becomes of failures |
 //! | `condition` | comparisons with counters |
 //! | `reader`, `env`, `suggest` | reading by that table; every mistake with its place, and what was meant |
 //! | [`lower`] | from the text to a [`Config`]: [`load`] |
@@ -23,8 +23,10 @@ mod condition;
 pub mod diagnostic;
 pub mod diff;
 mod env;
+pub mod faults;
 pub mod file;
 mod file_check;
+mod file_faults;
 mod file_traffic;
 pub mod lower;
 mod reader;
@@ -34,6 +36,7 @@ mod suggest;
 pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
+pub use faults::Faults;
 pub use lower::load;
 pub use reader::Env;
 
@@ -337,6 +340,8 @@ pub struct Backend {
     pub agent: Option<Agent>,
     /// Connection attempts after the first, all servers together. Default 3.
     pub retries: u32,
+    /// What is tried again, who is taken out, who waits first, who is closed.
+    pub faults: Faults,
     /// After a server is marked by failed connects without a check, how long until it is tried again. Default 5s.
     pub retry_after: Duration,
     /// Requests that may wait for one server with `maxconn`. Default 1,000.

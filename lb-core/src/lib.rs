@@ -9,6 +9,7 @@
 //! | [`config`] | what the user wrote ([`mod@config::file`]), and the checked form everything else uses |
 //! | [`snapshot`] | one immutable compiled view of a configuration; a reload builds a whole new one |
 //! | [`route`], [`stick`], [`cookie`] | from a request to a backend, to stick keys, to a server named by a cookie |
+//! | [`budget`] | how many requests may be tried again |
 //! | [`balance`] | which server takes a client that no pin binds |
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
 //! | [`shares`] | how instances share a server's `maxconn` |
@@ -22,6 +23,7 @@
 
 pub mod agent;
 pub mod balance;
+pub mod budget;
 pub mod config;
 pub mod cookie;
 pub mod counters;

@@ -63,6 +63,9 @@ pub struct BackendStatus {
     pub balance: String,
     /// Sticky rules, for people.
     pub sticky: Vec<String>,
+    /// Whether health is ignored, because too few servers are up.
+    #[serde(default)]
+    pub panic: bool,
     /// Servers.
     pub servers: Vec<ServerStatus>,
 }
@@ -97,6 +100,12 @@ pub struct ServerStatus {
     /// How many it takes; `None`: no bound.
     #[serde(default)]
     pub maxconn: Option<MaxconnStatus>,
+    /// Seconds until it is taken in again, when it is out because it failed too many requests.
+    #[serde(default)]
+    pub ejected: Option<u64>,
+    /// Requests that wait for a place on it.
+    #[serde(default)]
+    pub queued: u32,
     /// What its agent says; `None`: it has none, or was not asked yet.
     #[serde(default)]
     pub agent: Option<AgentStatus>,

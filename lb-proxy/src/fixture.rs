@@ -52,6 +52,7 @@ pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
         check: None,
         agent: None,
         retries: 3,
+        faults: lb_core::config::Faults::default(),
         retry_after: Duration::from_secs(5),
         max_queue: 1000,
         real_ip: false,

@@ -19,9 +19,11 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 mod agent;
+pub mod outlier;
 pub mod passive;
 pub mod probe;
 mod schedule;
+pub mod standing;
 mod tls;
 
 pub use tls::{Prepared, TlsError};

@@ -8,7 +8,9 @@ pub(crate) mod h1;
 pub(crate) mod head;
 mod headers;
 pub(crate) mod limits;
-mod reason;
+mod outcome;
+pub(crate) mod reason;
+mod retry;
 mod upload;
 
 /// Tells a client that a bound is reached, if its socket takes the few bytes at once.

@@ -193,15 +193,19 @@ impl Writer<'_> {
         match self {
             Self::Tcp(half) => {
                 let stream = half.as_ref();
-                attempt(cx, || write_now(pieces, |b| stream.try_write(b), |p| stream.try_write_vectored(p)), |cx| {
-                    stream.poll_write_ready(cx)
-                })
+                attempt(
+                    cx,
+                    || write_now(pieces, |b| stream.try_write(b), |p| stream.try_write_vectored(p)),
+                    |cx| stream.poll_write_ready(cx),
+                )
             }
             Self::Unix(half) => {
                 let stream = half.as_ref();
-                attempt(cx, || write_now(pieces, |b| stream.try_write(b), |p| stream.try_write_vectored(p)), |cx| {
-                    stream.poll_write_ready(cx)
-                })
+                attempt(
+                    cx,
+                    || write_now(pieces, |b| stream.try_write(b), |p| stream.try_write_vectored(p)),
+                    |cx| stream.poll_write_ready(cx),
+                )
             }
             Self::Tls(stream) => match ready!(Pin::new(&mut *stream.borrow_mut()).poll_write_vectored(cx, pieces))? {
                 0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

@@ -3,8 +3,10 @@
 //!
 //! An idle tunnel is its two sockets, one timer and no buffer: what is read goes through a scratch buffer of the
 //! thread straight to the other socket, and only what that did not take is kept.
+use crate::closing::Watch;
 use crate::http::account::Request;
 use crate::http::limits::Opened;
+use crate::http::reason::Reason;
 use crate::listener::Admission;
 use crate::shared::now;
 use crate::stream::{Reader, Stream, Writer};
@@ -37,7 +39,7 @@ pub(crate) struct Tunnel {
     /// Which side closed first; empty: none yet.
     closed: &'static str,
     account: Request,
-    _holding: Holding,
+    holding: Holding,
     /// Given back in this order at the end.
     _slot: Slot,
     _opened: Opened,
@@ -151,7 +153,7 @@ impl Tunnel {
             last: Instant::now(),
             closed: "",
             account: start.account,
-            _holding: start.holding,
+            holding: start.holding,
             _slot: start.slot,
             _opened: start.opened,
             _admission: start.admission,
@@ -200,6 +202,9 @@ pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
         if let Poll::Ready(end) = tunnel.poll(cx) {
             return Poll::Ready(end);
         }
+        if tunnel.holding.closed(cx) {
+            return Poll::Ready(Reason::SERVER_DOWN.code);
+        }
         if let Some(due) = tunnel.account.due(tunnel.up.bytes, tunnel.down.bytes).filter(|due| *due < sleep.deadline())
         {
             sleep.as_mut().reset(due);
@@ -216,22 +221,37 @@ pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
     let (up, down) = (tunnel.up.bytes, tunnel.down.bytes);
     tunnel.account.bytes_in += up;
     tunnel.account.bytes_out += down;
+    if end == Reason::SERVER_DOWN.code {
+        tunnel.account.closed_on_down();
+    }
     tunnel.account.finish_tunnel(end);
 }
 
-/// The entries that led a tunnel to its server, held alive until it ends: an open socket is use.
-pub(crate) struct Holding(Vec<Hold>);
+/// What a tunnel has until it ends: the entries that led it to its server, for an open socket is use; and perhaps a place
+/// among those that are closed when the server goes down.
+pub(crate) struct Holding {
+    pins: Box<[Hold]>,
+    watch: Option<Box<Watch>>,
+}
 
 impl Holding {
     /// Holds these.
-    pub(crate) fn new<'a>(pins: impl Iterator<Item = (&'a Arc<StickTable>, &'a StickKey)>) -> Self {
-        Self(pins.map(|(table, key)| table.hold(key, now())).collect())
+    pub(crate) fn new<'a>(
+        pins: impl Iterator<Item = (&'a Arc<StickTable>, &'a StickKey)>,
+        watch: Option<Watch>,
+    ) -> Self {
+        Self { pins: pins.map(|(table, key)| table.hold(key, now())).collect(), watch: watch.map(Box::new) }
+    }
+
+    /// Whether its server went down, and it is to be closed for that.
+    fn closed(&self, cx: &mut Context<'_>) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.poll(cx).is_ready())
     }
 }
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        self.0.drain(..).for_each(|hold| hold.release(now()));
+        std::mem::take(&mut self.pins).into_iter().for_each(|hold| hold.release(now()));
     }
 }
 

@@ -1,5 +1,6 @@
 //! One data-plane thread: its runtime, its listeners, its connections. It shares nothing with the other workers but
 //! what [`Shared`] holds.
+use crate::closing::Watches;
 use crate::http::head::Field;
 use crate::io::Buffers;
 use crate::listener::{self, Listening};
@@ -35,6 +36,11 @@ pub enum Command {
         frontend: String,
         /// The address as configured.
         addr: SocketAddr,
+    },
+    /// Close what is open on a server, where its backend says so: it went down.
+    CloseOn {
+        /// [`lb_core::server::ServerState::uid`]
+        server: u32,
     },
     /// Stop accepting, close idle connections, let the others finish; the thread ends with the last.
     Drain,
@@ -105,6 +111,7 @@ pub(crate) struct Local {
     pub(crate) buffers: Buffers,
     pub(crate) fields: SpareFields,
     pub(crate) pool: Pool,
+    pub(crate) watches: Rc<Watches>,
     snapshot: RefCell<Pinned>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
     next_id: Cell<u64>,
@@ -139,6 +146,7 @@ impl Local {
             buffers: Buffers::default(),
             fields: SpareFields::default(),
             pool: Pool::default(),
+            watches: Rc::default(),
             snapshot,
             clients: RefCell::default(),
             next_id: Cell::new(0),
@@ -210,6 +218,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                         task.abort();
                     }
                 }
+                Some(Command::CloseOn { server }) => local.watches.close(server),
                 Some(Command::Drain) => {
                     listeners.drain().for_each(|(_, task)| task.abort());
                     local.draining.set(true);

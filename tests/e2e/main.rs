@@ -11,6 +11,7 @@ mod contract;
 mod counters;
 mod demo;
 mod failover;
+mod faults;
 mod foreign;
 mod framing;
 mod hostile;

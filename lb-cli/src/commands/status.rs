@@ -48,6 +48,9 @@ pub(crate) async fn run(at: At) -> anyhow::Result<ExitCode> {
     };
     for backend in &status.backends {
         output::line(format_args!("{}: {}", backend.name, rules(backend)));
+        if backend.panic {
+            output::line(styled(BAD, "  too few servers are up: health is ignored"));
+        }
     }
     server::show(&status.backends.iter().flat_map(|b| b.servers.clone()).collect::<Vec<_>>());
     if !status.tables.is_empty() {

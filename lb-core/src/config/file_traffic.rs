@@ -194,6 +194,13 @@ pub(super) static BACKEND: Shape = Shape {
              Default 5s.",
         )
         .also(&["fail_timeout"]),
+        super::file_faults::RETRY_ON,
+        super::file_faults::RETRY_BUDGET,
+        super::file_faults::RETRY_MIN,
+        super::file_faults::OUTLIER,
+        super::file_faults::PANIC_THRESHOLD,
+        super::file_faults::ON_MARKED_DOWN,
+        super::file_faults::QUEUE_FIRST,
         key(
             "max_queue",
             Kind::Size(0, 100_000_000),

@@ -14,6 +14,7 @@ use toml::de::DeTable;
 mod backend;
 mod check;
 mod counter;
+mod faults;
 mod frontend;
 mod instance;
 mod limit;

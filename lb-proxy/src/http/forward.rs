@@ -8,8 +8,11 @@ use super::h1::Conn;
 use super::head::{Request, first_value};
 use super::headers::{self, Rewrite};
 use super::limits::{self, Denied, Opened};
+use super::outcome;
 use super::reason::Reason;
+use super::retry::{Again, Attempts};
 use super::upload::{self, Uploading};
+use crate::closing::{Watch, Watches};
 use crate::io::{self, Elapsed, Timer};
 use crate::listener::Admission;
 use crate::shared::now;
@@ -17,9 +20,9 @@ use crate::stream::Stream;
 use crate::tunnel::{Holding, Start, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
 use crate::worker::Local;
+use lb_core::config::faults::{OnMarkedDown, QueueFirst};
 use lb_core::route::{Asked, route};
 use lb_core::snapshot::{Backend, Frontend, Snapshot};
-use smallvec::SmallVec;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -86,6 +89,17 @@ enum Failure {
     Denied(Denied),
     /// In the middle of an answer: only the connection's end tells.
     Cut(&'static str),
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Nothing(reason) | Fault::Before(reason) => Self::Unanswered(reason),
+            Fault::Cut(code) => Self::Cut(code),
+            // Whoever drops an answer has another attempt.
+            Fault::Dropped(_) => Self::Unanswered(Reason::NO_SERVER),
+        }
+    }
 }
 
 struct Looked<'a> {
@@ -220,7 +234,7 @@ async fn forward(
     let backend = &snap.backends[index];
     account.at_backend(backend);
     // 2. Keys, and the request as the server will see it; after this its bytes are no longer needed.
-    let mut plan = Plan::read(backend, &request, buf, src, now());
+    let plan = Plan::read(backend, &request, buf, src, now());
     for (table, key) in plan.counted(backend) {
         account.counting().meet(&mut conn.opened, table, key);
     }
@@ -239,61 +253,96 @@ async fn forward(
     body_done.set(transfer.done());
     conn.consume(request.len + taken);
     local.fields.give(request.fields);
-    // 3. + 4. A server, a place on it, a connection.
+    if let Some(budget) = &backend.budget {
+        budget.request(local.id, now());
+    }
     ask_peers(&local, backend, &plan).await;
-    let reached = reach(&local, backend, &mut plan, &mut conn.timer, account).await;
-    let Reached { server, slot, mut stream, mut reused, retries } = match reached {
-        Ok(reached) => reached,
-        Err(reason) => {
-            local.buffers.give(out);
-            return Err(Failure::Unanswered(reason));
-        }
-    };
-    backend.servers[server].state.counters[local.id].requests.bump();
-    let whole = transfer.done();
-    // 5. to 8. The request out, the answer back.
-    let mut talk = Talk { conn, backend, server, retries, plan: &mut plan, account, facts, body_done };
-    let answered = loop {
-        let answered = talk.run(frontend, &mut stream, &out, &mut transfer).await;
-        // An idle connection that the server closed as we wrote on it: nothing is lost that may not be said twice.
-        if matches!(answered, Err(Fault::Nothing(_))) && reused && whole && facts.idempotent {
-            reused = false;
-            let limit = backend.config.timeout.connect;
-            match upstream::connect(&backend.servers[server], limit, &mut talk.conn.timer).await {
-                Ok(fresh) => {
-                    stream = fresh;
-                    continue;
-                }
-                Err(_) => break Err(Fault::Before(Reason::CONNECT_FAILED)),
-            }
-        }
-        break answered;
-    };
+    let exchanged = attempt(conn, frontend, backend, plan, &out, transfer, facts, account, body_done).await;
     local.buffers.give(out);
-    let state = &backend.servers[server].state;
-    match answered {
-        Ok(Answered::Done { keep_client, keep_server }) => {
-            if keep_server && body_done.get() {
-                local.pool.give(state.uid, stream, backend.config.max_idle);
+    exchanged
+}
+
+/// A server, a place on it, a connection, the request out, the answer back; and again while that fails in a way that is
+/// tried again.
+#[expect(clippy::too_many_arguments, reason = "what a request is, once")]
+async fn attempt(
+    conn: &mut Conn,
+    frontend: &Frontend,
+    backend: &Backend,
+    mut plan: Plan,
+    out: &[u8],
+    mut transfer: Transfer,
+    facts: &Facts,
+    account: &mut account::Request,
+    body_done: &Cell<bool>,
+) -> Result<Forwarded, Failure> {
+    let local = conn.local.clone();
+    let counters = &backend.state.counters[local.id];
+    let chosen = plan.choose(backend, local.id, now());
+    let mut next = chosen.inspect_err(|_| counters.no_server.bump()).map_err(Failure::Unanswered)?;
+    // All of it lies in `out`, and may be said twice.
+    let repeatable = transfer.done() && facts.idempotent;
+    let mut attempts = Attempts::default();
+    loop {
+        // 3. + 4. A server, a place on it, a connection.
+        let reached = reach(&local, backend, &mut plan, &mut conn.timer, account, &mut attempts, next).await;
+        let Reached { server, slot, mut stream, mut reused } = reached.map_err(Failure::Unanswered)?;
+        let state = &backend.servers[server].state;
+        state.counters[local.id].requests.bump();
+        let closes = backend.config.faults.on_marked_down == OnMarkedDown::Close;
+        let watch = closes.then(|| Watches::enter(&local.watches, state));
+        // 5. to 8. The request out, the answer back.
+        let (pinned, retries) = (plan.pinned(), attempts.retries.get());
+        let statuses = repeatable && !pinned && !backend.config.faults.retry_on.statuses.is_empty();
+        let drops = |status| attempts.drops(status, backend, server, local.id);
+        let drops = statuses.then_some(&drops as &dyn Fn(u16) -> bool);
+        let mut talk = Talk { conn, backend, server, retries, plan: &mut plan, account, facts, body_done, drops };
+        let answered = loop {
+            let answered = watched(watch.as_ref(), talk.run(frontend, &mut stream, out, &mut transfer)).await;
+            let answered = answered.unwrap_or_else(|| Err(talk.lost()));
+            // An idle connection that the server closed as we wrote on it: nothing is lost that may not be said twice.
+            if matches!(answered, Err(Fault::Nothing(_))) && reused && repeatable {
+                reused = false;
+                let limit = backend.config.timeout.connect;
+                match upstream::connect(&backend.servers[server], limit, &mut talk.conn.timer).await {
+                    Ok(fresh) => {
+                        stream = fresh;
+                        continue;
+                    }
+                    Err(_) => break Err(Fault::Before(Reason::CONNECT_FAILED)),
+                }
             }
-            drop(slot);
-            Ok(Forwarded::Done { keep: keep_client })
-        }
-        Ok(Answered::Switched { from_server }) => {
-            let holding = Holding::new(plan.held(backend));
-            let timeout = backend.config.timeout.tunnel;
-            Ok(Forwarded::Switched { server: stream, from_server, slot, timeout, holding })
-        }
-        Err(Fault::Nothing(reason) | Fault::Before(reason)) => {
-            if reason.is_servers() {
-                state.counters[local.id].response_errors.bump();
+            break answered;
+        };
+        outcome::count(backend, server, local.id, &answered, account.status);
+        let fault = match answered {
+            Ok(Answered::Done { keep_client, keep_server }) => {
+                if keep_server && body_done.get() {
+                    local.pool.give(state.uid, stream, backend.config.max_idle);
+                }
+                drop(slot);
+                return Ok(Forwarded::Done { keep: keep_client });
             }
-            Err(Failure::Unanswered(reason))
-        }
-        Err(Fault::Cut(code)) => {
+            Ok(Answered::Switched { from_server }) => {
+                let holding = Holding::new(plan.held(backend), watch);
+                let timeout = backend.config.timeout.tunnel;
+                return Ok(Forwarded::Switched { server: stream, from_server, slot, timeout, holding });
+            }
+            Err(fault) => fault,
+        };
+        drop((stream, slot));
+        if fault.is_servers() {
             state.counters[local.id].response_errors.bump();
-            Err(Failure::Cut(code))
         }
+        let again = if repeatable { attempts.after(&fault, backend, server, local.id, pinned) } else { None };
+        next = match again {
+            None => return Err(fault.into()),
+            Some(Again::Here) => server,
+            Some(Again::Elsewhere) => {
+                attempts.failed.push(server);
+                plan.again(backend, local.id, server, &attempts.failed).map_err(Failure::Unanswered)?
+            }
+        };
     }
 }
 
@@ -313,39 +362,37 @@ struct Reached {
     slot: Slot,
     stream: Stream,
     reused: bool,
-    retries: u32,
 }
 
-/// Chooses and connects, again and again while servers fail and retries last. Nothing of the request is sent yet.
+/// Connects to this server or, while connecting fails and retries last, to others. Nothing of the request is sent yet.
 async fn reach(
     local: &Local,
     backend: &Backend,
     plan: &mut Plan,
     timer: &mut Timer,
     account: &mut account::Request,
+    attempts: &mut Attempts,
+    mut server: usize,
 ) -> Result<Reached, Reason> {
     let counters = &backend.state.counters[local.id];
-    let chosen = plan.choose(backend, local.id, now());
-    let mut server = chosen.inspect_err(|_| counters.no_server.bump())?;
-    let mut failed: SmallVec<[usize; 4]> = SmallVec::new();
-    let mut retries = 0;
-    let mut same = 0;
+    let faults = &backend.config.faults;
     loop {
         let target = &backend.servers[server];
-        account.at_server(backend, server, plan.why, retries);
-        let slot = upstream::slot(&local.shared, backend, target, timer, || counters.queued.bump()).await;
+        account.at_server(backend, server, plan.why, attempts.retries.get());
+        let first = faults.queue_first == QueueFirst::Pinned && plan.pinned();
+        let slot = upstream::slot(&local.shared, backend, target, first, timer, || counters.queued.bump()).await;
         let slot = slot.map_err(|no| {
             counters.queue_dropped.bump();
             if no == NoSlot::Full { Reason::QUEUE_FULL } else { Reason::QUEUE_TIMEOUT }
         })?;
         if let Some(stream) = local.pool.take(target.state.uid) {
-            return Ok(Reached { server, slot, stream, reused: true, retries });
+            return Ok(Reached { server, slot, stream, reused: true });
         }
         let error = match upstream::connect(target, backend.config.timeout.connect, timer).await {
             Ok(stream) => {
                 target.state.connected();
                 target.state.counters[local.id].connects.bump();
-                return Ok(Reached { server, slot, stream, reused: false, retries });
+                return Ok(Reached { server, slot, stream, reused: false });
             }
             Err(error) => error,
         };
@@ -353,24 +400,39 @@ async fn reach(
         target.state.connect_failed();
         target.state.counters[local.id].connect_errors.bump();
         tracing::debug!(backend = backend.config.name, server = target.config.name, %error, "connect failed");
-        if retries >= backend.config.retries {
+        if let Some(outlier) = &faults.outlier {
+            target.state.failed(local.id, outlier.consecutive);
+        }
+        if !faults.retry_on.connect_failure || !attempts.take(backend, local.id) {
             return Err(Reason::CONNECT_FAILED);
         }
-        retries += 1;
-        counters.retries.bump();
         // A pinned client's state is there and nowhere else: a short second and third try, the last elsewhere.
         let refused = error.kind() != std::io::ErrorKind::TimedOut;
-        if plan.pinned() && refused && same < 2 && retries < backend.config.retries && target.state.takes_pinned() {
-            same += 1;
+        let left = attempts.retries.get() < backend.config.retries;
+        if plan.pinned() && refused && attempts.same < 2 && left && target.state.takes_pinned() {
+            attempts.same += 1;
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         }
-        failed.push(server);
-        server = plan.again(backend, local.id, server, &failed).map_err(|reason| match reason {
+        attempts.failed.push(server);
+        server = plan.again(backend, local.id, server, &attempts.failed).map_err(|reason| match reason {
             Reason::NO_SERVER => Reason::CONNECT_FAILED,
             other => other,
         })?;
     }
+}
+
+/// Runs an exchange to its end, or `None` when its server went down before.
+async fn watched<T>(watch: Option<&Watch>, run: impl Future<Output = T>) -> Option<T> {
+    let mut run = pin!(run);
+    poll_fn(|cx| match run.as_mut().poll(cx) {
+        Poll::Ready(end) => Poll::Ready(Some(end)),
+        Poll::Pending => match watch {
+            Some(watch) => watch.poll(cx).map(|()| None),
+            None => Poll::Pending,
+        },
+    })
+    .await
 }
 
 /// A request and its answer over one connection.
@@ -383,9 +445,20 @@ struct Talk<'a> {
     account: &'a mut account::Request,
     facts: &'a Facts,
     body_done: &'a Cell<bool>,
+    /// As [`Answering::drops`].
+    drops: Option<&'a dyn Fn(u16) -> bool>,
 }
 
 impl Talk<'_> {
+    /// The server went down in the middle of it.
+    fn lost(&self) -> Fault {
+        self.account.closed_on_down();
+        match self.account.status {
+            0 => Fault::Before(Reason::SERVER_DOWN),
+            _ => Fault::Cut(Reason::SERVER_DOWN.code),
+        }
+    }
+
     async fn run(
         &mut self,
         frontend: &Frontend,
@@ -417,6 +490,7 @@ impl Talk<'_> {
             body_done: self.body_done,
             sent: &sent,
             client_timeout: frontend.config.timeout.client,
+            drops: self.drops,
         });
         if transfer.done() {
             return answer.await;

@@ -210,6 +210,11 @@ impl Control {
         }
     }
 
+    /// Closes requests and tunnels on a server that went down, where its backend says so.
+    pub(super) fn close_on(&self, server: u32) {
+        self.workers.iter().for_each(|w| w.tell(Command::CloseOn { server }));
+    }
+
     /// Closes the sockets of these listeners.
     pub(crate) fn unlisten(&self, gone: &HashSet<Wanted>) {
         for Wanted { frontend, addr } in gone {

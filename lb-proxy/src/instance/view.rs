@@ -86,6 +86,7 @@ impl Control {
             name: backend.config.name.clone(),
             balance: balance(&backend.config.balance),
             sticky: backend.config.sticky.iter().map(sticky).collect(),
+            panic: backend.servers.iter().any(|s| s.state.panics()),
             servers: backend.servers.iter().map(|s| self.server(s)).collect(),
         }
     }
@@ -112,6 +113,8 @@ impl Control {
                 local,
             }),
             maxconn: maxconn(state.bounds()),
+            ejected: state.ejected_until().map(|at| at.saturating_sub(now().0).div_ceil(1000)),
+            queued: state.queued(),
             agent: self.checks.heard(state).map(|Heard { said, error }| AgentStatus { said, error }),
         }
     }

@@ -141,6 +141,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
         check,
         agent,
         retries,
+        faults,
         retry_after,
         max_queue,
         real_ip,
@@ -166,6 +167,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("real_ip", real_ip.to_string()),
         ("max_idle", max_idle.to_string()),
     ];
+    fields.extend(super::faults::faults(faults));
     fields.extend(timeouts(timeout));
     fields
 }
@@ -239,11 +241,11 @@ pub(super) fn time(of: &Duration) -> String {
 }
 
 /// A variant as the file writes it.
-fn word(of: &impl Debug) -> String {
+pub(super) fn word(of: &impl Debug) -> String {
     format!("{of:?}").to_lowercase()
 }
 
-fn or_none(of: Option<impl Display>) -> String {
+pub(super) fn or_none(of: Option<impl Display>) -> String {
     of.map_or_else(|| "none".into(), |value| value.to_string())
 }
 

@@ -1,7 +1,7 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{Backend, Balance, Maxconn, Server, Sticky, suggest};
-use super::{Defaults, Unique, check, sticky, table::Tables, value};
+use super::{Defaults, Unique, check, faults, sticky, table::Tables, value};
 use crate::stick::KeyExpr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ pub(super) fn backend(
         check: check.flatten(),
         agent: section.get("agent").and_then(|item| check::agent(&item.section()?)),
         retries: section.whole("retries", defaults.retries),
+        faults: faults::faults(section),
         retry_after: section.duration("retry_after", Duration::from_secs(5)),
         max_queue: section.size("max_queue", 1000),
         real_ip: section.flag("real_ip", false),

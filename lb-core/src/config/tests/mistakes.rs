@@ -370,6 +370,28 @@ fn checks_say_how_to_ask() {
 }
 
 #[test]
+fn what_is_said_about_failures_is_checked_piece_by_piece() {
+    all(
+        with,
+        &[
+            ("retry_on = [¦\"conn-failure\"]", "is nothing to retry on", "did you mean \"connect-failure\"?"),
+            ("retry_on = ¦\"empty-reponse\"", "is nothing to retry on", "did you mean \"empty-response\"?"),
+            ("retry_on = [503, ¦200]", "from 400 to 599, not 200", "write `retry_on"),
+            ("retry_on = ¦\"504-502\"", "is nothing to retry on", "\"502-504\""),
+            ("retry_budget = ¦\"0.2\"", "is no share", "write `retry_budget = \"20%\"`"),
+            ("retry_budget = ¦\"120%\"", "from \"1%\" to \"100%\"", "write `retry_budget"),
+            ("¦retry_min = 3", "a budget that is not there", "add `retry_budget"),
+            ("outlier = { consecutive = ¦0 }", "nothing takes a server out", "failure_rate"),
+            ("outlier = { eject = \"10m\", max_eject = ¦\"1m\" }", "shorter than the first", "what `eject` says"),
+            ("outlier = { on = ¦\"4xx\" }", "is no value", "\"5xx\", \"gateway\""),
+            ("panic_threshold = ¦30", "must be a text", "write `panic_threshold = \"30%\"`"),
+            ("on_marked_down = ¦\"shutdown-sessions\"", "is no value", "\"stay\", \"close\""),
+            ("¦priority = \"pinned\"", "unknown key", "did you mean `queue_first`?"),
+        ],
+    );
+}
+
+#[test]
 fn a_bound_is_a_number_or_names_the_cluster() {
     let server = |maxconn: &str| {
         read(&format!("{SMALL}[backend.b]\nserver = [{{ name = \"b\", addr = \"127.0.0.1:1\", maxconn = {maxconn} }}]"))
