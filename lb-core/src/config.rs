@@ -11,9 +11,12 @@
 //! | [`diff`] | what a reload changes |
 use crate::counters::Counter;
 use crate::limit::Limit;
+use crate::matcher::Matcher;
 use crate::stick::KeyExpr;
+use crate::tcp::{Mode, Tcp};
 use ipnet::IpNet;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +28,10 @@ pub mod diff;
 mod env;
 pub mod faults;
 pub mod file;
+mod file_affinity;
 mod file_check;
 mod file_faults;
+mod file_rules;
 mod file_traffic;
 pub mod lower;
 mod reader;
@@ -274,6 +279,8 @@ pub enum WhenFull {
 pub struct Frontend {
     /// Name, unique.
     pub name: String,
+    /// What `mode = "tcp"` needs; `None`: the mode is `http`.
+    pub tcp: Option<Tcp>,
     /// Where clients arrive.
     pub listen: Vec<Listen>,
     /// Tried in order; the first that matches decides.
@@ -306,17 +313,11 @@ pub struct Listen {
     pub addr: SocketAddr,
 }
 
-/// One route: all the conditions given must hold.
+/// One route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
-    /// Host names, without port, lower case; `*.example.com` matches any label sequence before it. Empty: any.
-    pub host: Vec<String>,
-    /// Path prefixes, at segment borders: `/ws` matches `/ws`, `/ws/x`, `/ws?x`, not `/wsx`. Empty: any.
-    pub path_prefix: Vec<String>,
-    /// Headers that must be there, with a value or any.
-    pub header: Vec<(String, Option<String>)>,
-    /// Whether the request asks for a WebSocket.
-    pub websocket: Option<bool>,
+    /// What it takes.
+    pub when: Matcher,
     /// Where it goes.
     pub backend: String,
 }
@@ -326,8 +327,12 @@ pub struct Route {
 pub struct Backend {
     /// Name, unique.
     pub name: String,
+    /// Its own word, or that of the frontends that lead to it.
+    pub mode: Mode,
     /// The algorithm for clients that no pin binds.
     pub balance: Balance,
+    /// How the algorithm spreads them.
+    pub spread: Spread,
     /// Affinity, tried in order: cookie rules first, then tables.
     pub sticky: Vec<Sticky>,
     /// What a client gets whose pinned server is down.
@@ -363,8 +368,30 @@ pub enum Balance {
     RoundRobin,
     /// Fewest connections for its weight; ties by rendezvous of the key.
     LeastConn,
+    /// The least loaded of so many drawn at random, by weight.
+    Random(u32),
+    /// The first in the order of the file that has a place under its `maxconn`.
+    First,
     /// Weighted rendezvous hash of the value; without one, of the source address.
     Hash(KeyExpr),
+}
+
+/// What bends the algorithm of a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spread {
+    /// Of hashing: how much of its even part of the load a server has at most, in percent.
+    pub load_bound: Option<u32>,
+    /// All backups share the clients when no other server is left, not the first of them alone.
+    pub all_backups: bool,
+}
+
+/// How a server that comes up gets its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowStart {
+    /// Its weight grows to the whole in this time.
+    pub time: Duration,
+    /// Meanwhile at most so many new clients a second.
+    pub pace: Option<NonZeroU32>,
 }
 
 /// One sticky rule.
@@ -481,6 +508,10 @@ pub struct Server {
     pub weight: u32,
     /// Requests and tunnels at a time; the rest waits. Default: no bound.
     pub maxconn: Maxconn,
+    /// Taken only when no other is left.
+    pub backup: bool,
+    /// How it gets its clients when it comes up; `None`: all at once.
+    pub slow_start: Option<SlowStart>,
     /// Its value in the cookie. Default: its name.
     pub cookie: String,
     /// State it starts in when nobody has decided otherwise.

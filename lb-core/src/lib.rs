@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`config`] | what the user wrote ([`mod@config::file`]), and the checked form everything else uses |
 //! | [`snapshot`] | one immutable compiled view of a configuration; a reload builds a whole new one |
+//! | [`matcher`] | what a rule asks of a request: `if`, wherever there is one |
 //! | [`route`], [`stick`], [`cookie`] | from a request to a backend, to stick keys, to a server named by a cookie |
 //! | [`budget`] | how many requests may be tried again |
 //! | [`balance`] | which server takes a client that no pin binds |
@@ -33,6 +34,7 @@ pub mod health;
 pub mod hlc;
 pub mod id;
 pub mod limit;
+pub mod matcher;
 pub mod route;
 pub mod server;
 pub mod shares;
@@ -40,4 +42,5 @@ pub mod snapshot;
 pub mod status;
 pub mod stick;
 pub mod table;
+pub mod tcp;
 pub mod time;

@@ -1,6 +1,8 @@
 //! A server's live state: what workers, checks and admin share. All atomics; it survives reloads by `Arc`.
 use crate::agent::Report;
+use crate::config::SlowStart;
 use crate::id::NameId;
+use crate::time::{Timestamp, millis};
 use gate::Gate;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -33,6 +35,9 @@ pub enum Health {
     /// Does not.
     Down = 1,
 }
+
+/// As [`ServerState::came_up`] of a time that nobody knows yet.
+const SOON: u64 = u64::MAX;
 
 /// All of the configured weight.
 const FULL_SHARE: u32 = 100;
@@ -70,6 +75,10 @@ pub struct ServerState {
     ejected_until: AtomicU64,
     /// Unix milliseconds of the last change of health.
     changed: AtomicU64,
+    /// When it began to take clients again, in milliseconds; 0: long ago; [`SOON`]: at the first look.
+    risen: AtomicU64,
+    /// While it starts slowly: the moment from which one more may come, in microseconds.
+    next_start: AtomicU64,
     /// Counters, one slot a worker.
     pub counters: Box<[ServerCounters]>,
     /// What the control thread counts.
@@ -181,6 +190,8 @@ impl ServerState {
             tripped: AtomicBool::new(false),
             ejected_until: AtomicU64::new(0),
             changed: AtomicU64::new(0),
+            risen: AtomicU64::new(0),
+            next_start: AtomicU64::new(0),
             counters: (0..workers).map(|_| ServerCounters::default()).collect(),
             control: ControlCounters::default(),
         }
@@ -217,6 +228,9 @@ impl ServerState {
     pub fn set_health(&self, health: Health, now: u64) {
         if self.gate.set_checked(health) {
             self.changed.store(now, Relaxed);
+            if health == Health::Up {
+                self.came_up(now);
+            }
         }
         if health == Health::Up {
             self.connect_failures.store(0, Relaxed);
@@ -229,6 +243,9 @@ impl ServerState {
             let news = self.gate.set_agent_down(health == Health::Down);
             if news {
                 self.changed.store(now, Relaxed);
+            }
+            if news && health == Health::Up {
+                self.came_up(now);
             }
             news
         });
@@ -347,6 +364,67 @@ impl ServerState {
     /// Whether a new client may go there.
     pub fn takes_new(&self) -> bool {
         self.gate.takes_new()
+    }
+
+    /// All of a weight.
+    pub const FULL: u64 = 1024;
+
+    /// It takes clients again, or for the first time, since `now` (in milliseconds).
+    pub fn came_up(&self, now: u64) {
+        self.risen.store(now.clamp(1, SOON - 1), Relaxed);
+    }
+
+    /// As [`Self::came_up`], from the moment at which somebody looks.
+    pub fn comes_up_soon(&self) {
+        self.risen.store(SOON, Relaxed);
+    }
+
+    /// When it came up, in milliseconds; 0: it has its whole weight.
+    fn risen(&self, now: Timestamp) -> u64 {
+        match self.risen.load(Relaxed) {
+            SOON => {
+                self.came_up(now.0);
+                now.0
+            }
+            risen => risen,
+        }
+    }
+
+    /// How much of its weight counts, in parts of [`Self::FULL`]: from a hundredth, growing with the time since it
+    /// came up.
+    pub fn grown(&self, slow: &SlowStart, now: Timestamp) -> u64 {
+        let risen = self.risen(now);
+        if risen == 0 {
+            return Self::FULL;
+        }
+        let (since, all) = (now.0.saturating_sub(risen), millis(slow.time));
+        if since >= all {
+            // Another that came up meanwhile begins anew.
+            let _ = self.risen.compare_exchange(risen, 0, Relaxed, Relaxed);
+            return Self::FULL;
+        }
+        (since * Self::FULL / all).max(Self::FULL / 100)
+    }
+
+    /// Whether it may get one more new client at its pace.
+    pub fn may_start(&self, slow: &SlowStart, now: Timestamp) -> bool {
+        slow.pace.is_none()
+            || self.grown(slow, now) == Self::FULL
+            || self.next_start.load(Relaxed) <= now.0.saturating_mul(1000)
+    }
+
+    /// It gets one more new client.
+    pub fn started(&self, slow: &SlowStart, now: Timestamp) {
+        let Some(pace) = slow.pace.filter(|_| self.risen.load(Relaxed) != 0) else { return };
+        let (now, step) = (now.0.saturating_mul(1000), 1_000_000 / u64::from(pace.get()));
+        // Up to a tenth of a second's worth may come at once, so that a coarse clock does not slow it down.
+        let next = |at: u64| Some(at.max(now.saturating_sub(100_000)) + step);
+        let _ = self.next_start.fetch_update(Relaxed, Relaxed, next);
+    }
+
+    /// Whether it takes one more without a queue.
+    pub fn has_room(&self) -> bool {
+        self.in_flight.load(Relaxed) < self.limit.load(Relaxed)
     }
 
     /// Requests and tunnels now on it.

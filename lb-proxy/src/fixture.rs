@@ -1,7 +1,7 @@
 //! Small valid configurations for unit tests.
 use lb_core::config::{
     AccessLog, Admin, Backend, Balance, Config, DrainMode, Frontend, Instance, KeyKind, Listen, Log, LogFormat,
-    Maxconn, OnDown, Server, Table, Timeouts, WhenFull,
+    Maxconn, OnDown, Server, Spread, Table, Timeouts, WhenFull,
 };
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
@@ -37,6 +37,8 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
         addr,
         weight: 1,
         maxconn: Maxconn::default(),
+        backup: false,
+        slow_start: None,
         cookie: name.into(),
         state: AdminState::Ready,
     }
@@ -45,7 +47,9 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
 pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
     Backend {
         name: name.into(),
+        mode: lb_core::tcp::Mode::Http,
         balance: Balance::RoundRobin,
+        spread: Spread::default(),
         sticky: Vec::new(),
         on_down: OnDown::Redispatch,
         drain: DrainMode::Stay,
@@ -74,6 +78,7 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
 pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
     Frontend {
         name: name.into(),
+        tcp: None,
         listen: listen.iter().map(|addr| Listen { addr: *addr }).collect(),
         routes: Vec::new(),
         backend: None,

@@ -3,14 +3,15 @@ pub(crate) mod account;
 pub(crate) mod affinity;
 mod answer;
 mod body;
-mod forward;
+pub(crate) mod forward;
 pub(crate) mod h1;
 pub(crate) mod head;
 mod headers;
 pub(crate) mod limits;
+mod looked;
 mod outcome;
 pub(crate) mod reason;
-mod retry;
+pub(crate) mod retry;
 mod upload;
 
 /// Tells a client that a bound is reached, if its socket takes the few bytes at once.

@@ -6,6 +6,7 @@ use crate::io::Buffers;
 use crate::listener::{self, Listening};
 use crate::shared::Shared;
 use crate::upstream::Pool;
+use lb_core::balance::Turn;
 use lb_core::snapshot::Snapshot;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -118,6 +119,8 @@ pub(crate) struct Local {
     open: Cell<usize>,
     draining: Cell<bool>,
     empty: Notify,
+    /// State of the random numbers.
+    dice: Cell<u64>,
 }
 
 /// Spare lists of header fields.
@@ -141,6 +144,7 @@ impl Local {
     fn new(id: usize, shared: Arc<Shared>) -> Self {
         let snapshot = RefCell::new(Rc::new(shared.snapshot.load_full()));
         Self {
+            dice: Cell::new(shared.base.seed.wrapping_add(id as u64)),
             id,
             shared,
             buffers: Buffers::default(),
@@ -164,6 +168,20 @@ impl Local {
             *mine = Rc::new(newest.clone());
         }
         mine.clone()
+    }
+
+    /// What the next choice of a server is made by; `excluded` have failed already.
+    pub(crate) fn turn<'a>(&self, excluded: &'a [usize]) -> Turn<'a> {
+        Turn { worker: self.id, key: None, random: self.random(), now: crate::shared::now(), excluded }
+    }
+
+    /// A random number that nobody's safety depends on (SplitMix64).
+    pub(crate) fn random(&self) -> u64 {
+        self.dice.set(self.dice.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
+        let x = self.dice.get();
+        let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
     }
 
     /// Whether the instance is leaving.

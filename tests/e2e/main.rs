@@ -3,6 +3,7 @@
 
 mod affinity;
 mod answers;
+mod balance;
 mod certificates;
 mod chaos;
 mod checks;
@@ -25,6 +26,7 @@ mod shared_maxconn;
 mod splits;
 mod state;
 mod sync;
+mod tcp;
 mod tunnel;
 
 use lb_tests::Origin;

@@ -12,6 +12,20 @@ pub(super) static FRONTEND: Shape = Shape {
         )
         .required()
         .also(&["bind", "addr", "address"]),
+        key(
+            "mode",
+            Kind::Word(&["http", "tcp"]),
+            "\"tcp\"",
+            "`tcp`: connections are passed on as they are, whatever they speak. Default http.",
+        ),
+        key(
+            "inspect_delay",
+            Kind::Span,
+            "\"5s\"",
+            "With `mode = \"tcp\"`: how long the TLS hello of a client may take, where a route or a rule looks at it. \
+             Default 5s.",
+        )
+        .also(&["inspect-delay", "preread_timeout"]),
         key("backend", Kind::Text, "\"app\"", "Backend where no route matches. Default: such requests get 404.")
             .also(&["default_backend", "use_backend", "proxy_pass"]),
         key(
@@ -127,6 +141,29 @@ static ROUTE: Shape = Shape {
         )
         .also(&["headers", "hdr"]),
         key("websocket", Kind::Flag, "true", "Whether the request asks for a WebSocket.").also(&["ws", "upgrade"]),
+        key(
+            "if",
+            Kind::Section(&super::file_rules::IF),
+            "{ method = \"GET\" }",
+            "What else must hold: path by pattern, method, query, cookie, source, TLS, counters, `not`.",
+        )
+        .also(&["when", "unless", "acl"]),
+        key(
+            "sni",
+            Kind::Many(&Kind::Text),
+            "[\"mail.example.com\", \"*.example.org\"]",
+            "With `mode = \"tcp\"`: server names that a TLS client asks for; TLS itself goes on to the server.",
+        )
+        .also(&["server_name", "ssl_preread_server_name", "req_ssl_sni"]),
+        key(
+            "alpn",
+            Kind::Many(&Kind::Text),
+            "\"h2\"",
+            "With `mode = \"tcp\"`: protocols of which a TLS client offers one.",
+        )
+        .also(&["req_ssl_alpn", "ssl_preread_alpn_protocols"]),
+        key("src", Kind::Many(&Kind::Text), "\"10.0.0.0/8\"", "With `mode = \"tcp\"`: networks of the client.")
+            .also(&["source", "network", "from"]),
         key("backend", Kind::Text, "\"ws\"", "Where it goes.").required().also(&["use_backend", "to", "target"]),
     ],
 };
@@ -135,13 +172,22 @@ pub(super) static BACKEND: Shape = Shape {
     doc: "Where requests go: servers, how one is chosen, how a client stays with it.",
     keys: &[
         key(
+            "mode",
+            Kind::Word(&["http", "tcp"]),
+            "\"tcp\"",
+            "`http` or `tcp`; a backend has one. Default: that of the frontends that lead to it.",
+        ),
+        key(
             "balance",
             Kind::Text,
             "\"roundrobin\"",
-            "For clients that no pin binds: `roundrobin`, `leastconn`, `source`, or a consistent \
-             hash of a key expression, as `hash(header(X-Tenant))`. Default roundrobin.",
+            "For clients that no pin binds: `roundrobin`, `leastconn`, `random(2)`, `first`, or a consistent \
+             hash: `source`, `uri`, `hash(header(X-Tenant))`. Default roundrobin.",
         )
         .also(&["algorithm", "lb_policy", "policy", "method"]),
+        super::file_affinity::LOAD_BOUND,
+        super::file_affinity::ALL_BACKUPS,
+        super::file_affinity::SLOW_START,
         key(
             "sticky",
             Kind::List(&Kind::Section(&STICKY)),
@@ -316,6 +362,8 @@ static SERVER: Shape = Shape {
              together: `{ cluster = 300 }`. Default 0.",
         )
         .also(&["max_connections", "max_conn", "max_conns"]),
+        super::file_affinity::BACKUP,
+        super::file_affinity::SERVER_SLOW_START,
         key("cookie", Kind::Text, "\"n1\"", "Its value in the cookie. Default: its name."),
         key(
             "state",
@@ -324,6 +372,6 @@ static SERVER: Shape = Shape {
             "State it starts in: `ready`, `drain` (pinned clients only), `maint` (nobody). \
              Default ready.",
         )
-        .also(&["disabled", "backup", "down"]),
+        .also(&["disabled", "down"]),
     ],
 };

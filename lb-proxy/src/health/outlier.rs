@@ -111,6 +111,7 @@ fn fresh_rate(mark: Mark, server: &ServerState, now: Instant) -> Mark {
 
 fn back(server: &ServerState) {
     if server.eject(None) {
+        server.came_up(crate::shared::now().0);
         let name = format!("{}/{}", server.backend, server.name);
         tracing::info!(server = %name, "server is taken in again");
     }

@@ -5,9 +5,10 @@ use super::affinity::Plan;
 use super::answer::{self, Answered, Answering, Fault};
 use super::body::Transfer;
 use super::h1::Conn;
-use super::head::{Request, first_value};
+use super::head::Request;
 use super::headers::{self, Rewrite};
 use super::limits::{self, Denied, Opened};
+use super::looked::Looked;
 use super::outcome;
 use super::reason::Reason;
 use super::retry::{Again, Attempts};
@@ -21,8 +22,9 @@ use crate::tunnel::{Holding, Start, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
 use crate::worker::Local;
 use lb_core::config::faults::{OnMarkedDown, QueueFirst};
-use lb_core::route::{Asked, route};
+use lb_core::route::route;
 use lb_core::snapshot::{Backend, Frontend, Snapshot};
+use lb_core::tcp::Mode;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -62,7 +64,9 @@ impl Switch {
             from_client,
             from_server,
             timeout,
+            after_server: timeout,
             holding,
+            first: None,
             account,
             slot,
             opened,
@@ -102,26 +106,6 @@ impl From<Fault> for Failure {
     }
 }
 
-struct Looked<'a> {
-    request: &'a Request,
-    buf: &'a [u8],
-}
-
-impl Asked for Looked<'_> {
-    fn host(&self) -> &[u8] {
-        self.request.host.get(self.buf)
-    }
-    fn path(&self) -> &[u8] {
-        self.request.path.get(self.buf)
-    }
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        first_value(&self.request.fields, self.buf, name)
-    }
-    fn websocket(&self) -> bool {
-        self.request.websocket(self.buf)
-    }
-}
-
 /// Takes one request, whose head lies at the start of `conn.input`, to its end.
 pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
     let snap = conn.local.snapshot();
@@ -158,7 +142,7 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
         }
         Err(Failure::Unanswered(reason)) => refuse(conn, reason, None, &facts, body_done.get(), account).await,
         Err(Failure::Denied(denied)) => {
-            if !denied.hold(conn, frontend).await {
+            if !denied.hold(&conn.local, &mut conn.timer, &conn.stream, frontend).await {
                 account.finish(Reason::CLIENT_GONE.code);
                 return After::Close;
             }
@@ -219,7 +203,7 @@ async fn forward(
     let routed = match denied {
         Some(denied) => Err(Failure::Denied(denied)),
         None => {
-            let index = route(frontend, &Looked { request: &request, buf });
+            let index = route(frontend, &Looked { request: &request, buf, src, snap });
             index.ok_or(Failure::Unanswered(Reason::NO_ROUTE))
         }
     };
@@ -278,7 +262,7 @@ async fn attempt(
 ) -> Result<Forwarded, Failure> {
     let local = conn.local.clone();
     let counters = &backend.state.counters[local.id];
-    let chosen = plan.choose(backend, local.id, now());
+    let chosen = plan.choose(backend, &local.turn(&[]));
     let mut next = chosen.inspect_err(|_| counters.no_server.bump()).map_err(Failure::Unanswered)?;
     // All of it lies in `out`, and may be said twice.
     let repeatable = transfer.done() && facts.idempotent;
@@ -340,14 +324,14 @@ async fn attempt(
             Some(Again::Here) => server,
             Some(Again::Elsewhere) => {
                 attempts.failed.push(server);
-                plan.again(backend, local.id, server, &attempts.failed).map_err(Failure::Unanswered)?
+                plan.again(backend, server, &local.turn(&attempts.failed)).map_err(Failure::Unanswered)?
             }
         };
     }
 }
 
 /// While this instance has not pulled the tables, a miss asks the peers before it assigns anew.
-async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
+pub(crate) async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
     let Some(ask) = local.shared.ask.load_full() else { return };
     for (table, key) in plan.lookups(backend) {
         if table.peek(key, now()).is_none() {
@@ -357,15 +341,15 @@ async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
 }
 
 /// A connection to the chosen server.
-struct Reached {
-    server: usize,
-    slot: Slot,
-    stream: Stream,
-    reused: bool,
+pub(crate) struct Reached {
+    pub(crate) server: usize,
+    pub(crate) slot: Slot,
+    pub(crate) stream: Stream,
+    pub(crate) reused: bool,
 }
 
 /// Connects to this server or, while connecting fails and retries last, to others. Nothing of the request is sent yet.
-async fn reach(
+pub(crate) async fn reach(
     local: &Local,
     backend: &Backend,
     plan: &mut Plan,
@@ -385,7 +369,10 @@ async fn reach(
             counters.queue_dropped.bump();
             if no == NoSlot::Full { Reason::QUEUE_FULL } else { Reason::QUEUE_TIMEOUT }
         })?;
-        if let Some(stream) = local.pool.take(target.state.uid) {
+        // An idle connection of HTTP is no new one: a reload may have changed the mode.
+        if backend.config.mode == Mode::Http
+            && let Some(stream) = local.pool.take(target.state.uid)
+        {
             return Ok(Reached { server, slot, stream, reused: true });
         }
         let error = match upstream::connect(target, backend.config.timeout.connect, timer).await {
@@ -415,7 +402,7 @@ async fn reach(
             continue;
         }
         attempts.failed.push(server);
-        server = plan.again(backend, local.id, server, &attempts.failed).map_err(|reason| match reason {
+        server = plan.again(backend, server, &local.turn(&attempts.failed)).map_err(|reason| match reason {
             Reason::NO_SERVER => Reason::CONNECT_FAILED,
             other => other,
         })?;

@@ -270,6 +270,7 @@ mod tests {
 
     fn frontend() -> config::Frontend {
         config::Frontend {
+            tcp: None,
             name: "web".into(),
             listen: Vec::new(),
             routes: Vec::new(),

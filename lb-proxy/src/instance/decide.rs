@@ -107,6 +107,7 @@ impl Control {
         let name = format!("{}/{}", state.backend, state.name);
         tracing::info!(server = %name, state = ?wanted, weight = server.weight(), node, author, reason, "server decided");
         if before == AdminState::Maint {
+            state.came_up(crate::shared::now().0);
             // It was not checked meanwhile.
             self.checks.nudge(state.uid);
         }

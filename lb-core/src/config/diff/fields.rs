@@ -3,9 +3,10 @@
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
     AccessLog, Admin, Backend, Balance, Cookie, Frontend, Instance, Log, Maxconn, PeerTls, Peers, Route, Server,
-    StickAction, Sticky, Table, TableRule, Timeouts,
+    SlowStart, Spread, StickAction, Sticky, Table, TableRule, Timeouts,
 };
 use super::checks;
+use crate::tcp::Mode;
 use crate::time::format_duration;
 use std::fmt::{Debug, Display};
 use std::time::Duration;
@@ -90,6 +91,7 @@ pub(super) fn table(of: &Table) -> Fields {
 pub(super) fn frontend(of: &Frontend) -> Fields {
     let Frontend {
         name: _,
+        tcp,
         listen: _,
         routes,
         backend,
@@ -104,7 +106,9 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
     } = of;
     let mut fields = vec![
         ("backend", or_none(backend.as_ref())),
-        ("routes", list(routes, route)),
+        ("mode", tcp.as_ref().map_or(Mode::Http, |_| Mode::Tcp).to_string()),
+        ("routes", tcp.as_ref().map_or_else(|| list(routes, route), |tcp| list(&tcp.routes, ToString::to_string))),
+        ("inspect_delay", or_none(tcp.as_ref().map(|tcp| time(&tcp.inspect_delay)))),
         ("maxconn", maxconn.to_string()),
         ("forwarded", forwarded.to_string()),
         ("trusted_proxies", list(trusted_proxies, ToString::to_string)),
@@ -118,23 +122,17 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
 }
 
 fn route(of: &Route) -> String {
-    let Route { host, path_prefix, header, websocket, backend } = of;
-    let mut words = Vec::new();
-    words.extend((!host.is_empty()).then(|| format!("host {}", host.join("|"))));
-    words.extend((!path_prefix.is_empty()).then(|| format!("path {}", path_prefix.join("|"))));
-    words.extend(header.iter().map(|(name, value)| match value {
-        Some(value) => format!("{name}: {value:?}"),
-        None => format!("{name}: any"),
-    }));
-    words.extend(websocket.map(|yes| if yes { "websocket" } else { "no websocket" }.to_owned()));
-    format!("{} to {backend}", words.join(" and "))
+    let Route { when, backend } = of;
+    format!("{when} to {backend}")
 }
 
 /// Without the servers, which are compared one by one.
 pub(super) fn backend(of: &Backend) -> Fields {
     let Backend {
         name: _,
+        mode,
         balance,
+        spread: Spread { load_bound, all_backups },
         sticky,
         on_down,
         drain,
@@ -152,10 +150,15 @@ pub(super) fn backend(of: &Backend) -> Fields {
     let balance = match balance {
         Balance::RoundRobin => "roundrobin".into(),
         Balance::LeastConn => "leastconn".into(),
+        Balance::Random(draws) => format!("random({draws})"),
+        Balance::First => "first".into(),
         Balance::Hash(key) => format!("hash({key})"),
     };
     let mut fields = vec![
+        ("mode", mode.to_string()),
         ("balance", balance),
+        ("load_bound", or_none(load_bound.as_ref())),
+        ("all_backups", all_backups.to_string()),
         ("sticky", list(sticky, self::sticky)),
         ("on_down", word(on_down)),
         ("drain", word(drain)),
@@ -207,11 +210,13 @@ fn cookie(of: &Cookie) -> String {
 }
 
 pub(super) fn server(of: &Server) -> Fields {
-    let Server { name: _, addr, weight, maxconn, cookie, state } = of;
+    let Server { name: _, addr, weight, maxconn, backup, slow_start, cookie, state } = of;
     vec![
         ("addr", addr.to_string()),
         ("weight", weight.to_string()),
         ("maxconn", self::maxconn(*maxconn)),
+        ("backup", backup.to_string()),
+        ("slow_start", or_none(slow_start.as_ref().map(self::slow_start))),
         ("cookie", cookie.clone()),
         ("state", word(state)),
     ]
@@ -220,6 +225,12 @@ pub(super) fn server(of: &Server) -> Fields {
 fn maxconn(of: Maxconn) -> String {
     let Maxconn { instance, cluster } = of;
     if cluster == 0 { instance.to_string() } else { format!("{{ instance = {instance}, cluster = {cluster} }}") }
+}
+
+fn slow_start(of: &SlowStart) -> String {
+    let SlowStart { time, pace } = of;
+    let pace = pace.map_or(String::new(), |pace| format!(" at {pace}/s"));
+    format!("{}{pace}", self::time(time))
 }
 
 fn timeouts(of: &Timeouts) -> Fields {

@@ -63,7 +63,7 @@ fn the_example_of_the_readme_means_what_it_says() {
     assert_eq!(peers.join[2], PeerAddr::Name { host: "lb3".into(), port: 8405 });
     assert_eq!(config.frontends[0].listen.len(), 2);
     assert_eq!(config.frontends[0].routes[0].backend, "ws");
-    assert_eq!(config.frontends[0].routes[0].websocket, Some(true));
+    assert_eq!(config.frontends[0].routes[0].when.to_string(), "path /ws and websocket");
     let ws = &config.backends[0];
     assert_eq!((ws.name.as_str(), &ws.balance), ("ws", &Balance::LeastConn));
     let Sticky::Cookie(cookie) = &ws.sticky[0] else { panic!("{:?}", ws.sticky) };
@@ -218,10 +218,8 @@ server = [{ name = "a", addr = "127.0.0.1:9001" }]
         (web.maxconn, web.max_head, web.trusted_proxies[0].to_string().as_str()),
         (10_000, 32768, "10.1.2.3/32")
     );
-    assert_eq!(web.routes[0].host, ["*.example.com"]);
-    assert_eq!(web.routes[0].header, [("x-any".to_owned(), None)]);
-    let order: Vec<_> = web.routes[1].header.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(order, ["x-b", "x-a"]);
+    assert_eq!(web.routes[0].when.to_string(), "host *.example.com and x-any: any");
+    assert_eq!(web.routes[1].when.to_string(), "x-b: \"2\" and x-a: \"1\"");
     let app = &config.backends[0];
     assert_eq!(app.balance, Balance::Hash(KeyExpr::Query("room".into())));
     assert!(matches!(&app.check.as_ref().unwrap().probe, Probe::Http { method, path, expect, headers, .. }
