@@ -25,11 +25,13 @@ pub mod check;
 mod condition;
 pub mod diagnostic;
 pub mod diff;
+pub mod discovery;
 mod env;
 pub mod faults;
 pub mod file;
 mod file_affinity;
 mod file_check;
+mod file_discovery;
 mod file_faults;
 mod file_rules;
 mod file_traffic;
@@ -41,6 +43,7 @@ mod suggest;
 pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
+pub use discovery::{Origin, Template};
 pub use faults::Faults;
 pub use lower::load;
 pub use reader::Env;
@@ -118,7 +121,7 @@ pub struct Peers {
     pub max_clock_ahead: Duration,
 }
 
-/// Where a peer is.
+/// Where somebody is: a peer, or servers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PeerAddr {
     /// `"10.0.0.2:8405"`
@@ -357,7 +360,11 @@ pub struct Backend {
     pub max_idle: usize,
     /// Timeouts.
     pub timeout: Timeouts,
-    /// Servers, at least one.
+    /// DNS server that names of servers are asked of; `None`: as the system does it.
+    pub resolver: Option<SocketAddr>,
+    /// What servers are made of by name.
+    pub templates: Vec<Arc<Template>>,
+    /// Servers; at least one where there is no template.
     pub servers: Vec<Arc<Server>>,
 }
 
@@ -504,6 +511,8 @@ pub struct Server {
     pub name: String,
     /// Address.
     pub addr: SocketAddr,
+    /// Where it comes from.
+    pub origin: Origin,
     /// Share of new clients, 0 to 256. Default 1. 0: pinned clients only.
     pub weight: u32,
     /// Requests and tunnels at a time; the rest waits. Default: no bound.

@@ -14,6 +14,7 @@
 //! | [`balance`] | which server takes a client that no pin binds |
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
 //! | [`shares`] | how instances share a server's `maxconn` |
+//! | [`discovery`] | which servers names stand for |
 //! | [`health`], [`agent`] | the rise/fall machine; what a server's agent says |
 //! | [`limit`] | rules of a frontend on what tables have counted |
 //! | [`table`] | stick tables: entries that merge, expiry, change log, digests |
@@ -29,6 +30,7 @@ pub mod config;
 pub mod cookie;
 pub mod counters;
 pub mod decisions;
+pub mod discovery;
 pub mod hash;
 pub mod health;
 pub mod hlc;

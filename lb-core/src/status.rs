@@ -30,11 +30,33 @@ pub struct Status {
     pub backends: Vec<BackendStatus>,
     /// Tables.
     pub tables: Vec<TableStatus>,
+    /// Names that servers are looked up by.
+    #[serde(default)]
+    pub names: Vec<NameStatus>,
     /// What is kept on disk; `None`: nothing.
     #[serde(default)]
     pub state: Option<StateStatus>,
     /// Replication; `None`: this instance stands alone.
     pub peers: Option<PeersStatus>,
+}
+
+/// A name that servers of a backend are looked up by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameStatus {
+    /// Backend.
+    pub backend: String,
+    /// The name.
+    pub name: String,
+    /// Whether its last look-up found something.
+    pub found: bool,
+    /// Why it found nothing, or not all.
+    pub error: Option<String>,
+    /// Look-ups that failed so far.
+    pub errors: u64,
+    /// Servers made of it.
+    pub servers: usize,
+    /// Servers left out, because there are no more slots.
+    pub left_out: usize,
 }
 
 /// A frontend.
@@ -109,6 +131,12 @@ pub struct ServerStatus {
     /// Requests that wait for a place on it.
     #[serde(default)]
     pub queued: u32,
+    /// Whether discovery knows it no more: what is open there stays, nobody comes.
+    #[serde(default)]
+    pub gone: bool,
+    /// The name that it was found by, where it is in the file with one.
+    #[serde(default)]
+    pub host: Option<String>,
     /// What its agent says; `None`: it has none, or was not asked yet.
     #[serde(default)]
     pub agent: Option<AgentStatus>,

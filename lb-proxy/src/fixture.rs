@@ -35,6 +35,7 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
     Server {
         name: name.into(),
         addr,
+        origin: lb_core::config::Origin::Written,
         weight: 1,
         maxconn: Maxconn::default(),
         backup: false,
@@ -62,6 +63,8 @@ pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
         real_ip: false,
         max_idle: 64,
         timeout: Timeouts::default(),
+        resolver: None,
+        templates: Vec::new(),
         servers: servers.iter().map(|(name, addr)| Arc::new(server(name, *addr))).collect(),
     }
 }

@@ -6,7 +6,7 @@
 //! crates record through the `metrics` facade.
 use lb_core::server::{AdminState, Health};
 use lb_core::snapshot::{Backend, DURATION_BUCKETS, Server, Snapshot};
-use lb_core::status::PeersStatus;
+use lb_core::status::{NameStatus, PeersStatus};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -86,6 +86,10 @@ families! {
     SERVER_QUEUED Gauge "lb_server_queued" ["backend" "server"] "Requests that wait for a place on the server.";
     PANIC Gauge "lb_backend_panic" ["backend"] "1 while health is ignored, because too few servers are up.";
     OVER_BUDGET Counter "lb_backend_retries_over_budget_total" ["backend"] "Retries that were not made, because the retry budget was spent.";
+    NAME_UP Gauge "lb_dns_up" ["backend" "name"] "1 when the last look-up of this name of servers found something.";
+    NAME_ERRORS Counter "lb_dns_errors_total" ["backend" "name"] "Look-ups of the name that failed.";
+    NAME_SERVERS Gauge "lb_dns_servers" ["backend" "name"] "Servers made of the name.";
+    NAME_LEFT_OUT Gauge "lb_dns_servers_left_out" ["backend" "name"] "Servers left out, because the template has no more slots.";
     AFFINITY Counter "lb_affinity_total" ["backend" "result"] "Why requests went to their server: cookie, table, new, redispatched.";
     RETRIES Counter "lb_backend_retries_total" ["backend"] "Attempts after the first: connects, and requests sent again.";
     NO_SERVER Counter "lb_backend_no_server_total" ["backend"] "Requests that no server could take.";
@@ -177,6 +181,7 @@ pub fn render(
     snapshot: &Snapshot,
     process: Process,
     replication: Option<&PeersStatus>,
+    names: &[NameStatus],
     recorder: &PrometheusHandle,
 ) -> String {
     let mut out = Text::default();
@@ -184,6 +189,7 @@ pub fn render(
     frontends(&mut out, snapshot);
     servers(&mut out, snapshot);
     backends(&mut out, snapshot);
+    self::names(&mut out, names);
     tables(&mut out, snapshot);
     if let Some(replication) = replication {
         peers::write(&mut out, replication);
@@ -318,6 +324,19 @@ fn backends(out: &mut Text, snapshot: &Snapshot) {
     each(&NO_SERVER, &|b| b.state.sum(|c| &c.no_server));
     each(&QUEUED, &|b| b.state.sum(|c| &c.queued));
     each(&QUEUE_DROPPED, &|b| b.state.sum(|c| &c.queue_dropped));
+}
+
+fn names(out: &mut Text, names: &[NameStatus]) {
+    let mut each = |family: &Family, value: &dyn Fn(&NameStatus) -> u64| {
+        let mut rows = out.family(family);
+        for name in names {
+            rows = rows.row(&[&name.backend, &name.name], value(name));
+        }
+    };
+    each(&NAME_UP, &|name| name.found.into());
+    each(&NAME_ERRORS, &|name| name.errors);
+    each(&NAME_SERVERS, &|name| name.servers as u64);
+    each(&NAME_LEFT_OUT, &|name| name.left_out as u64);
 }
 
 fn tables(out: &mut Text, snapshot: &Snapshot) {

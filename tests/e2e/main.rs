@@ -11,6 +11,7 @@ mod cluster;
 mod contract;
 mod counters;
 mod demo;
+mod discovery;
 mod failover;
 mod faults;
 mod foreign;

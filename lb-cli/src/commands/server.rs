@@ -67,9 +67,13 @@ fn row(server: &ServerStatus) -> Vec<String> {
         Some(error) => format!("its agent is silent: {error}"),
         None => format!("its agent says \"{}\"", agent.said),
     });
+    let found = match (server.gone, &server.host) {
+        (true, _) => Some("found by its name no more: it drains".to_owned()),
+        (false, host) => host.as_ref().map(|host| format!("found by {host}")),
+    };
     let ejected = server.ejected.map(|left| format!("out for {left} s: it failed too many requests"));
     let queued = (server.queued > 0).then(|| format!("{} wait for it", server.queued));
-    let notes = [server.reason.clone(), ejected, queued, agent, decision, shared]
+    let notes = [found, server.reason.clone(), ejected, queued, agent, decision, shared]
         .into_iter()
         .flatten()
         .collect::<Vec<_>>()

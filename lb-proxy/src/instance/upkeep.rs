@@ -25,6 +25,7 @@ pub(super) fn spawn(control: &Arc<Control>, tasks: &mut JoinSet<()>) {
     tasks.spawn(expire(control.clone()));
     tasks.spawn(renew(control.clone()));
     tasks.spawn(judge(control.clone()));
+    tasks.spawn(super::discovery::run(control.clone()));
     tasks.spawn(recorder(control.clone()));
     tasks.spawn(save(control.clone()));
     let peers = control.peers.read();

@@ -32,6 +32,7 @@ impl Control {
             frontends: snapshot.frontends.iter().map(|f| self.frontend(f)).collect(),
             backends: snapshot.backends.iter().map(|b| self.backend(b)).collect(),
             tables: self.tables(),
+            names: self.discovery.status(),
             state: self.state.status(&snapshot),
             peers: self.peers_status(),
         }
@@ -119,6 +120,11 @@ impl Control {
             maxconn: maxconn(state.bounds()),
             ejected: state.ejected_until().map(|at| at.saturating_sub(now().0).div_ceil(1000)),
             queued: state.queued(),
+            gone: state.gone(),
+            host: match &server.config.origin {
+                config::Origin::Named(name) => Some(name.to_string()),
+                _ => None,
+            },
             agent: self.checks.heard(state).map(|Heard { said, error }| AgentStatus { said, error }),
         }
     }
