@@ -33,8 +33,10 @@ mod file_affinity;
 mod file_check;
 mod file_discovery;
 mod file_faults;
+mod file_http2;
 mod file_rules;
 mod file_traffic;
+mod http2;
 pub mod lower;
 mod reader;
 pub mod schema;
@@ -45,6 +47,7 @@ pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
 pub use discovery::{Origin, Template};
 pub use faults::Faults;
+pub use http2::{Http2, Proto};
 pub use lower::load;
 pub use reader::Env;
 
@@ -307,6 +310,8 @@ pub struct Frontend {
     pub limit: Vec<Limit>,
     /// Requests that `tarpit` rules hold at a time, in each worker. Default 1,000.
     pub max_tarpit: usize,
+    /// What one client connection of HTTP/2 may hold.
+    pub http2: Http2,
 }
 
 /// One address of a frontend.
@@ -314,6 +319,8 @@ pub struct Frontend {
 pub struct Listen {
     /// Address; port 0 takes a free one.
     pub addr: SocketAddr,
+    /// Clients may begin with HTTP/2 without TLS. Default false.
+    pub h2c: bool,
 }
 
 /// One route.
@@ -360,6 +367,8 @@ pub struct Backend {
     pub max_idle: usize,
     /// Timeouts.
     pub timeout: Timeouts,
+    /// What the servers speak.
+    pub proto: Proto,
     /// DNS server that names of servers are asked of; `None`: as the system does it.
     pub resolver: Option<SocketAddr>,
     /// What servers are made of by name.

@@ -129,6 +129,16 @@ pub struct FrontendCounters {
     pub durations: [Count; DURATION_BUCKETS.len() + 1],
     /// Sum of request durations in microseconds.
     pub duration_us: Count,
+    /// Client connections of HTTP/2 open now.
+    pub h2_open: Count,
+    /// Those closed because they flooded us with frames.
+    pub h2_floods: Count,
+    /// Those closed because they broke the protocol.
+    pub h2_errors: Count,
+    /// Streams that clients reset; counted when their connection ends.
+    pub h2_resets_in: Count,
+    /// Streams that we reset; as those.
+    pub h2_resets_out: Count,
 }
 
 /// Upper bounds of the duration buckets, in microseconds.

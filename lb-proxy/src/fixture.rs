@@ -65,6 +65,7 @@ pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
         timeout: Timeouts::default(),
         resolver: None,
         templates: Vec::new(),
+        proto: Default::default(),
         servers: servers.iter().map(|(name, addr)| Arc::new(server(name, *addr))).collect(),
     }
 }
@@ -82,7 +83,7 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
     Frontend {
         name: name.into(),
         tcp: None,
-        listen: listen.iter().map(|addr| Listen { addr: *addr }).collect(),
+        listen: listen.iter().map(|addr| Listen { addr: *addr, h2c: false }).collect(),
         routes: Vec::new(),
         backend: None,
         timeout: Timeouts::default(),
@@ -93,6 +94,7 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
         max_headers: 100,
         limit: Vec::new(),
         max_tarpit: 1000,
+        http2: Default::default(),
     }
 }
 

@@ -9,6 +9,7 @@ mod closing;
 mod fixture;
 pub mod health;
 mod http;
+mod http2;
 pub mod instance;
 mod io;
 mod listener;

@@ -68,6 +68,9 @@ families! {
     REQUESTS Counter "lb_http_requests_total" ["frontend" "code"] "Requests finished, by class of their answer.";
     OWN_ANSWERS Counter "lb_http_own_answers_total" ["frontend"] "Requests answered by lb itself (errors), not by a server.";
     DURATION Histogram "lb_http_request_duration_seconds" ["frontend"] "From a request's first byte to the end of its answer.";
+    HTTP2_ACTIVE Gauge "lb_http2_connections_active" ["frontend"] "Client connections of HTTP/2 open now.";
+    HTTP2_CLOSED Counter "lb_http2_connections_closed_total" ["frontend" "reason"] "Client connections of HTTP/2 closed for a flood of frames (flood), or for breaking the protocol (error).";
+    HTTP2_RESETS Counter "lb_http2_resets_total" ["frontend" "by"] "Streams of HTTP/2 reset by clients (client) and by us (lb), counted when their connection ends.";
     SERVER_UP Gauge "lb_server_up" ["backend" "server"] "1 when checks and connects find the server up.";
     SERVER_STATE Gauge "lb_server_state" ["backend" "server" "state"] "1 for the state that the operator wants (ready, drain, maint).";
     SERVER_WEIGHT Gauge "lb_server_weight" ["backend" "server"] "Weight that holds now.";
@@ -187,6 +190,7 @@ pub fn render(
     let mut out = Text::default();
     instance(&mut out, snapshot, process);
     frontends(&mut out, snapshot);
+    http2(&mut out, snapshot);
     servers(&mut out, snapshot);
     backends(&mut out, snapshot);
     self::names(&mut out, names);
@@ -254,6 +258,26 @@ fn frontends(out: &mut Text, snapshot: &Snapshot) {
         let counts: Vec<u64> = (0..=DURATION_BUCKETS.len()).map(|i| f.state.sum(|c| &c.durations[i])).collect();
         let bounds = DURATION_BUCKETS.map(|us| us as f64 / 1e6);
         rows = rows.histogram(&[&f.config.name], &bounds, &counts, f.state.sum(|c| &c.duration_us) as f64 / 1e6);
+    }
+}
+
+fn http2(out: &mut Text, snapshot: &Snapshot) {
+    let mut rows = out.family(&HTTP2_ACTIVE);
+    for f in &snapshot.frontends {
+        rows = rows.row(&[&f.config.name], f.state.sum(|c| &c.h2_open));
+    }
+    let mut rows = out.family(&HTTP2_CLOSED);
+    for f in &snapshot.frontends {
+        let (name, state) = (&f.config.name, &f.state);
+        rows =
+            rows.row(&[name, "flood"], state.sum(|c| &c.h2_floods)).row(&[name, "error"], state.sum(|c| &c.h2_errors));
+    }
+    let mut rows = out.family(&HTTP2_RESETS);
+    for f in &snapshot.frontends {
+        let (name, state) = (&f.config.name, &f.state);
+        rows = rows
+            .row(&[name, "client"], state.sum(|c| &c.h2_resets_in))
+            .row(&[name, "lb"], state.sum(|c| &c.h2_resets_out));
     }
 }
 

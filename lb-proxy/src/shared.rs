@@ -73,6 +73,8 @@ pub struct AccessLine {
     pub retries: u32,
     /// Whether it became a tunnel.
     pub tunnel: bool,
+    /// What the client speaks: `http/1.1` or `h2`.
+    pub protocol: &'static str,
 }
 
 /// The time that lives, stamps and cookies go by: the wall clock of the process's beginning, carried on steadily.

@@ -53,7 +53,7 @@ pub(crate) struct Tunnel {
     /// Given back in this order at the end.
     _slot: Slot,
     _opened: Opened,
-    _admission: Admission,
+    _admission: Option<Admission>,
 }
 
 /// What a tunnel begins with.
@@ -78,8 +78,8 @@ pub(crate) struct Start {
     pub(crate) slot: Slot,
     /// The keys whose connection it is, where tables count.
     pub(crate) opened: Opened,
-    /// Its place among the client connections.
-    pub(crate) admission: Admission,
+    /// Its place among the client connections; a stream of HTTP/2 has none of its own.
+    pub(crate) admission: Option<Admission>,
 }
 
 /// One direction.

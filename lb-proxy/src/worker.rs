@@ -2,6 +2,7 @@
 //! what [`Shared`] holds.
 use crate::closing::Watches;
 use crate::http::head::Field;
+use crate::http2::servers::Servers;
 use crate::io::Buffers;
 use crate::listener::{self, Listening};
 use crate::shared::Shared;
@@ -113,6 +114,7 @@ pub(crate) struct Local {
     pub(crate) fields: SpareFields,
     pub(crate) pool: Pool,
     pub(crate) watches: Rc<Watches>,
+    pub(crate) h2: Servers,
     snapshot: RefCell<Pinned>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
     next_id: Cell<u64>,
@@ -151,6 +153,7 @@ impl Local {
             fields: SpareFields::default(),
             pool: Pool::default(),
             watches: Rc::default(),
+            h2: Servers::default(),
             snapshot,
             clients: RefCell::default(),
             next_id: Cell::new(0),
@@ -241,6 +244,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                     listeners.drain().for_each(|(_, task)| task.abort());
                     local.draining.set(true);
                     local.pool.clear();
+                    local.h2.clear();
                     local.wake_clients();
                     if local.open.get() == 0 {
                         return;
@@ -251,6 +255,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
             _ = sweep.tick() => {
                 let snap = local.snapshot();
                 local.pool.sweep(&snap.backends);
+                local.h2.sweep(&snap.backends);
                 local.shared.queues.sweep(&snap.backends);
             }
             () = local.empty.notified() => {
@@ -263,7 +268,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
 }
 
 fn listen(local: &Rc<Local>, listeners: &mut Listeners, frontend: String, addr: SocketAddr, listener: TcpListener) {
-    let listening = Listening::new(&local.snapshot(), &frontend);
+    let listening = Listening::new(&local.snapshot(), &frontend, addr);
     match (tokio::net::TcpListener::from_std(listener), listening) {
         (Ok(listener), Some(listening)) => {
             let task = tokio::task::spawn_local(listener::run(local.clone(), Rc::new(listening), listener));

@@ -18,6 +18,7 @@ mod foreign;
 mod framing;
 mod hostile;
 mod http1;
+mod http2;
 mod life;
 mod limits;
 mod names;
@@ -41,4 +42,9 @@ fn servers(origins: &[&Origin]) -> String {
 /// A configuration of one frontend and one backend, `app`, with these lines more.
 fn app(origins: &[&Origin], lines: &str) -> String {
     format!("[frontend.web]\nlisten = [LISTEN]\nbackend = \"app\"\n[backend.app]\n{}\n{lines}\n", servers(origins))
+}
+
+/// As [`app`], for clients of HTTP/2 without TLS as well.
+fn app_h2(origins: &[&Origin], lines: &str) -> String {
+    app(origins, lines).replace("[LISTEN]", "[{ addr = LISTEN, h2c = true }]")
 }

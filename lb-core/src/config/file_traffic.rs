@@ -1,5 +1,6 @@
 //! The shape of the file, second half: frontends and backends. See [`super::file`].
 use super::file::{Kind, Shape, TIMEOUT, key};
+use super::file_http2::HTTP2;
 
 pub(super) static FRONTEND: Shape = Shape {
     doc: "Where clients arrive.",
@@ -77,6 +78,8 @@ pub(super) static FRONTEND: Shape = Shape {
             "Requests that `tarpit` rules hold at a time, in each worker; past it they are denied at once. \
              Default 1,000.",
         ),
+        key("http2", Kind::Section(&HTTP2), "{ max_streams = 100 }", "What one client connection of HTTP/2 may hold.")
+            .also(&["h2"]),
     ],
 };
 
@@ -110,9 +113,18 @@ static LIMIT: Shape = Shape {
 
 static LISTEN: Shape = Shape {
     doc: "One address of a frontend.",
-    keys: &[key("addr", Kind::Text, "\"0.0.0.0:80\"", "IP address and port; port 0 takes a free one.")
-        .required()
-        .also(&["address", "listen", "bind"])],
+    keys: &[
+        key("addr", Kind::Text, "\"0.0.0.0:80\"", "IP address and port; port 0 takes a free one.")
+            .required()
+            .also(&["address", "listen", "bind"]),
+        key(
+            "h2c",
+            Kind::Flag,
+            "true",
+            "Clients may begin with HTTP/2 without TLS (prior knowledge) beside HTTP/1.1. Default false.",
+        )
+        .also(&["http2", "h2", "proto"]),
+    ],
 };
 
 static ROUTE: Shape = Shape {
@@ -266,6 +278,13 @@ pub(super) static BACKEND: Shape = Shape {
         .also(&["timeouts"]),
         super::file_discovery::SERVER_TEMPLATE,
         super::file_discovery::RESOLVER,
+        key(
+            "proto",
+            Kind::Word(&["h1", "h2"]),
+            "\"h2\"",
+            "What the servers speak: HTTP/1.1, or HTTP/2 (with prior knowledge), as gRPC needs it. Default h1.",
+        )
+        .also(&["protocol", "http2", "h2", "grpc"]),
         key(
             "server",
             Kind::List(&Kind::Section(&SERVER)),

@@ -18,6 +18,7 @@ mod counter;
 mod discovery;
 mod faults;
 mod frontend;
+mod http2;
 mod instance;
 mod limit;
 mod matcher;

@@ -3,6 +3,7 @@ use super::affinity::Why;
 use super::head;
 use super::limits::Counting;
 use crate::shared::AccessLine;
+use crate::stream::Stream;
 use crate::worker::Local;
 use lb_core::limit::Action;
 use lb_core::server::{Count, ServerState};
@@ -77,6 +78,7 @@ impl Request {
                 end: "-",
                 retries: 0,
                 tunnel: false,
+                protocol: "http/1.1",
             })
         });
         Self {
@@ -111,6 +113,13 @@ impl Request {
             fields: Vec::new(),
         };
         Self::new(local, frontend, client, &request, empty)
+    }
+
+    /// What the client speaks.
+    pub(crate) fn protocol(&mut self, stream: &Stream) {
+        if let Some(log) = self.log.as_mut().filter(|_| stream.h2().is_some()) {
+            log.protocol = "h2";
+        }
     }
 
     /// The server has answered.

@@ -12,15 +12,18 @@ use super::looked::Looked;
 use super::outcome;
 use super::reason::Reason;
 use super::retry::{Again, Attempts};
+use super::say;
 use super::upload::{self, Uploading};
 use crate::closing::{Watch, Watches};
-use crate::io::{self, Elapsed, Timer};
+use crate::http2::{Exchange, is_unprocessed};
+use crate::io::{Elapsed, Timer};
 use crate::listener::Admission;
 use crate::shared::now;
 use crate::stream::Stream;
 use crate::tunnel::{Holding, Start, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
 use crate::worker::Local;
+use lb_core::config::Proto;
 use lb_core::config::faults::{OnMarkedDown, QueueFirst};
 use lb_core::route::route;
 use lb_core::snapshot::{Backend, Frontend, Snapshot};
@@ -28,8 +31,12 @@ use lb_core::tcp::Mode;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
+
+/// How often a request is sent again that a server of HTTP/2 has not looked at.
+const REFUSALS: u32 = 3;
 
 /// What becomes of the connection after a request.
 pub(crate) enum After {
@@ -56,7 +63,7 @@ pub(crate) struct Switch {
 
 impl Switch {
     /// Puts the client's socket to it.
-    pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Admission) -> Box<Tunnel> {
+    pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Option<Admission>) -> Box<Tunnel> {
         let Self { server, from_client, from_server, timeout, slot, account, holding } = self;
         Tunnel::new(Start {
             client,
@@ -100,6 +107,7 @@ impl From<Fault> for Failure {
         match fault {
             Fault::Nothing(reason) | Fault::Before(reason) => Self::Unanswered(reason),
             Fault::Cut(code) => Self::Cut(code),
+            Fault::Unprocessed => Self::Unanswered(Reason::REFUSED),
             // Whoever drops an answer has another attempt.
             Fault::Dropped(_) => Self::Unanswered(Reason::NO_SERVER),
         }
@@ -119,7 +127,13 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
         upgrade: request.upgrade.map(|u| u.get(&conn.input).into()),
     };
     let body_done = Cell::new(false);
-    match forward(conn, &snap, frontend, request, &facts, &mut account, &body_done).await {
+    account.protocol(&conn.stream);
+    match until_reset(
+        conn.stream.h2().cloned(),
+        forward(conn, &snap, frontend, request, &facts, &mut account, &body_done),
+    )
+    .await
+    {
         Ok(Forwarded::Done { keep }) => {
             account.finish("ok");
             match (keep, body_done.get()) {
@@ -152,6 +166,19 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
     }
 }
 
+/// A client that speaks HTTP/2 can take back a request at any time: everything about it then ends at once.
+async fn until_reset(
+    stream: Option<Rc<Exchange>>,
+    forwarded: impl Future<Output = Result<Forwarded, Failure>>,
+) -> Result<Forwarded, Failure> {
+    let mut forwarded = pin!(forwarded);
+    poll_fn(|cx| match &stream {
+        Some(stream) if stream.poll_reset(cx).is_ready() => Poll::Ready(Err(Failure::Cut(Reason::CLIENT_GONE.code))),
+        _ => forwarded.as_mut().poll(cx),
+    })
+    .await
+}
+
 /// Our own answer instead of a server's.
 async fn refuse(
     conn: &mut Conn,
@@ -171,7 +198,7 @@ async fn refuse(
     let rule = denied.map(|d| format!("{}[{}]", reason.code, d.rule));
     let code = rule.as_deref().unwrap_or(reason.code);
     let answer = headers::own_answer(reason.status, code, facts.head, keep, denied.and_then(|d| d.retry_after));
-    let sent = conn.timer.within(Duration::from_secs(5), io::write_all(&conn.stream.writer(), &answer)).await;
+    let sent = conn.timer.within(Duration::from_secs(5), say(&conn.stream.writer(), &answer)).await;
     account.finish(reason.code);
     match sent {
         Ok(Ok(())) if keep => After::Next,
@@ -231,17 +258,23 @@ async fn forward(
         src,
     };
     headers::request(buf, &request, &rewrite, &mut out);
-    let mut transfer = Transfer::new(request.framing, true);
+    let head = out.len();
+    let framing = if conn.stream.h2().is_some() { request.framing.by_end() } else { request.framing };
+    let mut transfer = Transfer::new(framing, backend.config.proto == Proto::H1);
     let taken = transfer.push(&buf[request.len..], &mut out).map_err(Failure::Unanswered)?;
     account.bytes_in += taken as u64;
-    body_done.set(transfer.done());
     conn.consume(request.len + taken);
+    if let Some(stream) = conn.stream.h2().filter(|_| request.upgrade.is_none() && !transfer.done()) {
+        account.bytes_in += upload::at_once(stream, &local, &mut transfer, &mut out).map_err(Failure::Unanswered)?;
+    }
+    body_done.set(transfer.done());
     local.fields.give(request.fields);
     if let Some(budget) = &backend.budget {
         budget.request(local.id, now());
     }
     ask_peers(&local, backend, &plan).await;
-    let exchanged = attempt(conn, frontend, backend, plan, &out, transfer, facts, account, body_done).await;
+    let exchanged =
+        attempt(conn, frontend, backend, plan, out.split_at(head), transfer, facts, account, body_done).await;
     local.buffers.give(out);
     exchanged
 }
@@ -254,7 +287,7 @@ async fn attempt(
     frontend: &Frontend,
     backend: &Backend,
     mut plan: Plan,
-    out: &[u8],
+    out: (&[u8], &[u8]),
     mut transfer: Transfer,
     facts: &Facts,
     account: &mut account::Request,
@@ -265,7 +298,8 @@ async fn attempt(
     let chosen = plan.choose(backend, &local.turn(&[]));
     let mut next = chosen.inspect_err(|_| counters.no_server.bump()).map_err(Failure::Unanswered)?;
     // All of it lies in `out`, and may be said twice.
-    let repeatable = transfer.done() && facts.idempotent;
+    let whole = transfer.done();
+    let repeatable = whole && facts.idempotent;
     let mut attempts = Attempts::default();
     loop {
         // 3. + 4. A server, a place on it, a connection.
@@ -281,27 +315,33 @@ async fn attempt(
         let drops = |status| attempts.drops(status, backend, server, local.id);
         let drops = statuses.then_some(&drops as &dyn Fn(u16) -> bool);
         let mut talk = Talk { conn, backend, server, retries, plan: &mut plan, account, facts, body_done, drops };
+        let mut refusals = 0;
         let answered = loop {
             let answered = watched(watch.as_ref(), talk.run(frontend, &mut stream, out, &mut transfer)).await;
             let answered = answered.unwrap_or_else(|| Err(talk.lost()));
-            // An idle connection that the server closed as we wrote on it: nothing is lost that may not be said twice.
-            if matches!(answered, Err(Fault::Nothing(_))) && reused && repeatable {
-                reused = false;
-                let limit = backend.config.timeout.connect;
-                match upstream::connect(&backend.servers[server], limit, &mut talk.conn.timer).await {
-                    Ok(fresh) => {
-                        stream = fresh;
-                        continue;
-                    }
-                    Err(_) => break Err(Fault::Before(Reason::CONNECT_FAILED)),
+            let again = match answered {
+                // An idle connection that the server closed as we wrote on it: nothing is lost that may not be said twice.
+                Err(Fault::Nothing(_)) => std::mem::take(&mut reused) && facts.idempotent,
+                // The server has not even looked at it.
+                Err(Fault::Unprocessed) => {
+                    refusals += 1;
+                    refusals <= REFUSALS
                 }
+                _ => false,
+            };
+            if !again || !whole {
+                break answered;
             }
-            break answered;
+            let limit = backend.config.timeout.connect;
+            match upstream::connect(&local, backend, &backend.servers[server], limit, &mut talk.conn.timer).await {
+                Ok(fresh) => stream = fresh,
+                Err(_) => break Err(Fault::Before(Reason::CONNECT_FAILED)),
+            }
         };
         outcome::count(backend, server, local.id, &answered, account.status);
         let fault = match answered {
             Ok(Answered::Done { keep_client, keep_server }) => {
-                if keep_server && body_done.get() {
+                if keep_server && body_done.get() && stream.h2().is_none() {
                     local.pool.give(state.uid, stream, backend.config.max_idle);
                 }
                 drop(slot);
@@ -350,7 +390,7 @@ pub(crate) struct Reached {
 
 /// Connects to this server or, while connecting fails and retries last, to others. Nothing of the request is sent yet.
 pub(crate) async fn reach(
-    local: &Local,
+    local: &Rc<Local>,
     backend: &Backend,
     plan: &mut Plan,
     timer: &mut Timer,
@@ -375,7 +415,11 @@ pub(crate) async fn reach(
         {
             return Ok(Reached { server, slot, stream, reused: true });
         }
-        let error = match upstream::connect(target, backend.config.timeout.connect, timer).await {
+        let error = match upstream::connect(local, backend, target, backend.config.timeout.connect, timer).await {
+            // One of HTTP/2 shares a connection that may have been there before.
+            Ok(stream) if stream.h2().is_some() => {
+                return Ok(Reached { server, slot, stream, reused: true });
+            }
             Ok(stream) => {
                 target.state.connected();
                 target.state.counters[local.id].connects.bump();
@@ -450,11 +494,19 @@ impl Talk<'_> {
         &mut self,
         frontend: &Frontend,
         stream: &mut Stream,
-        out: &[u8],
+        (head, body): (&[u8], &[u8]),
         transfer: &mut Transfer,
     ) -> Result<Answered, Fault> {
         let limit = self.backend.config.timeout.server;
-        match self.conn.timer.within(limit, io::write_all(&stream.writer(), out)).await {
+        let writer = stream.writer();
+        if let Some(server) = writer.h2() {
+            server.request(head, transfer.done() && body.is_empty() && transfer.trailers().is_empty()).map_err(
+                |e| {
+                    if is_unprocessed(&e) { Fault::Unprocessed } else { Fault::Nothing(Reason::SERVER_CLOSED) }
+                },
+            )?;
+        }
+        match self.conn.timer.within(limit, upload::begin(&writer, head, body, transfer)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Fault::Nothing(Reason::SERVER_CLOSED)),
             Err(Elapsed) => return Err(Fault::Before(Reason::SERVER_TIMEOUT)),

@@ -283,6 +283,7 @@ mod tests {
             max_headers: 100,
             limit: Vec::new(),
             max_tarpit: 1000,
+            http2: Default::default(),
         }
     }
 

@@ -10,7 +10,7 @@ pub(crate) fn count(backend: &Backend, server: usize, worker: usize, answered: &
         Ok(_) => outlier.on.is_failure(status),
         Err(Fault::Dropped(status)) => outlier.on.is_failure(*status),
         Err(Fault::Nothing(reason) | Fault::Before(reason)) if reason.is_servers() => true,
-        Err(Fault::Before(Reason::CONNECT_FAILED)) => true,
+        Err(Fault::Unprocessed | Fault::Before(Reason::CONNECT_FAILED)) => true,
         Err(Fault::Cut(code)) => {
             let servers = [Reason::SERVER_CLOSED, Reason::SERVER_TIMEOUT, Reason::BAD_ANSWER];
             servers.iter().any(|reason| reason.code == *code)

@@ -41,6 +41,7 @@ impl Reason {
     // The server's fault.
     pub(crate) const BAD_ANSWER: Self = reason(502, "bad-answer");
     pub(crate) const SERVER_CLOSED: Self = reason(502, "server-closed");
+    pub(crate) const REFUSED: Self = reason(502, "server-refused");
     pub(crate) const SERVER_TIMEOUT: Self = reason(504, "server-timeout");
 
     /// A rule of the frontend denies it.

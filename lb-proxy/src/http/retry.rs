@@ -59,8 +59,8 @@ impl Attempts {
         let again = match fault {
             // Its attempt was taken when the answer was dropped.
             Fault::Dropped(_) => return Some(Again::Elsewhere),
-            Fault::Nothing(_) if on.empty_response && pinned => Again::Here,
-            Fault::Nothing(_) if on.empty_response => Again::Elsewhere,
+            Fault::Nothing(_) | Fault::Unprocessed if on.empty_response && pinned => Again::Here,
+            Fault::Nothing(_) | Fault::Unprocessed if on.empty_response => Again::Elsewhere,
             Fault::Before(Reason::SERVER_TIMEOUT) if on.response_timeout && !pinned => Again::Elsewhere,
             Fault::Before(Reason::BAD_ANSWER) if on.junk_response && !pinned => Again::Elsewhere,
             _ => return None,

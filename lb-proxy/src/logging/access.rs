@@ -142,6 +142,9 @@ fn write_text(line: &AccessLine, out: &mut Vec<u8>) {
     if line.tunnel {
         out.extend_from_slice(b" tunnel");
     }
+    if line.protocol != "http/1.1" {
+        let _ = write!(out, " {}", line.protocol);
+    }
 }
 
 /// Unix milliseconds as `2026-11-02T10:00:00.123Z`.
@@ -176,6 +179,7 @@ mod tests {
             end: "ok",
             retries: 1,
             tunnel: false,
+            protocol: "http/1.1",
         }
     }
 

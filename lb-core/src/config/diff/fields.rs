@@ -2,8 +2,8 @@
 //!
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
-    AccessLog, Admin, Backend, Balance, Cookie, Frontend, Instance, Log, Maxconn, Origin, PeerAddr, PeerTls, Peers,
-    Route, Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Template, Timeouts,
+    AccessLog, Admin, Backend, Balance, Cookie, Frontend, Http2, Instance, Listen, Log, Maxconn, Origin, PeerAddr,
+    PeerTls, Peers, Route, Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Template, Timeouts,
 };
 use super::checks;
 use crate::tcp::Mode;
@@ -103,6 +103,7 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         max_headers,
         limit,
         max_tarpit,
+        http2: Http2 { max_streams, window },
     } = of;
     let mut fields = vec![
         ("backend", or_none(backend.as_ref())),
@@ -116,9 +117,17 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         ("max_headers", max_headers.to_string()),
         ("limit", list(limit, ToString::to_string)),
         ("max_tarpit", max_tarpit.to_string()),
+        ("http2.max_streams", max_streams.to_string()),
+        ("http2.window", window.to_string()),
     ];
     fields.extend(timeouts(timeout));
     fields
+}
+
+/// Without the address, by which it is known.
+pub(super) fn listen(of: &Listen) -> Fields {
+    let Listen { addr: _, h2c } = of;
+    vec![("h2c", h2c.to_string())]
 }
 
 fn route(of: &Route) -> String {
@@ -147,6 +156,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
         timeout,
         resolver,
         templates,
+        proto,
         servers: _,
     } = of;
     let balance = match balance {
@@ -173,6 +183,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("max_idle", max_idle.to_string()),
         ("resolver", or_none(resolver.as_ref())),
         ("server_template", list(templates, |of| template(of))),
+        ("proto", word(proto)),
     ];
     fields.extend(super::faults::faults(faults));
     fields.extend(timeouts(timeout));

@@ -43,6 +43,7 @@ pub(super) fn backend(
         timeout: defaults.timeouts(section),
         resolver: discovery::resolver(section, defaults.resolver),
         templates,
+        proto: section.word("proto").unwrap_or_default(),
         servers,
     };
     good.then(|| Arc::new(backend))
