@@ -40,6 +40,7 @@ impl Reason {
     pub(crate) const QUEUE_FULL: Self = reason(503, "queue-full");
     pub(crate) const QUEUE_TIMEOUT: Self = reason(503, "queue-timeout");
     pub(crate) const TOO_MANY: Self = reason(503, "too-many-connections");
+    pub(crate) const SERVER_DOWN: Self = reason(503, "server-down");
     // The server's fault.
     pub(crate) const BAD_ANSWER: Self = reason(502, "bad-answer");
     pub(crate) const SERVER_CLOSED: Self = reason(502, "server-closed");
