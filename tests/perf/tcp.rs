@@ -19,8 +19,12 @@ fn cases() -> Vec<Case> {
     let haproxy = |splice: &str| HAPROXY.replace("SPLICE", splice);
     vec![
         Case { name: "lb", kind: Kind::Lb, template: LB.into() },
-        Case { name: "haproxy, splice", kind: Kind::Haproxy, template: haproxy("option splice-auto") },
-        Case { name: "haproxy, copy", kind: Kind::Haproxy, template: haproxy("no option splice-auto") },
+        Case {
+            name: "haproxy, splice",
+            kind: Kind::Haproxy,
+            template: haproxy("option splice-request\n  option splice-response"),
+        },
+        Case { name: "haproxy, copy", kind: Kind::Haproxy, template: haproxy("") },
         Case { name: "nginx", kind: Kind::Nginx, template: NGINX.into() },
     ]
 }
@@ -30,7 +34,7 @@ const LB: &str = r#"
 [instance]
 name = "perf"
 workers = 1
-maxconn = 8000
+maxconn = 2000
 [admin]
 listen = "ADMIN"
 [log]
@@ -51,7 +55,7 @@ server = [{ name = "n1", addr = "BACKEND" }, { name = "n2", addr = "BACKEND" }]
 const HAPROXY: &str = "
 global
   nbthread 1
-  maxconn 8000
+  maxconn 2000
 defaults
   mode tcp
   SPLICE

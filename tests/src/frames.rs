@@ -171,11 +171,31 @@ impl Frames {
     /// # Panics
     /// Nobody listens there.
     pub fn silent(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).expect("the proxy listens");
+        Self::of(TcpStream::connect(addr).expect("the proxy listens"))
+    }
+
+    /// On this connection.
+    ///
+    /// # Panics
+    /// It is over.
+    pub fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_nodelay(true).expect("no delay");
         Self { stream }
+    }
+
+    /// The same connection once more, for another thread.
+    ///
+    /// # Panics
+    /// It is over.
+    pub fn again(&self) -> Self {
+        Self::of(self.stream.try_clone().expect("a connection"))
+    }
+
+    /// Ends the connection.
+    pub fn shutdown(&mut self) {
+        drop(self.stream.shutdown(std::net::Shutdown::Both));
     }
 
     /// Waits no longer than this for a frame.

@@ -13,6 +13,7 @@ use super::upload;
 use crate::http2::{Exchange, is_unprocessed};
 use crate::io::{self, Elapsed, Timer};
 use crate::shared::now;
+use crate::splice;
 use crate::stream::{Reader, Writer};
 use crate::worker::Local;
 use lb_core::snapshot::{Backend, Frontend};
@@ -46,6 +47,8 @@ pub(crate) struct Answering<'a, 's, 'r> {
     /// Grows while the request's body is being sent: a server that is being sent to owes no answer yet.
     pub(crate) sent: &'a Cell<u64>,
     pub(crate) client_timeout: Duration,
+    /// Whether an answer with this status is dropped, and the request tried again; `None`: none is.
+    pub(crate) drops: Option<&'a dyn Fn(u16) -> bool>,
 }
 
 /// How it ended well.
@@ -64,8 +67,22 @@ pub(crate) enum Fault {
     Nothing(Reason),
     /// Nothing final was sent to the client.
     Before(Reason),
+    /// The answer, of this status, was dropped: the request is tried again.
+    Dropped(u16),
     /// The client has a part of it.
     Cut(&'static str),
+}
+
+impl Fault {
+    /// Whether the server is to blame.
+    pub(crate) fn is_servers(&self) -> bool {
+        match self {
+            Self::Nothing(reason) | Self::Before(reason) => reason.is_servers(),
+            Self::Cut(_) | Self::Unprocessed => true,
+            // It answered.
+            Self::Dropped(_) => false,
+        }
+    }
 }
 
 /// Brings the answer to the client.
@@ -89,6 +106,9 @@ impl<'r> Answering<'_, '_, 'r> {
                 _ => break response,
             }
         };
+        if self.drops.is_some_and(|drops| drops(response.status)) {
+            return Err(Fault::Dropped(response.status));
+        }
         if response.status == 101 {
             return self.switch(buf, response).await;
         }
@@ -137,7 +157,8 @@ impl<'r> Answering<'_, '_, 'r> {
         let mut out = self.local.buffers.take();
         self.head_out(buf, &response, edits, false, true, &mut out);
         let sent = client.respond(&out, framing == Framing::Empty);
-        out.clear();
+        // Its memory is not held while the body waits for a window.
+        self.local.buffers.give(std::mem::take(&mut out));
         let mut transfer = Transfer::new(framing, false);
         let done = match (sent, gzip) {
             (Ok(()), _) if framing == Framing::Empty => Ok(buf.len() == response.len),
@@ -342,6 +363,17 @@ impl<'r> Answering<'_, '_, 'r> {
             }
             self.local.buffers.give(std::mem::take(buf));
             at = 0;
+            if let Some(client) = self.client.h2() {
+                // What there is no window for stays at the server. One that never opens shows when something is written.
+                if let Ok(Err(_)) = self.timer.within(self.client_timeout, client.room()).await {
+                    return Err(Fault::Cut(Reason::CLIENT_GONE.code));
+                }
+            } else if transfer.left().is_some_and(|left| left >= splice::BODY) {
+                self.splice(transfer).await?;
+                if transfer.done() {
+                    return Ok(true);
+                }
+            }
             if transfer.left().is_some_and(|left| left > LARGE) {
                 // While a large body flows there is nearly always something to read.
                 *buf = Vec::with_capacity(LARGE as usize);
@@ -356,6 +388,30 @@ impl<'r> Answering<'_, '_, 'r> {
                 Err(Elapsed) => return Err(Fault::Cut(Reason::SERVER_TIMEOUT.code)),
             }
         }
+    }
+
+    /// Passes on what remains of a body without copying it, from TCP to TCP, as long as there are pipes for it.
+    async fn splice(&mut self, transfer: &mut Transfer) -> Result<(), Fault> {
+        let (Some(from), Some(to)) = (self.server.tcp(), self.client.tcp()) else { return Ok(()) };
+        let limit = self.backend.config.timeout.server;
+        while let Some(left @ 1..) = transfer.left() {
+            let mut pipe = match self.timer.within(limit, splice::fill(from, left)).await {
+                Ok(Ok(Some(pipe))) if pipe.held() > 0 => pipe,
+                Ok(Ok(None)) => return Ok(()),
+                Ok(_) => return Err(Fault::Cut(Reason::SERVER_CLOSED.code)),
+                Err(Elapsed) => return Err(Fault::Cut(Reason::SERVER_TIMEOUT.code)),
+            };
+            transfer.passed(pipe.held() as usize);
+            self.account.sent(pipe.held() as usize);
+            while pipe.held() > 0 {
+                match self.timer.within(self.client_timeout, splice::drain(&mut pipe, to)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Err(Fault::Cut(Reason::CLIENT_GONE.code)),
+                    Err(Elapsed) => return Err(Fault::Cut("client-timeout")),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes what is in `out` and what belongs to the body of `input`; how much that was.

@@ -185,7 +185,7 @@ fn an_answer_that_breaks_off_is_reset_and_the_connection_goes_on() {
     let lb = Instance::start(&app_h2(&[&a], ""));
     let mut c = Frames::connect(lb.addr);
     c.request(1, &get("/broken"));
-    assert_eq!(status(c.head(1).as_ref()), Some(200));
+    // The reset may come before the head: what waits to be sent on a stream goes with it.
     assert_eq!(c.body(1), None, "a reset, so that it is not taken for whole");
     c.request(3, &get("/"));
     assert_eq!(c.body(3).as_deref(), Some(&b"whole"[..]));

@@ -40,19 +40,23 @@ fn frontend(
     maxconn: usize,
     addresses: &mut Addresses,
 ) -> Frontend {
+    let mode: Mode = section.word("mode").unwrap_or_default();
     let listen_item = section.need("listen");
-    let listen: Vec<_> = listen_item.iter().flat_map(Item::elements).filter_map(|i| listen(&i, addresses)).collect();
+    let items = listen_item.iter().flat_map(Item::elements);
+    let listen: Vec<_> = items.filter_map(|i| listen(&i, mode, addresses)).collect();
     if let Some(item) = listen_item.filter(|item| item.elements().is_empty() && item.is_list()) {
         item.bad(format!("`{}` listens nowhere", section.path), item.example());
     }
     let routes_item = section.get("routes");
-    let mode: Mode = section.word("mode").unwrap_or_default();
     let tcp = tcp::frontend(section, mode, backends);
     let of_http = routes_item.iter().filter(|_| tcp.is_none());
     let routes = of_http.flat_map(Item::elements).filter_map(|i| route(&i, backends, known.tables)).collect();
     let backend_item = section.get("backend");
     if backend_item.is_none() && routes_item.is_none() {
-        let help = "add `backend = \"app\"`, or `routes = [{ path_prefix = \"/\", backend = \"app\" }]`";
+        let help = match mode {
+            Mode::Http => "add `backend = \"app\"`, or `routes = [{ path_prefix = \"/\", backend = \"app\" }]`",
+            Mode::Tcp => "add `backend = \"app\"`, or `routes = [{ sni = \"a.example.com\", backend = \"app\" }]`",
+        };
         section.cx.missing(section.at.clone(), &section.path, format!("`{}` leads to no backend", section.path), help);
     }
     let trusted = section.get("trusted_proxies");
@@ -81,12 +85,13 @@ fn frontend(
 }
 
 /// `"0.0.0.0:80"` or `{ addr = "0.0.0.0:80" }`
-fn listen(item: &Item<'_>, addresses: &mut Addresses) -> Option<Listen> {
+fn listen(item: &Item<'_>, mode: Mode, addresses: &mut Addresses) -> Option<Listen> {
     let value = item.either()?;
     if item.is_text() {
         return Some(Listen { addr: instance::claimed(&value, addresses)?, h2c: false });
     }
     let section = value.section()?;
+    tcp::listen(&section, mode);
     let addr = instance::claimed(&section.need("addr")?, addresses)?;
     Some(Listen { addr, h2c: section.flag("h2c", false) })
 }

@@ -36,6 +36,13 @@ pub(super) fn frontend(section: &Section<'_>, mode: Mode, backends: &Backends) -
     Some(Tcp { routes, inspect_delay: delay.unwrap_or(Duration::from_secs(5)) })
 }
 
+/// Reports what an address of a frontend has of HTTP alone.
+pub(super) fn listen(section: &Section<'_>, mode: Mode) {
+    if let Some(item) = section.get("h2c").filter(|_| mode == Mode::Tcp) {
+        unfit(&item, "`h2c` is of HTTP, and this frontend has `mode = \"tcp\"`", HELP);
+    }
+}
+
 /// Reports, in a route of a frontend with `mode = "http"`, what only the other mode has.
 pub(super) fn not_in_http(section: &Section<'_>) {
     for item in ["sni", "alpn", "src"].iter().filter_map(|name| section.get(name)) {
