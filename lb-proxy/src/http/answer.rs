@@ -157,7 +157,8 @@ impl<'r> Answering<'_, '_, 'r> {
         let mut out = self.local.buffers.take();
         self.head_out(buf, &response, edits, false, true, &mut out);
         let sent = client.respond(&out, framing == Framing::Empty);
-        out.clear();
+        // Its memory is not held while the body waits for a window.
+        self.local.buffers.give(std::mem::take(&mut out));
         let mut transfer = Transfer::new(framing, false);
         let done = match (sent, gzip) {
             (Ok(()), _) if framing == Framing::Empty => Ok(buf.len() == response.len),
@@ -362,7 +363,12 @@ impl<'r> Answering<'_, '_, 'r> {
             }
             self.local.buffers.give(std::mem::take(buf));
             at = 0;
-            if transfer.left().is_some_and(|left| left >= splice::BODY) {
+            if let Some(client) = self.client.h2() {
+                // What there is no window for stays at the server. One that never opens shows when something is written.
+                if let Ok(Err(_)) = self.timer.within(self.client_timeout, client.room()).await {
+                    return Err(Fault::Cut(Reason::CLIENT_GONE.code));
+                }
+            } else if transfer.left().is_some_and(|left| left >= splice::BODY) {
                 self.splice(transfer).await?;
                 if transfer.done() {
                     return Ok(true);

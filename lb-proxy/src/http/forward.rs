@@ -10,11 +10,10 @@ use super::head::Request;
 use super::headers::{self, Rewrite};
 use super::limits::{Denied, Opened};
 use super::outcome;
-use super::own::{self, Refusal};
+use super::own::{Refusal, Refusing};
 use super::passage::Passage;
 use super::reason::Reason;
 use super::retry::{Again, Attempts};
-use super::say;
 use super::upload::{self, Uploading};
 use crate::closing::{Watch, Watches};
 use crate::http2::{Exchange, is_unprocessed};
@@ -185,44 +184,6 @@ async fn until_reset<'s>(
         _ => forwarded.as_mut().poll(cx),
     })
     .await
-}
-
-/// Our own answer instead of a server's.
-struct Refusing<'a, 's> {
-    frontend: &'s Frontend,
-    passage: &'a Passage<'s>,
-    facts: &'a Facts,
-    body_done: bool,
-}
-
-impl Refusing<'_, '_> {
-    async fn send(&self, conn: &mut Conn, refusal: Refusal<'_>, mut account: account::Request) -> After {
-        let reason = refusal.reason;
-        account.status = reason.status;
-        if reason.status == 0 {
-            account.finish(reason.code);
-            return After::Close;
-        }
-        account.own_answer();
-        let fine = !conn.local.draining() && !matches!(reason.status, 400 | 408);
-        let keep = self.facts.keep_alive && self.body_done && fine;
-        let backend = self.passage.backend.map(|b| &b.config.rules);
-        let edits = self.passage.answer(self.passage.echo(None, self.frontend), reason.status, "", conn.local.id);
-        let way = own::Way {
-            head: self.facts.head,
-            keep,
-            rules: [backend, Some(&self.frontend.config.rules)],
-            edits: edits.as_ref(),
-        };
-        let answer = own::answer(&refusal, &way);
-        let sent = conn.timer.within(Duration::from_secs(5), say(&conn.stream.writer(), &answer)).await;
-        account.finish(reason.code);
-        match sent {
-            Ok(Ok(())) if keep => After::Next,
-            Ok(Ok(())) => After::Linger,
-            _ => After::Close,
-        }
-    }
 }
 
 enum Forwarded {
