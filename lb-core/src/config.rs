@@ -10,6 +10,7 @@
 //! | [`diff`] | what a reload changes |
 use crate::counters::Counter;
 use crate::limit::Limit;
+use crate::pace::Pace;
 use crate::stick::KeyExpr;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -23,15 +24,18 @@ pub mod diff;
 mod env;
 pub mod file;
 mod file_traffic;
+mod file_websocket;
 pub mod lower;
 mod reader;
 pub mod schema;
 mod suggest;
+pub mod websocket;
 
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
 pub use lower::load;
 pub use reader::Env;
+pub use websocket::WebSocket;
 
 /// A whole, valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +71,8 @@ pub struct Instance {
     pub state: Option<PathBuf>,
     /// How often they are written. Default 60s.
     pub state_interval: Duration,
+    /// How fast sockets are closed where nobody says otherwise. Default 50/s.
+    pub close_pace: Pace,
 }
 
 /// `[admin]`
@@ -341,6 +347,8 @@ pub struct Backend {
     pub max_idle: usize,
     /// Timeouts.
     pub timeout: Timeouts,
+    /// What WebSockets get.
+    pub websocket: WebSocket,
     /// Servers, at least one.
     pub servers: Vec<Arc<Server>>,
 }

@@ -11,6 +11,7 @@
 //! | [`route`], [`stick`], [`cookie`] | from a request to a backend, to stick keys, to a server named by a cookie |
 //! | [`balance`] | which server takes a client that no pin binds |
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
+//! | [`pace`] | how fast sockets are closed, and when |
 //! | [`shares`] | how instances share a server's `maxconn` |
 //! | [`health`] | the rise/fall machine |
 //! | [`limit`] | rules of a frontend on what tables have counted |
@@ -30,6 +31,7 @@ pub mod health;
 pub mod hlc;
 pub mod id;
 pub mod limit;
+pub mod pace;
 pub mod route;
 pub mod server;
 pub mod shares;

@@ -2,7 +2,7 @@
 use crate::id::NameId;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// What the operator wants of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -52,6 +52,8 @@ pub struct ServerState {
     bounds: Mutex<Bounds>,
     /// What [`Bounds`] come to, for the request path; `u32::MAX`: no bound.
     limit: AtomicU32,
+    /// Its sockets are being closed: nobody stays.
+    closing: AtomicBool,
     /// Connects that failed in a row.
     connect_failures: AtomicU32,
     /// Unix milliseconds of the last change of health.
@@ -99,6 +101,10 @@ pub struct ServerCounters {
     pub bytes_out: Count,
     /// Open WebSocket and other upgraded tunnels.
     pub tunnels: Count,
+    /// Those of them that nobody has told to end yet, and other tunnels as well.
+    pub unclosed: Count,
+    /// WebSocket messages from clients and to them.
+    pub messages: [Count; 2],
     /// Answers by class: 1xx … 5xx.
     pub responses: [Count; 5],
 }
@@ -141,6 +147,7 @@ impl ServerState {
             queued: AtomicU32::new(0),
             bounds: Mutex::default(),
             limit: AtomicU32::new(u32::MAX),
+            closing: AtomicBool::new(false),
             connect_failures: AtomicU32::new(0),
             changed: AtomicU64::new(0),
             counters: (0..workers).map(|_| ServerCounters::default()).collect(),
@@ -193,7 +200,19 @@ impl ServerState {
 
     /// Whether a pinned client may go there.
     pub fn takes_pinned(&self) -> bool {
-        self.health.load(Relaxed) == Health::Up as u8 && self.admin.load(Relaxed) != AdminState::Maint as u8
+        self.health.load(Relaxed) == Health::Up as u8
+            && self.admin.load(Relaxed) != AdminState::Maint as u8
+            && !self.closing()
+    }
+
+    /// Whether its sockets are being closed, so that no client stays with it any longer.
+    pub fn closing(&self) -> bool {
+        self.closing.load(Relaxed)
+    }
+
+    /// Sets that.
+    pub fn set_closing(&self, closing: bool) {
+        self.closing.store(closing, Relaxed);
     }
 
     /// Whether a new client may go there.

@@ -21,6 +21,7 @@ pub(crate) fn config() -> Config {
             maxconn: 1000,
             state: None,
             state_interval: Duration::from_secs(60),
+            close_pace: Default::default(),
         },
         admin: Admin { listen: None, socket: None, token: None },
         peers: None,
@@ -56,6 +57,7 @@ pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
         real_ip: false,
         max_idle: 64,
         timeout: Timeouts::default(),
+        websocket: Default::default(),
         servers: servers.iter().map(|(name, addr)| Arc::new(server(name, *addr))).collect(),
     }
 }

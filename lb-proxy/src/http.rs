@@ -8,7 +8,7 @@ pub(crate) mod h1;
 pub(crate) mod head;
 mod headers;
 pub(crate) mod limits;
-mod reason;
+pub(crate) mod reason;
 mod upload;
 
 /// Tells a client that a bound is reached, if its socket takes the few bytes at once.

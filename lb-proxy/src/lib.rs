@@ -15,9 +15,11 @@ pub mod logging;
 pub mod metrics;
 pub mod reload;
 pub mod shared;
+mod sockets;
 mod stream;
 mod tunnel;
 pub mod upstream;
+mod websocket;
 pub mod worker;
 
 pub use instance::{ConfigSource, Instance, StartError, run};

@@ -2,13 +2,18 @@
 //! long.
 //!
 //! An idle tunnel is its two sockets, one timer and no buffer: what is read goes through a scratch buffer of the
-//! thread straight to the other socket, and only what that did not take is kept.
+//! thread straight to the other socket, and only what that did not take is kept. Of a WebSocket the frames are followed
+//! on the way ([`crate::websocket`]); for anything else bytes are bytes.
 use crate::http::account::Request;
 use crate::http::limits::Opened;
 use crate::listener::Admission;
 use crate::shared::now;
+use crate::sockets::Seat;
 use crate::stream::{Reader, Stream, Writer};
 use crate::upstream::Slot;
+use crate::websocket::close::Why;
+use crate::websocket::flow::{Flow, Mode, Rules};
+use crate::websocket::{Handshake, Next, Ways, WebSocket};
 use lb_core::table::{Hold, StickKey, StickTable};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -32,12 +37,12 @@ pub(crate) struct Tunnel {
     down: Way,
     /// Silence of both sides that ends it.
     timeout: Duration,
-    /// When something moved last.
+    /// When something moved last that counts against that.
     last: Instant,
-    /// Which side closed first; empty: none yet.
-    closed: &'static str,
+    websocket: Option<Box<WebSocket>>,
     account: Request,
     _holding: Holding,
+    seat: Seat,
     /// Given back in this order at the end.
     _slot: Slot,
     _opened: Opened,
@@ -54,6 +59,8 @@ pub(crate) struct Start {
     pub(crate) from_server: Vec<u8>,
     /// Silence of both sides that ends it.
     pub(crate) timeout: Duration,
+    /// Of a WebSocket.
+    pub(crate) handshake: Option<Handshake>,
     /// The pins it keeps alive.
     pub(crate) holding: Holding,
     /// What is counted and logged of it.
@@ -66,52 +73,91 @@ pub(crate) struct Start {
     pub(crate) admission: Admission,
 }
 
+/// Which end of a direction failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    Sender,
+    Receiver,
+}
+
 /// One direction.
-struct Way {
+#[derive(Debug)]
+pub(crate) struct Way {
     /// Read, but not taken by the other side yet.
-    pending: Vec<u8>,
+    pub(crate) pending: Vec<u8>,
     /// The sender has closed.
-    ended: bool,
+    pub(crate) ended: bool,
     /// And the receiver was told.
     told: bool,
+    /// The receiver is not to be told, because it gets more than what the sender sent.
+    pub(crate) keep_end: bool,
+    /// The receiver is lost: what is read goes nowhere.
+    cut: bool,
+    /// It closed before the other direction. Of a WebSocket that knows more.
+    first: bool,
     bytes: u64,
 }
 
 impl Way {
     fn new(pending: Vec<u8>) -> Self {
         let bytes = pending.len() as u64;
-        Self { pending, ended: false, told: false, bytes }
+        Self { pending, ended: false, told: false, keep_end: false, cut: false, first: false, bytes }
     }
 
-    /// Moves what there is. Ready once the direction has closed on both ends.
+    /// The receiver gets nothing more.
+    pub(crate) fn cut(&mut self) {
+        self.cut = true;
+        self.pending = Vec::new();
+    }
+
+    /// Whether both ends have closed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.told
+    }
+
+    /// Moves what there is. Ready once the direction has closed, on both ends unless that is to be kept from the receiver.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Reader<'_>,
         to: &Writer<'_>,
         moved: &mut bool,
-    ) -> Poll<io::Result<()>> {
+        mut flow: Option<(&mut Flow, Rules)>,
+    ) -> Poll<Result<(), Broken>> {
         loop {
-            while !self.pending.is_empty() {
-                let n = ready!(to.poll_write(cx, &[IoSlice::new(&self.pending)]))?;
-                *moved = true;
-                self.pending.drain(..n);
-            }
-            if self.pending.capacity() > 0 {
+            if !self.cut {
+                ready!(self.write(cx, to, moved)).map_err(|_| Broken::Receiver)?;
+            } else if !self.pending.is_empty() {
                 self.pending = Vec::new();
             }
-            ready!(to.poll_flush(cx))?;
-            if self.ended && !self.told {
+            if self.ended && !self.told && !self.keep_end {
                 // The other side may be gone already; that shows when it is read.
                 to.shutdown();
                 self.told = true;
             }
-            if self.told {
+            if self.ended {
                 return Poll::Ready(Ok(()));
             }
-            ready!(SCRATCH.with_borrow_mut(|scratch| self.pass(cx, from, to, scratch)))?;
+            if flow.as_ref().is_some_and(|(flow, _)| flow.mode == Mode::Hold) {
+                return Poll::Pending;
+            }
+            let read = SCRATCH.with_borrow_mut(|scratch| self.pass(cx, from, to, scratch, flow.as_mut()));
+            ready!(read)?;
             *moved = true;
         }
+    }
+
+    /// Brings what was kept to the receiver.
+    fn write(&mut self, cx: &mut Context<'_>, to: &Writer<'_>, moved: &mut bool) -> Poll<io::Result<()>> {
+        while !self.pending.is_empty() {
+            let n = ready!(to.poll_write(cx, &[IoSlice::new(&self.pending)]))?;
+            *moved = true;
+            self.pending.drain(..n);
+        }
+        if self.pending.capacity() > 0 {
+            self.pending = Vec::new();
+        }
+        to.poll_flush(cx)
     }
 
     /// One read and, as far as the other side takes it, one write.
@@ -121,17 +167,29 @@ impl Way {
         from: &mut Reader<'_>,
         to: &Writer<'_>,
         scratch: &mut [u8],
-    ) -> Poll<io::Result<()>> {
+        flow: Option<&mut (&mut Flow, Rules)>,
+    ) -> Poll<Result<(), Broken>> {
         let mut buf = ReadBuf::new(scratch);
-        ready!(Pin::new(from).poll_read(cx, &mut buf))?;
+        ready!(Pin::new(from).poll_read(cx, &mut buf)).map_err(|_| Broken::Sender)?;
         let read = buf.filled();
         if read.is_empty() {
             self.ended = true;
             return Poll::Ready(Ok(()));
         }
         self.bytes += read.len() as u64;
+        match flow {
+            Some((flow, rules)) if !flow.is_plain(rules) => {
+                flow.filter(rules, read, &mut self.pending);
+                return Poll::Ready(Ok(()));
+            }
+            Some((flow, rules)) => flow.pass(rules, read),
+            None => {}
+        }
+        if self.cut {
+            return Poll::Ready(Ok(()));
+        }
         let written = match to.poll_write(cx, &[IoSlice::new(read)]) {
-            Poll::Ready(written) => written?,
+            Poll::Ready(written) => written.map_err(|_| Broken::Receiver)?,
             Poll::Pending => 0,
         };
         self.pending.extend_from_slice(&read[written..]);
@@ -142,54 +200,115 @@ impl Way {
 impl Tunnel {
     /// A tunnel of these.
     pub(crate) fn new(start: Start) -> Box<Self> {
-        Box::new(Self {
+        let mut websocket = start.handshake.map(WebSocket::new);
+        let (from_client, from_server) = match &mut websocket {
+            Some(websocket) => websocket.begin(start.from_client, start.from_server),
+            None => (start.from_client, start.from_server),
+        };
+        let (local, server) = start.account.place();
+        let seat = Seat::new(local, server.cloned(), websocket.is_some());
+        let mut tunnel = Box::new(Self {
             client: start.client,
             server: start.server,
-            up: Way::new(start.from_client),
-            down: Way::new(start.from_server),
+            up: Way::new(from_client),
+            down: Way::new(from_server),
             timeout: start.timeout,
             last: Instant::now(),
-            closed: "",
+            websocket,
             account: start.account,
             _holding: start.holding,
+            seat,
             _slot: start.slot,
             _opened: start.opened,
             _admission: start.admission,
-        })
+        });
+        tunnel.down.keep_end = tunnel.websocket.is_some();
+        tunnel
     }
 
     /// Moves what there is both ways; ready with the word for how it ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
+        loop {
+            let ways = self.move_bytes(cx);
+            let told = self.seat.told(cx);
+            let next = match &mut self.websocket {
+                Some(websocket) => websocket.advance(&mut self.up, &mut self.down, ways, told),
+                None => self.plain(ways, told),
+            };
+            match next {
+                Next::Wait => return Poll::Pending,
+                Next::Again => {}
+                Next::End(word) => return Poll::Ready(word),
+                Next::Reset(word) => {
+                    self.client.reset_on_drop();
+                    self.server.reset_on_drop();
+                    return Poll::Ready(word);
+                }
+            }
+        }
+    }
+
+    fn move_bytes(&mut self, cx: &mut Context<'_>) -> Ways {
         let mut moved = false;
         let (mut from_client, to_client) = self.client.split();
         let (mut from_server, to_server) = self.server.split();
+        let (up, down) = self.websocket.as_mut().map(|w| w.flows()).unzip();
         let ways = (
-            self.up.poll(cx, &mut from_client, &to_server, &mut moved),
-            self.down.poll(cx, &mut from_server, &to_client, &mut moved),
+            self.up.poll(cx, &mut from_client, &to_server, &mut moved, up),
+            self.down.poll(cx, &mut from_server, &to_client, &mut moved, down),
         );
         if moved {
-            self.last = Instant::now();
+            let now = Instant::now();
+            let used = self.websocket.as_mut().is_none_or(|websocket| websocket.moved(now));
+            if used {
+                self.last = now;
+            }
             self.account.flowed(self.up.bytes, self.down.bytes);
+            if let Some(websocket) = &mut self.websocket {
+                self.account.messages(websocket.messages());
+            }
+        }
+        ways
+    }
+
+    /// What comes next where bytes are bytes.
+    fn plain(&mut self, ways: Ways, told: Option<Why>) -> Next {
+        if let Some(why) = told {
+            return Next::End(why.end());
         }
         match ways {
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready("reset"),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) if self.closed.is_empty() => return Poll::Ready("closed"),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(self.closed),
-            (Poll::Ready(Ok(())), Poll::Pending) => self.closed = "client-closed",
-            (Poll::Pending, Poll::Ready(Ok(()))) => self.closed = "server-closed",
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Next::End("reset"),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
+                return Next::End(match (self.up.first, self.down.first) {
+                    (true, _) => "client-closed",
+                    (_, true) => "server-closed",
+                    _ => "closed",
+                });
+            }
+            (Poll::Ready(Ok(())), Poll::Pending) => self.up.first = true,
+            (Poll::Pending, Poll::Ready(Ok(()))) => self.down.first = true,
             (Poll::Pending, Poll::Pending) => {}
         }
-        Poll::Pending
+        Next::Wait
+    }
+
+    /// When it must be looked at again even if nothing moves.
+    fn due(&self) -> Option<Instant> {
+        let account = self.account.due(self.up.bytes, self.down.bytes);
+        let websocket = self.websocket.as_ref().and_then(|w| w.due(self.last + self.timeout));
+        account.into_iter().chain(websocket).min()
     }
 
     /// The timer fired: when it must fire again; `None`: both sides were silent too long.
     fn tick(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        if now >= self.last + self.timeout {
-            return None;
-        }
+        let idle = now >= self.last + self.timeout;
         self.account.flowed(self.up.bytes, self.down.bytes);
-        Some(self.last + self.timeout)
+        let Some(websocket) = &mut self.websocket else {
+            return (!idle).then(|| self.last + self.timeout);
+        };
+        websocket.tick(&mut self.up, &mut self.down, now, idle);
+        Some(self.last.max(now) + self.timeout)
     }
 }
 
@@ -197,30 +316,36 @@ impl Tunnel {
 pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
     let mut sleep = pin!(sleep_until(tunnel.last + tunnel.timeout));
     let end = poll_fn(|cx| {
-        if let Poll::Ready(end) = tunnel.poll(cx) {
-            return Poll::Ready(end);
-        }
-        if let Some(due) = tunnel.account.due(tunnel.up.bytes, tunnel.down.bytes).filter(|due| *due < sleep.deadline())
-        {
-            sleep.as_mut().reset(due);
-        }
-        while sleep.as_mut().poll(cx).is_ready() {
+        loop {
+            if let Poll::Ready(end) = tunnel.poll(cx) {
+                return Poll::Ready(end);
+            }
+            if let Some(due) = tunnel.due().filter(|due| *due < sleep.deadline()) {
+                sleep.as_mut().reset(due);
+            }
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
             match tunnel.tick() {
                 Some(next) => sleep.as_mut().reset(next),
                 None => return Poll::Ready("tunnel-timeout"),
             }
         }
-        Poll::Pending
     })
     .await;
     let (up, down) = (tunnel.up.bytes, tunnel.down.bytes);
     tunnel.account.bytes_in += up;
     tunnel.account.bytes_out += down;
-    tunnel.account.finish_tunnel(end);
+    let closed = tunnel.websocket.as_ref().map(|w| w.count(tunnel.seat.local().id));
+    tunnel.account.finish_tunnel(end, closed);
+    if tunnel.websocket.is_some() {
+        tunnel.client.writer().shutdown();
+        tunnel.server.writer().shutdown();
+    }
 }
 
 /// The entries that led a tunnel to its server, held alive until it ends: an open socket is use.
-pub(crate) struct Holding(Vec<Hold>);
+pub(crate) struct Holding(Box<[Hold]>);
 
 impl Holding {
     /// Holds these.
@@ -231,7 +356,7 @@ impl Holding {
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        self.0.drain(..).for_each(|hold| hold.release(now()));
+        std::mem::take(&mut self.0).into_vec().into_iter().for_each(|hold| hold.release(now()));
     }
 }
 

@@ -4,7 +4,9 @@ use crate::http::head::Field;
 use crate::io::Buffers;
 use crate::listener::{self, Listening};
 use crate::shared::Shared;
+use crate::sockets::{self, Sockets};
 use crate::upstream::Pool;
+use crate::websocket::close::Why;
 use lb_core::snapshot::Snapshot;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -38,8 +40,20 @@ pub enum Command {
     },
     /// Stop accepting, close idle connections, let the others finish; the thread ends with the last.
     Drain,
+    /// Tell open sockets to end.
+    Close(Close),
     /// Close everything; the thread ends.
     Abort,
+}
+
+/// Sockets that are to end.
+#[derive(Clone, Copy, Debug)]
+pub struct Close {
+    /// Those on the server with this [`uid`](lb_core::server::ServerState::uid); `None`: all WebSockets.
+    pub(crate) server: Option<u32>,
+    /// So many of them.
+    pub(crate) count: usize,
+    pub(crate) why: Why,
 }
 
 /// A running worker.
@@ -105,6 +119,7 @@ pub(crate) struct Local {
     pub(crate) buffers: Buffers,
     pub(crate) fields: SpareFields,
     pub(crate) pool: Pool,
+    pub(crate) sockets: Sockets,
     snapshot: RefCell<Pinned>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
     next_id: Cell<u64>,
@@ -139,6 +154,7 @@ impl Local {
             buffers: Buffers::default(),
             fields: SpareFields::default(),
             pool: Pool::default(),
+            sockets: Sockets::default(),
             snapshot,
             clients: RefCell::default(),
             next_id: Cell::new(0),
@@ -219,6 +235,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                         return;
                     }
                 }
+                Some(Command::Close(Close { server, count, why })) => sockets::close(&local, server, why, count),
                 Some(Command::Abort) | None => return,
             },
             _ = sweep.tick() => {

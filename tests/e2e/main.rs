@@ -24,6 +24,7 @@ mod splits;
 mod state;
 mod sync;
 mod tunnel;
+mod websocket;
 
 use lb_tests::Origin;
 

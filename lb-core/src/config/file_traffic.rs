@@ -1,5 +1,6 @@
 //! The shape of the file, second half: frontends and backends. See [`super::file`].
 use super::file::{Kind, Shape, TIMEOUT, key};
+use super::file_websocket::WEBSOCKET;
 
 pub(super) static FRONTEND: Shape = Shape {
     doc: "Where clients arrive.",
@@ -203,6 +204,13 @@ pub(super) static BACKEND: Shape = Shape {
             "Timeouts; those not given come from `[defaults.timeout]`.",
         )
         .also(&["timeouts"]),
+        key(
+            "websocket",
+            Kind::Section(&WEBSOCKET),
+            "{ ping = \"30s\" }",
+            "What WebSockets get beyond being passed on: pings, bounds, how they are closed.",
+        )
+        .also(&["ws", "websockets"]),
         key(
             "server",
             Kind::List(&Kind::Section(&SERVER)),

@@ -22,6 +22,7 @@ mod sticky;
 mod syntax;
 mod table;
 mod value;
+mod websocket;
 
 /// Reads a configuration file.
 ///

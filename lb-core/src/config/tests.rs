@@ -7,6 +7,7 @@ mod limits;
 mod mistakes;
 mod random;
 mod valid;
+mod websocket;
 
 fn env(name: &str) -> Option<String> {
     match name {

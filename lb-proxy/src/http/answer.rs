@@ -3,12 +3,13 @@ use super::account;
 use super::affinity::Plan;
 use super::body::Transfer;
 use super::forward::Facts;
-use super::head::{self, Framing, Response};
+use super::head::{self, Framing, Response, first_value};
 use super::headers::{self, Onward};
 use super::reason::Reason;
 use crate::io::{self, Elapsed, Timer};
 use crate::shared::now;
 use crate::stream::{Reader, Writer};
+use crate::websocket::Handshake;
 use crate::worker::Local;
 use lb_core::snapshot::Backend;
 use std::cell::Cell;
@@ -46,7 +47,7 @@ pub(crate) enum Answered {
     /// Delivered to the last byte.
     Done { keep_client: bool, keep_server: bool },
     /// The upgrade was accepted, and the client told.
-    Switched { from_server: Vec<u8> },
+    Switched { from_server: Vec<u8>, handshake: Option<Handshake> },
 }
 
 /// How it ended otherwise.
@@ -161,6 +162,7 @@ impl Answering<'_, '_> {
         if !agreed || !self.body_done.get() {
             return Err(Fault::Before(Reason::BAD_ANSWER));
         }
+        let handshake = self.handshake(buf, &response)?;
         let mut out = self.local.buffers.take();
         self.head_out(buf, &response, false, true, &mut out);
         let sent = self.timer.within(self.client_timeout, io::write_all(self.client, &out)).await;
@@ -168,7 +170,20 @@ impl Answering<'_, '_> {
         if !matches!(sent, Ok(Ok(()))) {
             return Err(Fault::Cut(Reason::CLIENT_GONE.code));
         }
-        Ok(Answered::Switched { from_server: buf[response.len..].to_vec() })
+        Ok(Answered::Switched { from_server: buf[response.len..].to_vec(), handshake })
+    }
+
+    /// What the server made of a WebSocket's handshake; `None`: it is none, bytes are bytes.
+    fn handshake(&self, buf: &[u8], response: &Response) -> Result<Option<Handshake>, Fault> {
+        let Some(accept) = &self.facts.accept else { return Ok(None) };
+        let said = first_value(&response.fields, buf, "sec-websocket-accept");
+        if said != Some(&accept[..]) {
+            let verify = self.backend.config.websocket.verify_accept;
+            return if verify { Err(Fault::Before(Reason::BAD_ACCEPT)) } else { Ok(None) };
+        }
+        let extended = first_value(&response.fields, buf, "sec-websocket-extensions").is_some_and(|v| !v.is_empty());
+        let (backend, counts) = (self.backend.config.clone(), self.backend.state.clone());
+        Ok(Some(Handshake { extended, backend, counts }))
     }
 
     /// Sends head and body; true: the server's connection is clean at the end.

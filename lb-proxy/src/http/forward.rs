@@ -16,13 +16,16 @@ use crate::shared::now;
 use crate::stream::Stream;
 use crate::tunnel::{Holding, Start, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
+use crate::websocket::{self, Handshake, accept::accept};
 use crate::worker::Local;
+use lb_core::config::websocket::Refuse;
 use lb_core::route::{Asked, route};
-use lb_core::snapshot::{Backend, Frontend, Snapshot};
+use lb_core::snapshot::{Backend, BackendState, Frontend, Snapshot};
 use smallvec::SmallVec;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -47,18 +50,20 @@ pub(crate) struct Switch {
     slot: Slot,
     account: account::Request,
     holding: Holding,
+    handshake: Option<Handshake>,
 }
 
 impl Switch {
     /// Puts the client's socket to it.
     pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Admission) -> Box<Tunnel> {
-        let Self { server, from_client, from_server, timeout, slot, account, holding } = self;
+        let Self { server, from_client, from_server, timeout, slot, account, holding, handshake } = self;
         Tunnel::new(Start {
             client,
             server,
             from_client,
             from_server,
             timeout,
+            handshake,
             holding,
             account,
             slot,
@@ -76,6 +81,19 @@ pub(crate) struct Facts {
     pub(crate) idempotent: bool,
     /// The protocol it asked to upgrade to.
     pub(crate) upgrade: Option<Box<[u8]>>,
+    /// For a WebSocket what the server must answer to its key; `None`: it is no handshake of one.
+    pub(crate) accept: Option<Box<[u8; 28]>>,
+    /// Its backend wants it refused by a Close frame.
+    close: RefCell<Option<Arc<BackendState>>>,
+}
+
+impl Facts {
+    /// Learns where the request was to go.
+    fn at_backend(&self, backend: &Backend) {
+        if self.accept.is_some() && backend.config.websocket.refuse == Refuse::Close {
+            *self.close.borrow_mut() = Some(backend.state.clone());
+        }
+    }
 }
 
 /// The request failed.
@@ -119,6 +137,8 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
         keep_alive: request.keep_alive,
         idempotent: request.idempotent(&conn.input),
         upgrade: request.upgrade.map(|u| u.get(&conn.input).into()),
+        accept: request.websocket_key(&conn.input).map(|key| Box::new(accept(key))),
+        close: RefCell::default(),
     };
     let body_done = Cell::new(false);
     match forward(conn, &snap, frontend, request, &facts, &mut account, &body_done).await {
@@ -130,11 +150,12 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
                 (_, false) => After::Linger,
             }
         }
-        Ok(Forwarded::Switched { server, from_server, slot, timeout, holding }) => {
+        Ok(Forwarded::Switched { server, from_server, slot, timeout, holding, handshake }) => {
             account.start_tunnel();
             let from_client = std::mem::take(&mut conn.input);
             let from_client = if from_client.is_empty() { Vec::new() } else { from_client };
-            After::Switch(Box::new(Switch { server, from_client, from_server, timeout, slot, account, holding }))
+            let switch = Switch { server, from_client, from_server, timeout, slot, account, holding, handshake };
+            After::Switch(Box::new(switch))
         }
         Err(Failure::Cut(code)) => {
             account.finish(code);
@@ -169,6 +190,14 @@ async fn refuse(
         return After::Close;
     }
     account.own_answer();
+    let counts = facts.close.take().filter(|_| websocket::refuse::is_for_later(reason));
+    if let (Some(accept), Some(counts)) = (&facts.accept, counts) {
+        account.status = 101;
+        let answer = websocket::refuse::answer(accept, reason, &counts, conn.local.id);
+        let sent = conn.timer.within(Duration::from_secs(5), io::write_all(&conn.stream.writer(), &answer)).await;
+        account.finish(reason.code);
+        return if matches!(sent, Ok(Ok(()))) { After::Linger } else { After::Close };
+    }
     let keep = facts.keep_alive && body_done && !conn.local.draining() && !matches!(reason.status, 400 | 408);
     let rule = denied.map(|d| format!("{}[{}]", reason.code, d.rule));
     let code = rule.as_deref().unwrap_or(reason.code);
@@ -183,8 +212,17 @@ async fn refuse(
 }
 
 enum Forwarded {
-    Done { keep: bool },
-    Switched { server: Stream, from_server: Vec<u8>, slot: Slot, timeout: Duration, holding: Holding },
+    Done {
+        keep: bool,
+    },
+    Switched {
+        server: Stream,
+        from_server: Vec<u8>,
+        slot: Slot,
+        timeout: Duration,
+        holding: Holding,
+        handshake: Option<Handshake>,
+    },
 }
 
 async fn forward(
@@ -203,7 +241,13 @@ async fn forward(
     // 1. Whether it may pass, and where to.
     let denied = limits::check(frontend, &request, buf, src, &mut conn.opened, account);
     let routed = match denied {
-        Some(denied) => Err(Failure::Denied(denied)),
+        Some(denied) => {
+            if facts.accept.is_some() {
+                let index = route(frontend, &Looked { request: &request, buf });
+                index.into_iter().for_each(|index| facts.at_backend(&snap.backends[index]));
+            }
+            Err(Failure::Denied(denied))
+        }
         None => {
             let index = route(frontend, &Looked { request: &request, buf });
             index.ok_or(Failure::Unanswered(Reason::NO_ROUTE))
@@ -219,6 +263,12 @@ async fn forward(
     };
     let backend = &snap.backends[index];
     account.at_backend(backend);
+    facts.at_backend(backend);
+    if facts.upgrade.is_some() && local.draining() {
+        body_done.set(request.framing == super::head::Framing::Empty);
+        conn.consume(request.len);
+        return Err(Failure::Unanswered(Reason::LEAVING));
+    }
     // 2. Keys, and the request as the server will see it; after this its bytes are no longer needed.
     let mut plan = Plan::read(backend, &request, buf, src, now());
     for (table, key) in plan.counted(backend) {
@@ -279,10 +329,10 @@ async fn forward(
             drop(slot);
             Ok(Forwarded::Done { keep: keep_client })
         }
-        Ok(Answered::Switched { from_server }) => {
+        Ok(Answered::Switched { from_server, handshake }) => {
             let holding = Holding::new(plan.held(backend));
             let timeout = backend.config.timeout.tunnel;
-            Ok(Forwarded::Switched { server: stream, from_server, slot, timeout, holding })
+            Ok(Forwarded::Switched { server: stream, from_server, slot, timeout, holding, handshake })
         }
         Err(Fault::Nothing(reason) | Fault::Before(reason)) => {
             if reason.is_servers() {

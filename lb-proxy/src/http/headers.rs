@@ -299,6 +299,7 @@ mod tests {
             real_ip: true,
             max_idle: 10,
             timeout: Timeouts::default(),
+            websocket: Default::default(),
             servers: Vec::new(),
         }
     }

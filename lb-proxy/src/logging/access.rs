@@ -142,6 +142,10 @@ fn write_text(line: &AccessLine, out: &mut Vec<u8>) {
     if line.tunnel {
         out.extend_from_slice(b" tunnel");
     }
+    if let Some(by) = line.close_by {
+        let code = line.close_code.map_or("none".into(), |code| code.to_string());
+        let _ = write!(out, " close={code} by={by}");
+    }
 }
 
 /// Unix milliseconds as `2026-11-02T10:00:00.123Z`.
@@ -176,6 +180,8 @@ mod tests {
             end: "ok",
             retries: 1,
             tunnel: false,
+            close_code: None,
+            close_by: None,
         }
     }
 

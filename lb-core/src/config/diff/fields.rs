@@ -3,7 +3,7 @@
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
     AccessLog, Admin, Backend, Balance, Check, Cookie, Frontend, Instance, Log, Maxconn, PeerTls, Peers, Probe, Route,
-    Server, StickAction, Sticky, Table, TableRule, Timeouts,
+    Server, StickAction, Sticky, Table, TableRule, Timeouts, WebSocket, websocket::Ping,
 };
 use crate::time::format_duration;
 use std::fmt::{Debug, Display};
@@ -13,7 +13,7 @@ use std::time::Duration;
 pub(super) type Fields = Vec<(&'static str, String)>;
 
 pub(super) fn instance(of: &Instance) -> Fields {
-    let Instance { name, workers, drain, maxconn, state, state_interval } = of;
+    let Instance { name, workers, drain, maxconn, state, state_interval, close_pace } = of;
     let workers = workers.map_or_else(|| "one for each core".into(), |n| n.to_string());
     vec![
         ("name", name.clone()),
@@ -22,6 +22,7 @@ pub(super) fn instance(of: &Instance) -> Fields {
         ("maxconn", maxconn.to_string()),
         ("state", or_none(state.as_ref().map(|path| path.display()))),
         ("state_interval", time(state_interval)),
+        ("close_pace", close_pace.to_string()),
     ]
 }
 
@@ -144,6 +145,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
         real_ip,
         max_idle,
         timeout,
+        websocket,
         servers: _,
     } = of;
     let balance = match balance {
@@ -162,9 +164,25 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("max_queue", max_queue.to_string()),
         ("real_ip", real_ip.to_string()),
         ("max_idle", max_idle.to_string()),
+        ("websocket", self::websocket(websocket)),
     ];
     fields.extend(timeouts(timeout));
     fields
+}
+
+fn websocket(of: &WebSocket) -> String {
+    let WebSocket { ping, close_timeout, idle, max_frame, strict, verify_accept, refuse } = of;
+    let ping = ping.map(|Ping { every, timeout, to }| {
+        format!("every {}, pong within {}, to {}", time(&every), time(&timeout), word(&to))
+    });
+    format!(
+        "ping {}, close_timeout {}, idle {}, max_frame {}, strict {strict}, verify_accept {verify_accept}, refuse {}",
+        or_none(ping),
+        time(close_timeout),
+        word(idle),
+        or_none(*max_frame),
+        word(refuse),
+    )
 }
 
 fn sticky(of: &Sticky) -> String {

@@ -1,7 +1,7 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
-use super::super::{Backend, Balance, Maxconn, Server, Sticky, suggest};
-use super::{Defaults, Unique, check, sticky, table::Tables, value};
+use super::super::{Backend, Balance, Maxconn, Server, Sticky, WebSocket, suggest};
+use super::{Defaults, Unique, check, sticky, table::Tables, value, websocket};
 use crate::stick::KeyExpr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ pub(super) fn backend(
         real_ip: section.flag("real_ip", false),
         max_idle: section.size("max_idle", 64),
         timeout: defaults.timeouts(section),
+        websocket: super::section(section, "websocket").map_or_else(WebSocket::default, |s| websocket::websocket(&s)),
         servers,
     };
     good.then(|| Arc::new(backend))
