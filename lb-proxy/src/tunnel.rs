@@ -238,7 +238,13 @@ impl Tunnel {
             match next {
                 Next::Wait => return Poll::Pending,
                 Next::Again => {}
-                Next::End(word) => return Poll::Ready(word),
+                Next::End(word) => {
+                    if self.websocket.is_some() {
+                        self.client.writer().shutdown();
+                        self.server.writer().shutdown();
+                    }
+                    return Poll::Ready(word);
+                }
                 Next::Reset(word) => {
                     self.client.reset_on_drop();
                     self.server.reset_on_drop();
@@ -338,10 +344,6 @@ pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
     tunnel.account.bytes_out += down;
     let closed = tunnel.websocket.as_ref().map(|w| w.count(tunnel.seat.local().id));
     tunnel.account.finish_tunnel(end, closed);
-    if tunnel.websocket.is_some() {
-        tunnel.client.writer().shutdown();
-        tunnel.server.writer().shutdown();
-    }
 }
 
 /// The entries that led a tunnel to its server, held alive until it ends: an open socket is use.

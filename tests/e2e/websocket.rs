@@ -183,6 +183,7 @@ fn a_close_waits_for_the_end_of_the_message_and_of_the_answer() {
     // The rest of the first fragment, a ping between, the last fragment.
     assert!(socket.send_bytes(&frame[50_000..]));
     assert!(socket.send(PING, "p"));
+    assert_eq!(socket.read().expect("an answer").text(), format!("a {large}"));
     assert_eq!(socket.read().expect("a pong").text(), "p");
     let last = socket.frame(0x80, b"end");
     assert!(socket.send_bytes(&last));

@@ -170,6 +170,15 @@ impl Socket {
     }
 }
 
+impl Drop for Socket {
+    /// Others may hold the connection, too; it is over all the same.
+    fn drop(&mut self) {
+        if !self.client {
+            drop(self.stream.get_mut().shutdown(Shutdown::Both));
+        }
+    }
+}
+
 fn of(stream: TcpStream) -> BufReader<TcpStream> {
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
