@@ -1,8 +1,49 @@
-//! Which server takes a client that no pin binds. Pure: counts and weights in, an index out.
+//! Which server takes a client that no pin binds. Pure: counts, weights, time and chance in, an index out.
+//!
+//! A pick first lists who may be taken ([`Candidate`]), then the algorithm chooses among them. Primaries that are not
+//! starting too fast come first, then all primaries, then backups: nobody is refused while somebody could serve.
 use crate::config::Balance;
 use crate::hash;
 use crate::snapshot::{Backend, Server};
+use crate::time::Timestamp;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+mod choose;
+#[cfg(test)]
+mod tests;
+
+/// What one pick is made by, besides the backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn<'a> {
+    /// The worker's number: it has a rotation of its own.
+    pub worker: usize,
+    /// The stable hash of what should lead instances to the same choice: the balance key, or the stick key.
+    pub key: Option<u64>,
+    /// A random number, for this pick alone.
+    pub random: u64,
+    /// Now, for servers that start slowly.
+    pub now: Timestamp,
+    /// Servers that failed this very request.
+    pub excluded: &'a [usize],
+}
+
+/// A server that may be taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate {
+    /// Its place in the backend.
+    index: usize,
+    /// Its identity under rendezvous.
+    hash: u64,
+    /// Its weight now, in parts of [`ServerState::FULL`](crate::server::ServerState::FULL); not 0.
+    share: u64,
+    /// Requests and tunnels on it, and those that wait for it.
+    load: u64,
+    /// Whether it takes one more without a queue.
+    room: bool,
+}
+
+type Candidates = SmallVec<[Candidate; 16]>;
 
 /// Smooth weighted round robin (nginx's): each pick adds every server's weight to its credit, takes the one with the
 /// most credit and charges it the sum. One for each worker, so the lock is never contended.
@@ -15,12 +56,12 @@ impl Rotation {
         Self(Mutex::new(vec![0; servers]))
     }
 
-    fn next(&self, servers: &[Server], usable: impl Fn(usize) -> bool) -> Option<usize> {
+    fn next(&self, candidates: &[Candidate]) -> Option<usize> {
         let mut credit = self.0.lock();
         let mut total = 0;
         let mut best: Option<usize> = None;
-        for (i, server) in servers.iter().enumerate().filter(|(i, s)| usable(*i) && s.weight() > 0) {
-            let weight = i64::from(server.weight());
+        for candidate in candidates {
+            let (i, weight) = (candidate.index, candidate.share as i64);
             credit[i] += weight;
             total += weight;
             if best.is_none_or(|b| credit[i] > credit[b]) {
@@ -33,56 +74,77 @@ impl Rotation {
     }
 }
 
-/// Picks a server for a new client.
-///
-/// `key` is the stable hash of what should lead instances to the same choice: the stick key, or the balance key.
-/// `excluded` are servers that failed this very request. Servers of weight 0 take no new client.
-pub fn pick(backend: &Backend, worker: usize, key: Option<u64>, excluded: &[usize]) -> Option<usize> {
-    let usable = |i: usize| backend.servers[i].state.takes_new() && !excluded.contains(&i);
-    match (&backend.config.balance, key) {
-        (Balance::RoundRobin, _) | (Balance::Hash(_), None) => backend.rotation[worker].next(&backend.servers, usable),
-        (Balance::LeastConn, key) => least_conn(backend, worker, key, usable),
-        (Balance::Hash(_), Some(key)) => rendezvous(&backend.servers, key, usable),
-    }
+/// Picks a server for a new client. Servers of weight 0 take none.
+pub fn pick(backend: &Backend, turn: &Turn<'_>) -> Option<usize> {
+    among(backend, turn, |candidates| {
+        let rotation = &backend.rotation[turn.worker];
+        match (&backend.config.balance, turn.key) {
+            (Balance::RoundRobin, _) | (Balance::Hash(_), None) => rotation.next(candidates),
+            (Balance::LeastConn, key) => choose::least_conn(candidates, key, rotation),
+            (Balance::Random(draws), key) => choose::random(candidates, *draws, key.unwrap_or(turn.random)),
+            (Balance::First, key) => choose::first(candidates, key, rotation),
+            (Balance::Hash(_), Some(key)) => bounded(backend, candidates, key),
+        }
+    })
 }
 
 /// Picks a server for a client whose own is out: by rendezvous of its key, whatever the algorithm.
-pub fn redispatch(backend: &Backend, key: u64, excluded: &[usize]) -> Option<usize> {
-    rendezvous(&backend.servers, key, |i| backend.servers[i].state.takes_new() && !excluded.contains(&i))
+pub fn redispatch(backend: &Backend, turn: &Turn<'_>, key: u64) -> Option<usize> {
+    among(backend, turn, |candidates| bounded(backend, candidates, key))
 }
 
-fn candidates(servers: &[Server], usable: impl Fn(usize) -> bool) -> impl Iterator<Item = (usize, &Server)> {
-    servers.iter().enumerate().filter(move |(i, s)| usable(*i) && s.weight() > 0)
-}
-
-/// Fewest requests and tunnels for its weight; among equals the key decides, so that two instances that meet one new
-/// client in the same moment mostly agree, and without a key the rotation.
-fn least_conn(backend: &Backend, worker: usize, key: Option<u64>, usable: impl Fn(usize) -> bool) -> Option<usize> {
-    // a / wa < b / wb without a division; +1 so that among idle servers the heavier is the less loaded.
-    let load = |i: usize| u64::from(backend.servers[i].state.in_flight()) + 1;
-    let weight = |i: usize| u64::from(backend.servers[i].weight());
-    let least = candidates(&backend.servers, &usable)
-        .map(|(i, _)| (load(i), weight(i)))
-        .min_by(|a, b| (a.0 * b.1).cmp(&(b.0 * a.1)))?;
-    let tied = |i: usize| usable(i) && load(i) * least.1 == least.0 * weight(i);
-    match key {
-        Some(key) => rendezvous(&backend.servers, key, tied),
-        None => backend.rotation[worker].next(&backend.servers, tied),
+fn bounded(backend: &Backend, candidates: &[Candidate], key: u64) -> Option<usize> {
+    match backend.config.spread.load_bound {
+        None => choose::rendezvous(candidates, key),
+        Some(percent) => choose::bounded(candidates, key, percent.into()),
     }
-    // A count that moved between the two passes can leave nobody tied.
-    .or_else(|| backend.rotation[worker].next(&backend.servers, usable))
 }
 
-/// Weighted rendezvous hashing (Thaler and Ravishankar; weights by −w / ln u, Schindelhauer and Schomaker): when a
-/// server goes, only its own clients move.
-fn rendezvous(servers: &[Server], key: u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
-    candidates(servers, usable)
-        .map(|(i, s)| {
-            // 53 bits to a number in (0, 1); exact in f64, so the same everywhere. ln of equal inputs is compared only
-            // with itself scaled by small integers; instances run the same code.
-            let unit = ((hash::rendezvous(key, s.hash) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-            (i, f64::from(s.weight()) / -unit.ln())
-        })
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-        .map(|(i, _)| i)
+/// Lists those who may be taken, the better ones first, until one is.
+fn among(backend: &Backend, turn: &Turn<'_>, choose: impl Fn(&[Candidate]) -> Option<usize>) -> Option<usize> {
+    let free = |i: usize, s: &Server| s.state.takes_new() && !turn.excluded.contains(&i);
+    let primary = |s: &Server| !s.config.backup;
+    if backend.paced {
+        let unhurried = |i, s: &Server| primary(s) && free(i, s) && s.may_start(turn.now);
+        if let Some(picked) = choose(&list(backend, turn.now, unhurried)) {
+            backend.servers[picked].started(turn.now);
+            return Some(picked);
+        }
+    }
+    let picked = choose(&list(backend, turn.now, |i, s| primary(s) && free(i, s)));
+    if picked.is_some() || !backend.backups {
+        return picked;
+    }
+    let mut backups = list(backend, turn.now, |i, s| !primary(s) && free(i, s));
+    if !backend.config.spread.all_backups {
+        backups.truncate(1);
+    }
+    choose(&backups)
+}
+
+fn list(backend: &Backend, now: Timestamp, may: impl Fn(usize, &Server) -> bool) -> Candidates {
+    let servers = backend.servers.iter().enumerate().filter(|(i, s)| may(*i, s));
+    let candidate = |(index, s): (usize, &Server)| Candidate {
+        index,
+        hash: s.hash,
+        share: s.share(now),
+        load: u64::from(s.state.in_flight()) + u64::from(s.state.queued()),
+        room: s.state.has_room(),
+    };
+    servers.map(candidate).filter(|c| c.share > 0).collect()
+}
+
+/// A share of two is compared without a division: `a / b < c / d`.
+fn less(a: (u64, u64), b: (u64, u64)) -> std::cmp::Ordering {
+    (u128::from(a.0) * u128::from(b.1)).cmp(&(u128::from(b.0) * u128::from(a.1)))
+}
+
+/// A hash to a number in (0, 1): 53 bits, exact in f64, so the same everywhere.
+fn unit(hash: u64) -> f64 {
+    ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+}
+
+/// Weighted rendezvous score (weights by −w / ln u, Schindelhauer and Schomaker).
+fn score(key: u64, candidate: &Candidate) -> f64 {
+    candidate.share as f64 / -unit(hash::rendezvous(key, candidate.hash)).ln()
 }

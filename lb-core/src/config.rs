@@ -3,6 +3,7 @@
 //! | module | for |
 //! | --- | --- |
 //! | [`mod@file`] | what the user may write: every section and key, as one table |
+//! | [`check`] | how servers are asked |
 //! | `condition` | comparisons with counters |
 //! | `reader`, `env`, `suggest` | reading by that table; every mistake with its place, and what was meant |
 //! | [`lower`] | from the text to a [`Config`]: [`load`] |
@@ -10,29 +11,40 @@
 //! | [`diff`] | what a reload changes |
 use crate::counters::Counter;
 use crate::limit::Limit;
+use crate::matcher::Matcher;
 use crate::pace::Pace;
 use crate::stick::KeyExpr;
+use crate::tcp::{Mode, Tcp};
 use ipnet::IpNet;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod check;
 mod condition;
 pub mod diagnostic;
 pub mod diff;
 mod env;
 pub mod file;
+mod file_affinity;
+mod file_check;
+mod file_http2;
+mod file_rules;
 mod file_traffic;
 mod file_websocket;
+mod http2;
 pub mod lower;
 mod reader;
 pub mod schema;
 mod suggest;
 pub mod websocket;
 
+pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
+pub use http2::{Http2, Proto};
 pub use lower::load;
 pub use reader::Env;
 pub use websocket::WebSocket;
@@ -273,6 +285,8 @@ pub enum WhenFull {
 pub struct Frontend {
     /// Name, unique.
     pub name: String,
+    /// What `mode = "tcp"` needs; `None`: the mode is `http`.
+    pub tcp: Option<Tcp>,
     /// Where clients arrive.
     pub listen: Vec<Listen>,
     /// Tried in order; the first that matches decides.
@@ -296,6 +310,8 @@ pub struct Frontend {
     pub limit: Vec<Limit>,
     /// Requests that `tarpit` rules hold at a time, in each worker. Default 1,000.
     pub max_tarpit: usize,
+    /// What one client connection of HTTP/2 may hold.
+    pub http2: Http2,
 }
 
 /// One address of a frontend.
@@ -303,19 +319,15 @@ pub struct Frontend {
 pub struct Listen {
     /// Address; port 0 takes a free one.
     pub addr: SocketAddr,
+    /// Clients may begin with HTTP/2 without TLS. Default false.
+    pub h2c: bool,
 }
 
-/// One route: all the conditions given must hold.
+/// One route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
-    /// Host names, without port, lower case; `*.example.com` matches any label sequence before it. Empty: any.
-    pub host: Vec<String>,
-    /// Path prefixes, at segment borders: `/ws` matches `/ws`, `/ws/x`, `/ws?x`, not `/wsx`. Empty: any.
-    pub path_prefix: Vec<String>,
-    /// Headers that must be there, with a value or any.
-    pub header: Vec<(String, Option<String>)>,
-    /// Whether the request asks for a WebSocket.
-    pub websocket: Option<bool>,
+    /// What it takes.
+    pub when: Matcher,
     /// Where it goes.
     pub backend: String,
 }
@@ -325,8 +337,12 @@ pub struct Route {
 pub struct Backend {
     /// Name, unique.
     pub name: String,
+    /// Its own word, or that of the frontends that lead to it.
+    pub mode: Mode,
     /// The algorithm for clients that no pin binds.
     pub balance: Balance,
+    /// How the algorithm spreads them.
+    pub spread: Spread,
     /// Affinity, tried in order: cookie rules first, then tables.
     pub sticky: Vec<Sticky>,
     /// What a client gets whose pinned server is down.
@@ -335,6 +351,8 @@ pub struct Backend {
     pub drain: DrainMode,
     /// Health check; `None`: servers are up until connecting fails.
     pub check: Option<Check>,
+    /// What each server's agent is asked; `None`: nothing.
+    pub agent: Option<Agent>,
     /// Connection attempts after the first, all servers together. Default 3.
     pub retries: u32,
     /// After a server is marked by failed connects without a check, how long until it is tried again. Default 5s.
@@ -349,6 +367,8 @@ pub struct Backend {
     pub timeout: Timeouts,
     /// What WebSockets get.
     pub websocket: WebSocket,
+    /// What the servers speak.
+    pub proto: Proto,
     /// Servers, at least one.
     pub servers: Vec<Arc<Server>>,
 }
@@ -360,8 +380,30 @@ pub enum Balance {
     RoundRobin,
     /// Fewest connections for its weight; ties by rendezvous of the key.
     LeastConn,
+    /// The least loaded of so many drawn at random, by weight.
+    Random(u32),
+    /// The first in the order of the file that has a place under its `maxconn`.
+    First,
     /// Weighted rendezvous hash of the value; without one, of the source address.
     Hash(KeyExpr),
+}
+
+/// What bends the algorithm of a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spread {
+    /// Of hashing: how much of its even part of the load a server has at most, in percent.
+    pub load_bound: Option<u32>,
+    /// All backups share the clients when no other server is left, not the first of them alone.
+    pub all_backups: bool,
+}
+
+/// How a server that comes up gets its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowStart {
+    /// Its weight grows to the whole in this time.
+    pub time: Duration,
+    /// Meanwhile at most so many new clients a second.
+    pub pace: Option<NonZeroU32>,
 }
 
 /// One sticky rule.
@@ -458,39 +500,6 @@ pub enum DrainMode {
     Move,
 }
 
-/// `backend.check`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Check {
-    /// How a server is asked.
-    pub probe: Probe,
-    /// Time between two. Default 2s.
-    pub interval: Duration,
-    /// Failures in a row until it is down. Default 3.
-    pub fall: u32,
-    /// Successes in a row until it is up. Default 2.
-    pub rise: u32,
-}
-
-/// How a server is asked.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Probe {
-    /// A connection opens.
-    Tcp,
-    /// A request is answered as expected.
-    Http {
-        /// Method.
-        method: String,
-        /// Target.
-        path: String,
-        /// Headers to send; `Host` defaults to the address.
-        headers: Vec<(String, String)>,
-        /// Statuses taken, as inclusive ranges. Default 200–399.
-        expect: Vec<(u16, u16)>,
-        /// Text the first 64 KiB of the body must hold.
-        expect_body: Option<String>,
-    },
-}
-
 /// `maxconn` of a server; 0: no bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Maxconn {
@@ -511,6 +520,10 @@ pub struct Server {
     pub weight: u32,
     /// Requests and tunnels at a time; the rest waits. Default: no bound.
     pub maxconn: Maxconn,
+    /// Taken only when no other is left.
+    pub backup: bool,
+    /// How it gets its clients when it comes up; `None`: all at once.
+    pub slow_start: Option<SlowStart>,
     /// Its value in the cookie. Default: its name.
     pub cookie: String,
     /// State it starts in when nobody has decided otherwise.

@@ -8,12 +8,13 @@
 //! | --- | --- |
 //! | [`config`] | what the user wrote ([`mod@config::file`]), and the checked form everything else uses |
 //! | [`snapshot`] | one immutable compiled view of a configuration; a reload builds a whole new one |
+//! | [`matcher`] | what a rule asks of a request: `if`, wherever there is one |
 //! | [`route`], [`stick`], [`cookie`] | from a request to a backend, to stick keys, to a server named by a cookie |
 //! | [`balance`] | which server takes a client that no pin binds |
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
 //! | [`pace`] | how fast sockets are closed, and when |
 //! | [`shares`] | how instances share a server's `maxconn` |
-//! | [`health`] | the rise/fall machine |
+//! | [`health`], [`agent`] | the rise/fall machine; what a server's agent says |
 //! | [`limit`] | rules of a frontend on what tables have counted |
 //! | [`table`] | stick tables: entries that merge, expiry, change log, digests |
 //! | [`counters`] | what tables count for a key, by name |
@@ -21,6 +22,7 @@
 //! | [`status`] | the views that admin API and command line share |
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod balance;
 pub mod config;
 pub mod cookie;
@@ -31,6 +33,7 @@ pub mod health;
 pub mod hlc;
 pub mod id;
 pub mod limit;
+pub mod matcher;
 pub mod pace;
 pub mod route;
 pub mod server;
@@ -39,4 +42,5 @@ pub mod snapshot;
 pub mod status;
 pub mod stick;
 pub mod table;
+pub mod tcp;
 pub mod time;

@@ -1,8 +1,14 @@
 //! A server's live state: what workers, checks and admin share. All atomics; it survives reloads by `Arc`.
+use crate::agent::Report;
+use crate::config::SlowStart;
 use crate::id::NameId;
+use crate::time::{Timestamp, millis};
+use gate::Gate;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+mod gate;
 
 /// What the operator wants of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -30,6 +36,12 @@ pub enum Health {
     Down = 1,
 }
 
+/// As [`ServerState::came_up`] of a time that nobody knows yet.
+const SOON: u64 = u64::MAX;
+
+/// All of the configured weight.
+const FULL_SHARE: u32 = 100;
+
 /// Live state of one server of one backend.
 #[derive(Debug)]
 pub struct ServerState {
@@ -41,10 +53,11 @@ pub struct ServerState {
     pub id: NameId,
     /// Unique in this process; keys the workers' pools.
     pub uid: u32,
-    admin: AtomicU8,
-    health: AtomicU8,
+    gate: Gate,
     /// Weight set by the operator; `u32::MAX`: the configured one holds.
     weight: AtomicU32,
+    /// Share of the configured weight that its agent asks for, in percent.
+    share: AtomicU32,
     /// Requests and tunnels now on it.
     in_flight: AtomicU32,
     /// Requests that wait for a place on it.
@@ -58,8 +71,25 @@ pub struct ServerState {
     connect_failures: AtomicU32,
     /// Unix milliseconds of the last change of health.
     changed: AtomicU64,
+    /// When it began to take clients again, in milliseconds; 0: long ago; [`SOON`]: at the first look.
+    risen: AtomicU64,
+    /// While it starts slowly: the moment from which one more may come, in microseconds.
+    next_start: AtomicU64,
     /// Counters, one slot a worker.
     pub counters: Box<[ServerCounters]>,
+    /// What the control thread counts.
+    pub control: ControlCounters,
+}
+
+/// What the control thread counts for one server.
+#[derive(Debug, Default)]
+pub struct ControlCounters {
+    /// Checks that passed.
+    pub checks_passed: Count,
+    /// Checks that failed.
+    pub checks_failed: Count,
+    /// Times that its agent could not be heard.
+    pub agent_errors: Count,
 }
 
 /// How many requests a server takes.
@@ -67,6 +97,8 @@ pub struct ServerState {
 pub struct Bounds {
     /// From this instance; `None`: no bound.
     pub instance: Option<u32>,
+    /// The same as its agent says, which holds over it; `None`: it said nothing.
+    pub agent: Option<u32>,
     /// From all instances together; `None`: no bound.
     pub cluster: Option<u32>,
     /// This instance's part of that; `None`: it stands alone, and has all of it.
@@ -78,7 +110,7 @@ pub struct Bounds {
 impl Bounds {
     fn limit(&self) -> Option<u32> {
         let part = self.cluster.map(|cluster| self.allowance.map_or(cluster, |allowed| allowed.min(cluster)));
-        self.instance.into_iter().chain(part).min()
+        self.agent.or(self.instance).into_iter().chain(part).min()
     }
 }
 
@@ -140,9 +172,9 @@ impl ServerState {
             name: name.into(),
             id,
             uid,
-            admin: AtomicU8::new(admin as u8),
-            health: AtomicU8::new(Health::Up as u8),
+            gate: Gate::new(admin),
             weight: AtomicU32::new(u32::MAX),
+            share: AtomicU32::new(FULL_SHARE),
             in_flight: AtomicU32::new(0),
             queued: AtomicU32::new(0),
             bounds: Mutex::default(),
@@ -150,37 +182,118 @@ impl ServerState {
             closing: AtomicBool::new(false),
             connect_failures: AtomicU32::new(0),
             changed: AtomicU64::new(0),
+            risen: AtomicU64::new(0),
+            next_start: AtomicU64::new(0),
             counters: (0..workers).map(|_| ServerCounters::default()).collect(),
+            control: ControlCounters::default(),
         }
     }
 
-    /// What the operator wants.
+    /// What the operator wants, or where none decided, its agent, or the configuration.
     pub fn admin(&self) -> AdminState {
-        match self.admin.load(Relaxed) {
-            1 => AdminState::Drain,
-            2 => AdminState::Maint,
-            _ => AdminState::Ready,
-        }
+        self.gate.admin()
     }
 
-    /// Sets what the operator wants.
+    /// Sets what the configuration wants.
     pub fn set_admin(&self, state: AdminState) {
-        self.admin.store(state as u8, Relaxed);
+        self.gate.want(state, false);
     }
 
-    /// What checks found.
+    /// Sets state and weight as an operator decided them, or with `None` as configured. True: that is news.
+    pub fn decide(&self, state: Option<AdminState>, configured: AdminState, weight: Option<u32>) -> bool {
+        let state = self.gate.want(state.unwrap_or(configured), state.is_some());
+        let weight = weight.unwrap_or(u32::MAX);
+        (self.weight.swap(weight, Relaxed) != weight) | state
+    }
+
+    /// What checks, connects and its agent found.
     pub fn health(&self) -> Health {
-        if self.health.load(Relaxed) == 0 { Health::Up } else { Health::Down }
+        self.gate.health()
+    }
+
+    /// What checks and connects found, whatever its agent says.
+    pub fn checked(&self) -> Health {
+        self.gate.checked()
     }
 
     /// Sets what checks found; `now` in Unix milliseconds is kept as the time of the change.
     pub fn set_health(&self, health: Health, now: u64) {
-        if self.health.swap(health as u8, Relaxed) != health as u8 {
+        if self.gate.set_checked(health) {
             self.changed.store(now, Relaxed);
+            if health == Health::Up {
+                self.came_up(now);
+            }
         }
         if health == Health::Up {
             self.connect_failures.store(0, Relaxed);
         }
+    }
+
+    /// Takes in what its agent says; what that does not name stays. True: something changed.
+    pub fn agent_reports(&self, report: &Report, now: u64) -> bool {
+        let down = report.health.is_some_and(|health| {
+            let news = self.gate.set_agent_down(health == Health::Down);
+            if news {
+                self.changed.store(now, Relaxed);
+            }
+            news
+        });
+        let state = report.state.is_some_and(|state| self.gate.agent_wants(Some(state)));
+        let share = report.share.is_some_and(|share| self.share.swap(share, Relaxed) != share);
+        let bound = report.maxconn.is_some_and(|n| {
+            let before = self.bounds();
+            self.change_bounds(|bounds| bounds.agent = Some(n).filter(|n| *n > 0));
+            before != self.bounds()
+        });
+        down | state | share | bound
+    }
+
+    /// It has no agent any more: nothing it said holds.
+    pub fn forget_agent(&self) {
+        self.gate.set_agent_down(false);
+        self.gate.agent_wants(None);
+        self.share.store(FULL_SHARE, Relaxed);
+        self.change_bounds(|bounds| bounds.agent = None);
+    }
+
+    /// Whether its agent says that it is down.
+    pub fn agent_down(&self) -> bool {
+        self.gate.agent_down()
+    }
+
+    /// Share of its configured weight that its agent asks for, in percent.
+    pub fn share(&self) -> u32 {
+        self.share.load(Relaxed)
+    }
+
+    /// Whether it is out because it failed too many requests.
+    pub fn ejected(&self) -> bool {
+        self.gate.ejected()
+    }
+
+    /// Takes it out, or back in. True: that is news.
+    pub fn set_ejected(&self, ejected: bool) -> bool {
+        self.gate.set_ejected(ejected)
+    }
+
+    /// Whether discovery knows it no more: what is open stays, nobody comes.
+    pub fn gone(&self) -> bool {
+        self.gate.gone()
+    }
+
+    /// Sets whether discovery knows it no more. True: that is news.
+    pub fn set_gone(&self, gone: bool) -> bool {
+        self.gate.set_gone(gone)
+    }
+
+    /// Whether its health is ignored, because too few servers of its backend are up.
+    pub fn panics(&self) -> bool {
+        self.gate.panics()
+    }
+
+    /// Sets whether its health is ignored. True: that is news.
+    pub fn set_panics(&self, panics: bool) -> bool {
+        self.gate.set_panics(panics)
     }
 
     /// Unix milliseconds of the last change of health; 0: never.
@@ -200,9 +313,7 @@ impl ServerState {
 
     /// Whether a pinned client may go there.
     pub fn takes_pinned(&self) -> bool {
-        self.health.load(Relaxed) == Health::Up as u8
-            && self.admin.load(Relaxed) != AdminState::Maint as u8
-            && !self.closing()
+        self.gate.takes_pinned() && !self.closing()
     }
 
     /// Whether its sockets are being closed, so that no client stays with it any longer.
@@ -217,7 +328,68 @@ impl ServerState {
 
     /// Whether a new client may go there.
     pub fn takes_new(&self) -> bool {
-        self.health.load(Relaxed) == Health::Up as u8 && self.admin.load(Relaxed) == AdminState::Ready as u8
+        self.gate.takes_new()
+    }
+
+    /// All of a weight.
+    pub const FULL: u64 = 1024;
+
+    /// It takes clients again, or for the first time, since `now` (in milliseconds).
+    pub fn came_up(&self, now: u64) {
+        self.risen.store(now.clamp(1, SOON - 1), Relaxed);
+    }
+
+    /// As [`Self::came_up`], from the moment at which somebody looks.
+    pub fn comes_up_soon(&self) {
+        self.risen.store(SOON, Relaxed);
+    }
+
+    /// When it came up, in milliseconds; 0: it has its whole weight.
+    fn risen(&self, now: Timestamp) -> u64 {
+        match self.risen.load(Relaxed) {
+            SOON => {
+                self.came_up(now.0);
+                now.0
+            }
+            risen => risen,
+        }
+    }
+
+    /// How much of its weight counts, in parts of [`Self::FULL`]: from a hundredth, growing with the time since it
+    /// came up.
+    pub fn grown(&self, slow: &SlowStart, now: Timestamp) -> u64 {
+        let risen = self.risen(now);
+        if risen == 0 {
+            return Self::FULL;
+        }
+        let (since, all) = (now.0.saturating_sub(risen), millis(slow.time));
+        if since >= all {
+            // Another that came up meanwhile begins anew.
+            let _ = self.risen.compare_exchange(risen, 0, Relaxed, Relaxed);
+            return Self::FULL;
+        }
+        (since * Self::FULL / all).max(Self::FULL / 100)
+    }
+
+    /// Whether it may get one more new client at its pace.
+    pub fn may_start(&self, slow: &SlowStart, now: Timestamp) -> bool {
+        slow.pace.is_none()
+            || self.grown(slow, now) == Self::FULL
+            || self.next_start.load(Relaxed) <= now.0.saturating_mul(1000)
+    }
+
+    /// It gets one more new client.
+    pub fn started(&self, slow: &SlowStart, now: Timestamp) {
+        let Some(pace) = slow.pace.filter(|_| self.risen.load(Relaxed) != 0) else { return };
+        let (now, step) = (now.0.saturating_mul(1000), 1_000_000 / u64::from(pace.get()));
+        // Up to a tenth of a second's worth may come at once, so that a coarse clock does not slow it down.
+        let next = |at: u64| Some(at.max(now.saturating_sub(100_000)) + step);
+        let _ = self.next_start.fetch_update(Relaxed, Relaxed, next);
+    }
+
+    /// Whether it takes one more without a queue.
+    pub fn has_room(&self) -> bool {
+        self.in_flight.load(Relaxed) < self.limit.load(Relaxed)
     }
 
     /// Requests and tunnels now on it.

@@ -7,6 +7,8 @@ use crate::id::{NameId, Names};
 use crate::limit;
 use crate::server::{Count, ServerState};
 use crate::table::StickTable;
+use crate::tcp;
+use crate::time::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -56,6 +58,8 @@ pub struct Frontend {
     pub config: Arc<config::Frontend>,
     /// For each route its backend's index.
     pub routes: Vec<usize>,
+    /// Whether the TLS hello of a client is read before its connection is passed on.
+    pub inspect: bool,
     /// Index of the backend where no route matches.
     pub backend: Option<usize>,
     /// Its rules on what tables count, in order.
@@ -106,6 +110,12 @@ pub struct FrontendCounters {
     pub open: Count,
     /// Connections refused by a bound.
     pub refused: Count,
+    /// Connections passed on as they are.
+    pub passed: Count,
+    /// … not passed on because a rule says so.
+    pub denied: Count,
+    /// … not passed on for want of a route, a server or a right hello.
+    pub failed: Count,
     /// Requests that a tarpit holds now.
     pub tarpitted: Count,
     /// Requests denied at once because the tarpit was full.
@@ -118,6 +128,16 @@ pub struct FrontendCounters {
     pub durations: [Count; DURATION_BUCKETS.len() + 1],
     /// Sum of request durations in microseconds.
     pub duration_us: Count,
+    /// Client connections of HTTP/2 open now.
+    pub h2_open: Count,
+    /// Those closed because they flooded us with frames.
+    pub h2_floods: Count,
+    /// Those closed because they broke the protocol.
+    pub h2_errors: Count,
+    /// Streams that clients reset; counted when their connection ends.
+    pub h2_resets_in: Count,
+    /// Streams that we reset; as those.
+    pub h2_resets_out: Count,
 }
 
 /// Upper bounds of the duration buckets, in microseconds.
@@ -155,6 +175,10 @@ pub struct Backend {
     pub state: Arc<BackendState>,
     /// Smooth weighted round robin, one a worker, so that workers do not share a lock; survives no reload.
     pub rotation: Box<[Rotation]>,
+    /// Whether some server is a backup.
+    pub backups: bool,
+    /// Whether some server starts at a pace.
+    pub paced: bool,
 }
 
 /// Live counts of a backend.
@@ -206,9 +230,31 @@ pub struct Server {
 }
 
 impl Server {
-    /// The weight that holds now: the operator's, else the configured one.
+    /// The weight that holds now: the operator's, else the share of the configured one that its agent asks for.
     pub fn weight(&self) -> u32 {
-        self.state.weight().unwrap_or(self.config.weight)
+        self.state.weight().unwrap_or_else(|| match self.state.share() {
+            100 => self.config.weight,
+            // A share of something is something.
+            share => (self.config.weight * share).div_ceil(100).min(256),
+        })
+    }
+
+    /// As much of [`Self::weight`] as counts now, in parts of [`ServerState::FULL`].
+    pub(crate) fn share(&self, now: Timestamp) -> u64 {
+        let grown = self.config.slow_start.as_ref().map_or(ServerState::FULL, |slow| self.state.grown(slow, now));
+        u64::from(self.weight()) * grown
+    }
+
+    /// Whether it may get one more new client at its pace.
+    pub(crate) fn may_start(&self, now: Timestamp) -> bool {
+        self.config.slow_start.as_ref().is_none_or(|slow| self.state.may_start(slow, now))
+    }
+
+    /// It gets one more new client.
+    pub(crate) fn started(&self, now: Timestamp) {
+        if let Some(slow) = &self.config.slow_start {
+            self.state.started(slow, now);
+        }
     }
 }
 
@@ -235,7 +281,8 @@ impl Snapshot {
                 let fresh = || Arc::new(FrontendState::new(&f.name, base.workers));
                 Frontend {
                     config: f.clone(),
-                    routes: f.routes.iter().filter_map(|r| index(&r.backend)).collect(),
+                    routes: targets(f).filter_map(index).collect(),
+                    inspect: inspects(f, &config.backends),
                     backend: f.backend.as_ref().and_then(index),
                     limits: f.limit.iter().filter_map(|rule| limit(rule, base, old, &tables)).collect(),
                     state: old.map_or_else(fresh, |old| old.state.clone()),
@@ -255,6 +302,30 @@ impl Snapshot {
     pub fn server(&self, backend: &str, name: &str) -> Option<&Server> {
         self.backends.iter().find(|b| b.config.name == backend)?.servers.iter().find(|s| s.config.name == name)
     }
+}
+
+/// Where the routes of a frontend lead.
+fn targets(frontend: &config::Frontend) -> impl Iterator<Item = &String> {
+    let tcp = frontend.tcp.iter().flat_map(|tcp| &tcp.routes).map(|r| &r.backend);
+    frontend.routes.iter().map(|r| &r.backend).chain(tcp)
+}
+
+/// Whether anything that decides over a connection looks at its TLS hello.
+fn inspects(frontend: &config::Frontend, backends: &[Arc<config::Backend>]) -> bool {
+    let Some(tcp) = &frontend.tcp else { return false };
+    let of_backend = |b: &config::Backend| {
+        let rule = |rule: &config::Sticky| match rule {
+            config::Sticky::Table(rule) => {
+                rule.action != config::StickAction::StoreResponse && tcp::is_inside(&rule.key)
+            }
+            config::Sticky::Cookie(_) => false,
+        };
+        matches!(&b.balance, config::Balance::Hash(key) if tcp::is_inside(key)) || b.sticky.iter().any(rule)
+    };
+    let led_to = |b: &config::Backend| targets(frontend).chain(&frontend.backend).any(|name| *name == b.name);
+    tcp.routes.iter().any(tcp::Route::looks_inside)
+        || frontend.limit.iter().any(|rule| tcp::is_inside(&rule.key))
+        || backends.iter().any(|b| led_to(b) && of_backend(b))
 }
 
 impl FrontendState {
@@ -313,7 +384,13 @@ fn backend(
             let state = old
                 .and_then(|b| b.servers.iter().find(|o| o.config.name == s.name && o.config.addr == s.addr))
                 .map(|o| o.state.clone());
-            server(config, s, base, state)
+            // A server that joins a backend that serves already.
+            let joins = old.is_some() && state.is_none() && s.slow_start.is_some();
+            let server = server(config, s, base, state);
+            if joins {
+                server.state.comes_up_soon();
+            }
+            server
         })
         .collect();
     let mut stick = Vec::new();
@@ -331,6 +408,8 @@ fn backend(
     Backend {
         config: config.clone(),
         rotation: (0..base.workers).map(|_| Rotation::new(servers.len())).collect(),
+        backups: servers.iter().any(|s| s.config.backup),
+        paced: servers.iter().any(|s| s.config.slow_start.is_some_and(|slow| slow.pace.is_some())),
         servers,
         counting: (0..stick.len()).filter(|rule| !stick[*rule].1.spec().store.is_empty()).collect(),
         stick,

@@ -1,7 +1,7 @@
 //! Small valid configurations for unit tests.
 use lb_core::config::{
     AccessLog, Admin, Backend, Balance, Config, DrainMode, Frontend, Instance, KeyKind, Listen, Log, LogFormat,
-    Maxconn, OnDown, Server, Table, Timeouts, WhenFull,
+    Maxconn, OnDown, Server, Spread, Table, Timeouts, WhenFull,
 };
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
@@ -38,6 +38,8 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
         addr,
         weight: 1,
         maxconn: Maxconn::default(),
+        backup: false,
+        slow_start: None,
         cookie: name.into(),
         state: AdminState::Ready,
     }
@@ -46,11 +48,14 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
 pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
     Backend {
         name: name.into(),
+        mode: lb_core::tcp::Mode::Http,
         balance: Balance::RoundRobin,
+        spread: Spread::default(),
         sticky: Vec::new(),
         on_down: OnDown::Redispatch,
         drain: DrainMode::Stay,
         check: None,
+        agent: None,
         retries: 3,
         retry_after: Duration::from_secs(5),
         max_queue: 1000,
@@ -58,6 +63,7 @@ pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
         max_idle: 64,
         timeout: Timeouts::default(),
         websocket: Default::default(),
+        proto: Default::default(),
         servers: servers.iter().map(|(name, addr)| Arc::new(server(name, *addr))).collect(),
     }
 }
@@ -74,7 +80,8 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
 pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
     Frontend {
         name: name.into(),
-        listen: listen.iter().map(|addr| Listen { addr: *addr }).collect(),
+        tcp: None,
+        listen: listen.iter().map(|addr| Listen { addr: *addr, h2c: false }).collect(),
         routes: Vec::new(),
         backend: None,
         timeout: Timeouts::default(),
@@ -85,6 +92,7 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
         max_headers: 100,
         limit: Vec::new(),
         max_tarpit: 1000,
+        http2: Default::default(),
     }
 }
 

@@ -1,15 +1,27 @@
-//! HTTP/1.1 from clients to servers: our own loop. [`h1`] is a connection, [`forward`] one request: read that first.
+//! HTTP/1.1 from clients to servers: our own loop. [`h1`] is a connection, [`forward`] one request: read that first. Requests
+//! of HTTP/2 take the same road; where heads, bodies and trailers go in and out of it, they are told apart.
 pub(crate) mod account;
 pub(crate) mod affinity;
 mod answer;
-mod body;
-mod forward;
+pub(crate) mod body;
+pub(crate) mod forward;
 pub(crate) mod h1;
 pub(crate) mod head;
 mod headers;
 pub(crate) mod limits;
+mod looked;
 pub(crate) mod reason;
 mod upload;
+
+use crate::stream::Writer;
+
+/// Sends an answer of our own, whole.
+pub(crate) async fn say(to: &Writer<'_>, answer: &[u8]) -> std::io::Result<()> {
+    let Some(stream) = to.h2() else { return crate::io::write_all(to, answer).await };
+    let head = memchr::memmem::find(answer, b"\r\n\r\n").map_or(answer.len(), |i| i + 4);
+    stream.respond(&answer[..head], head == answer.len())?;
+    if head == answer.len() { Ok(()) } else { stream.send(&answer[head..], &[], true).await }
+}
 
 /// Tells a client that a bound is reached, if its socket takes the few bytes at once.
 pub(crate) fn refuse_connection(stream: &tokio::net::TcpStream) {

@@ -3,6 +3,7 @@
 //!
 //! Tables, counters, health, open connections and listeners that did not change stay as they are.
 use crate::bind::{BindError, Wanted, bind_all};
+use crate::health::{Prepared, TlsError};
 use crate::instance::control::{replicated, tell_systemd};
 use crate::instance::{Control, Phase, wanted};
 use crate::logging::{self, access};
@@ -37,6 +38,9 @@ pub enum ReloadError {
     /// A new listener.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A health check over TLS.
+    #[error(transparent)]
+    Check(#[from] TlsError),
     /// The access log.
     #[error(transparent)]
     Access(#[from] access::OpenError),
@@ -119,6 +123,7 @@ fn take_on(control: &Control, config: Config) -> Result<Reloaded, ReloadError> {
     logging::filter(&config.log.level)?;
     let (opened, closed) = difference(control, &config);
     let served: HashSet<_> = control.listening().iter().map(|l| l.real).collect();
+    let prepared = Prepared::of(&config)?;
     let bound = bind_all(&opened, control.shared.base.workers, &served)?;
     // Opened anew even when unchanged: whoever rotated the file sends SIGHUP for this.
     let log = access::open(&config.log, &control.counts.access_dropped)?;
@@ -130,7 +135,7 @@ fn take_on(control: &Control, config: Config) -> Result<Reloaded, ReloadError> {
     control.unlisten(&closed);
     control.set_access(log);
     logging::set_level(&snapshot.config.log.level).ok();
-    control.checks.apply(&snapshot);
+    control.checks.apply(&snapshot, &prepared);
     control.apply_decisions();
     control.bounds.set(snapshot.servers());
     control.shared.queues.admit(&snapshot.backends);

@@ -79,6 +79,8 @@ pub struct AccessLine {
     pub close_code: Option<u16>,
     /// For a WebSocket who ended it first: `client`, `server`, `lb`.
     pub close_by: Option<&'static str>,
+    /// What the client speaks: `http/1.1` or `h2`.
+    pub protocol: &'static str,
 }
 
 /// The time that lives, stamps and cookies go by: the wall clock of the process's beginning, carried on steadily.

@@ -2,19 +2,22 @@
 //! long.
 //!
 //! An idle tunnel is its two sockets, one timer and no buffer: what is read goes through a scratch buffer of the
-//! thread straight to the other socket, and only what that did not take is kept. Of a WebSocket the frames are followed
-//! on the way ([`crate::websocket`]); for anything else bytes are bytes.
+//! thread straight to the other socket, and only what that did not take is kept. What flows in bulk from TCP to TCP is
+//! not copied at all ([`splice`]). Of a WebSocket the frames are followed on the way ([`crate::websocket`]); for
+//! anything else bytes are bytes.
 use crate::http::account::Request;
 use crate::http::limits::Opened;
 use crate::listener::Admission;
 use crate::shared::now;
 use crate::sockets::Seat;
 use crate::stream::{Reader, Stream, Writer};
+use crate::tcp::first::Unanswered;
 use crate::upstream::Slot;
 use crate::websocket::close::Why;
 use crate::websocket::flow::{Flow, Mode, Rules};
 use crate::websocket::{Handshake, Next, Ways, WebSocket};
 use lb_core::table::{Hold, StickKey, StickTable};
+use lb_core::time::millis;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -24,6 +27,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, sleep_until};
+
+mod splice;
+use splice::{Pipe, Spliced};
+
+/// A timer that others move nearer.
+const FAR: Duration = Duration::from_secs(3600);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 * 1024].into_boxed_slice());
@@ -35,18 +44,22 @@ pub(crate) struct Tunnel {
     server: Stream,
     up: Way,
     down: Way,
-    /// Silence of both sides that ends it.
-    timeout: Duration,
+    /// Silence of both sides that ends it, in milliseconds.
+    timeout: u64,
+    /// As that, once the server has closed.
+    after_server: u64,
     /// When something moved last that counts against that.
     last: Instant,
+    /// What is to be remembered once the server answers; it is shown what that says.
+    first: Option<Box<Unanswered>>,
     websocket: Option<Box<WebSocket>>,
     account: Request,
-    _holding: Holding,
+    holding: Holding,
     seat: Seat,
     /// Given back in this order at the end.
     _slot: Slot,
     _opened: Opened,
-    _admission: Admission,
+    _admission: Option<Admission>,
 }
 
 /// What a tunnel begins with.
@@ -59,18 +72,22 @@ pub(crate) struct Start {
     pub(crate) from_server: Vec<u8>,
     /// Silence of both sides that ends it.
     pub(crate) timeout: Duration,
+    /// As that, once the server has closed.
+    pub(crate) after_server: Duration,
     /// Of a WebSocket.
     pub(crate) handshake: Option<Handshake>,
     /// The pins it keeps alive.
     pub(crate) holding: Holding,
+    /// What is to be remembered once the server answers.
+    pub(crate) first: Option<Box<Unanswered>>,
     /// What is counted and logged of it.
     pub(crate) account: Request,
     /// Its place on the server.
     pub(crate) slot: Slot,
     /// The keys whose connection it is, where tables count.
     pub(crate) opened: Opened,
-    /// Its place among the client connections.
-    pub(crate) admission: Admission,
+    /// Its place among the client connections; a stream of HTTP/2 has none of its own.
+    pub(crate) admission: Option<Admission>,
 }
 
 /// Which end of a direction failed.
@@ -96,12 +113,26 @@ pub(crate) struct Way {
     /// It closed before the other direction. Of a WebSocket that knows more.
     first: bool,
     bytes: u64,
+    /// There is plenty: it is spliced, as long as it lasts.
+    bulk: bool,
+    /// What was spliced from the sender and not to the receiver yet.
+    pipe: Option<Pipe>,
 }
 
 impl Way {
     fn new(pending: Vec<u8>) -> Self {
         let bytes = pending.len() as u64;
-        Self { pending, ended: false, told: false, keep_end: false, cut: false, first: false, bytes }
+        Self {
+            pending,
+            ended: false,
+            told: false,
+            keep_end: false,
+            cut: false,
+            first: false,
+            bytes,
+            bulk: false,
+            pipe: None,
+        }
     }
 
     /// The receiver gets nothing more.
@@ -122,6 +153,7 @@ impl Way {
         from: &mut Reader<'_>,
         to: &Writer<'_>,
         moved: &mut bool,
+        first: &mut Option<Box<Unanswered>>,
         mut flow: Option<(&mut Flow, Rules)>,
     ) -> Poll<Result<(), Broken>> {
         loop {
@@ -141,8 +173,20 @@ impl Way {
             if flow.as_ref().is_some_and(|(flow, _)| flow.mode == Mode::Hold) {
                 return Poll::Pending;
             }
-            let read = SCRATCH.with_borrow_mut(|scratch| self.pass(cx, from, to, scratch, flow.as_mut()));
-            ready!(read)?;
+            if self.bulk
+                && let (Some(from), Some(to)) = (from.tcp(), to.tcp())
+            {
+                let stood = (self.bytes, self.pipe.as_ref().map(Pipe::held));
+                let spliced = splice::poll(cx, from, to, &mut self.pipe, &mut self.bytes);
+                *moved |= stood != (self.bytes, self.pipe.as_ref().map(Pipe::held));
+                // Which side it was matters to WebSockets only, which are not spliced.
+                match ready!(spliced).map_err(|_| Broken::Receiver)? {
+                    Spliced::Ended => self.ended = true,
+                    Spliced::Copy => self.bulk = false,
+                }
+                continue;
+            }
+            ready!(SCRATCH.with_borrow_mut(|scratch| self.pass(cx, from, to, scratch, first, flow.as_mut())))?;
             *moved = true;
         }
     }
@@ -167,6 +211,7 @@ impl Way {
         from: &mut Reader<'_>,
         to: &Writer<'_>,
         scratch: &mut [u8],
+        first: &mut Option<Box<Unanswered>>,
         flow: Option<&mut (&mut Flow, Rules)>,
     ) -> Poll<Result<(), Broken>> {
         let mut buf = ReadBuf::new(scratch);
@@ -177,6 +222,7 @@ impl Way {
             return Poll::Ready(Ok(()));
         }
         self.bytes += read.len() as u64;
+        let followed = flow.is_some();
         match flow {
             Some((flow, rules)) if !flow.is_plain(rules) => {
                 flow.filter(rules, read, &mut self.pending);
@@ -188,10 +234,14 @@ impl Way {
         if self.cut {
             return Poll::Ready(Ok(()));
         }
+        if let Some(first) = &mut *first {
+            first.see(read);
+        }
         let written = match to.poll_write(cx, &[IoSlice::new(read)]) {
             Poll::Ready(written) => written.map_err(|_| Broken::Receiver)?,
             Poll::Pending => 0,
         };
+        self.bulk = read.len() >= splice::PLENTY && first.is_none() && !followed;
         self.pending.extend_from_slice(&read[written..]);
         Poll::Ready(Ok(()))
     }
@@ -212,11 +262,13 @@ impl Tunnel {
             server: start.server,
             up: Way::new(from_client),
             down: Way::new(from_server),
-            timeout: start.timeout,
+            timeout: millis(start.timeout),
+            after_server: millis(start.after_server),
             last: Instant::now(),
+            first: start.first,
             websocket,
             account: start.account,
-            _holding: start.holding,
+            holding: start.holding,
             seat,
             _slot: start.slot,
             _opened: start.opened,
@@ -260,9 +312,12 @@ impl Tunnel {
         let (mut from_server, to_server) = self.server.split();
         let (up, down) = self.websocket.as_mut().map(|w| w.flows()).unzip();
         let ways = (
-            self.up.poll(cx, &mut from_client, &to_server, &mut moved, up),
-            self.down.poll(cx, &mut from_server, &to_client, &mut moved, down),
+            self.up.poll(cx, &mut from_client, &to_server, &mut moved, &mut None, up),
+            self.down.poll(cx, &mut from_server, &to_client, &mut moved, &mut self.first, down),
         );
+        if self.first.is_some() {
+            self.settle(false);
+        }
         if moved {
             let now = Instant::now();
             let used = self.websocket.as_mut().is_none_or(|websocket| websocket.moved(now));
@@ -298,35 +353,64 @@ impl Tunnel {
         Next::Wait
     }
 
-    /// When it must be looked at again even if nothing moves.
-    fn due(&self) -> Option<Instant> {
-        let account = self.account.due(self.up.bytes, self.down.bytes);
-        let websocket = self.websocket.as_ref().and_then(|w| w.due(self.last + self.timeout));
-        account.into_iter().chain(websocket).min()
+    /// When it must be looked at again at the latest, even if nothing moves.
+    fn due(&self) -> Instant {
+        let idle = self.deadline();
+        let own = self.websocket.as_ref().map_or(Some(idle), |w| w.due(idle)).unwrap_or(idle);
+        self.account.due(self.up.bytes, self.down.bytes).map_or(own, |account| account.min(own))
+    }
+
+    /// Remembers what is to be remembered, if the server has answered by now; `held`: it has held the connection for
+    /// long enough.
+    fn settle(&mut self, held: bool) {
+        let (ended, told) = (self.down.ended, self.up.told);
+        // A server that closes in order after the client has taken what that sent.
+        let answered = |first: &mut Box<Unanswered>| first.done || (ended && told) || (held && !ended);
+        if let Some(first) = self.first.take_if(answered) {
+            self.holding = first.confirm();
+        } else if ended {
+            // It closed without a word: that is no answer, whatever comes from the client yet.
+            self.first = None;
+        }
+    }
+
+    /// When silence ends it.
+    fn deadline(&self) -> Instant {
+        let silence = if self.down.first { self.after_server } else { self.timeout };
+        self.last + Duration::from_millis(silence)
+    }
+
+    /// When the timer must fire first.
+    fn first_look(&self) -> Instant {
+        self.first.as_ref().map_or(self.deadline(), |first| first.due.min(self.deadline()))
     }
 
     /// The timer fired: when it must fire again; `None`: both sides were silent too long.
     fn tick(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        let idle = now >= self.last + self.timeout;
+        let idle = now >= self.deadline();
+        if self.first.as_ref().is_some_and(|first| now >= first.due) {
+            self.settle(true);
+        }
         self.account.flowed(self.up.bytes, self.down.bytes);
         let Some(websocket) = &mut self.websocket else {
-            return (!idle).then(|| self.last + self.timeout);
+            return (!idle).then(|| self.deadline());
         };
         websocket.tick(&mut self.up, &mut self.down, now, idle);
-        Some(self.last.max(now) + self.timeout)
+        Some(self.deadline().max(now + FAR))
     }
 }
 
 /// Runs a tunnel to its end.
 pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
-    let mut sleep = pin!(sleep_until(tunnel.last + tunnel.timeout));
+    let mut sleep = pin!(sleep_until(tunnel.first_look()));
     let end = poll_fn(|cx| {
         loop {
             if let Poll::Ready(end) = tunnel.poll(cx) {
                 return Poll::Ready(end);
             }
-            if let Some(due) = tunnel.due().filter(|due| *due < sleep.deadline()) {
+            let due = tunnel.due();
+            if due < sleep.deadline() {
                 sleep.as_mut().reset(due);
             }
             if sleep.as_mut().poll(cx).is_pending() {
@@ -339,6 +423,11 @@ pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
         }
     })
     .await;
+    if end == "reset" && tunnel.account.is_tcp() {
+        // Whoever is left must not take what came so far for whole.
+        tunnel.client.reset_on_drop();
+        tunnel.server.reset_on_drop();
+    }
     let (up, down) = (tunnel.up.bytes, tunnel.down.bytes);
     tunnel.account.bytes_in += up;
     tunnel.account.bytes_out += down;
@@ -347,6 +436,7 @@ pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
 }
 
 /// The entries that led a tunnel to its server, held alive until it ends: an open socket is use.
+#[derive(Default)]
 pub(crate) struct Holding(Box<[Hold]>);
 
 impl Holding {
@@ -371,7 +461,7 @@ mod tests {
         fn future<F>(_: fn(Box<Tunnel>) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(size_of::<Tunnel>() <= 384, "{}", size_of::<Tunnel>());
+        assert!(size_of::<Tunnel>() <= 432, "{}", size_of::<Tunnel>());
         assert!(future(run) <= 192, "{}", future(run));
     }
 }

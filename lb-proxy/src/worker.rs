@@ -1,12 +1,14 @@
 //! One data-plane thread: its runtime, its listeners, its connections. It shares nothing with the other workers but
 //! what [`Shared`] holds.
 use crate::http::head::Field;
+use crate::http2::servers::Servers;
 use crate::io::Buffers;
 use crate::listener::{self, Listening};
 use crate::shared::Shared;
 use crate::sockets::{self, Sockets};
 use crate::upstream::Pool;
 use crate::websocket::close::Why;
+use lb_core::balance::Turn;
 use lb_core::snapshot::Snapshot;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -120,12 +122,15 @@ pub(crate) struct Local {
     pub(crate) fields: SpareFields,
     pub(crate) pool: Pool,
     pub(crate) sockets: Sockets,
+    pub(crate) h2: Servers,
     snapshot: RefCell<Pinned>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
     next_id: Cell<u64>,
     open: Cell<usize>,
     draining: Cell<bool>,
     empty: Notify,
+    /// State of the random numbers.
+    dice: Cell<u64>,
 }
 
 /// Spare lists of header fields.
@@ -149,12 +154,14 @@ impl Local {
     fn new(id: usize, shared: Arc<Shared>) -> Self {
         let snapshot = RefCell::new(Rc::new(shared.snapshot.load_full()));
         Self {
+            dice: Cell::new(shared.base.seed.wrapping_add(id as u64)),
             id,
             shared,
             buffers: Buffers::default(),
             fields: SpareFields::default(),
             pool: Pool::default(),
             sockets: Sockets::default(),
+            h2: Servers::default(),
             snapshot,
             clients: RefCell::default(),
             next_id: Cell::new(0),
@@ -172,6 +179,20 @@ impl Local {
             *mine = Rc::new(newest.clone());
         }
         mine.clone()
+    }
+
+    /// What the next choice of a server is made by; `excluded` have failed already.
+    pub(crate) fn turn<'a>(&self, excluded: &'a [usize]) -> Turn<'a> {
+        Turn { worker: self.id, key: None, random: self.random(), now: crate::shared::now(), excluded }
+    }
+
+    /// A random number that nobody's safety depends on (SplitMix64).
+    pub(crate) fn random(&self) -> u64 {
+        self.dice.set(self.dice.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
+        let x = self.dice.get();
+        let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
     }
 
     /// Whether the instance is leaving.
@@ -230,6 +251,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                     listeners.drain().for_each(|(_, task)| task.abort());
                     local.draining.set(true);
                     local.pool.clear();
+                    local.h2.clear();
                     local.wake_clients();
                     if local.open.get() == 0 {
                         return;
@@ -241,6 +263,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
             _ = sweep.tick() => {
                 let snap = local.snapshot();
                 local.pool.sweep(&snap.backends);
+                local.h2.sweep(&snap.backends);
                 local.shared.queues.sweep(&snap.backends);
             }
             () = local.empty.notified() => {
@@ -253,7 +276,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
 }
 
 fn listen(local: &Rc<Local>, listeners: &mut Listeners, frontend: String, addr: SocketAddr, listener: TcpListener) {
-    let listening = Listening::new(&local.snapshot(), &frontend);
+    let listening = Listening::new(&local.snapshot(), &frontend, addr);
     match (tokio::net::TcpListener::from_std(listener), listening) {
         (Ok(listener), Some(listening)) => {
             let task = tokio::task::spawn_local(listener::run(local.clone(), Rc::new(listening), listener));

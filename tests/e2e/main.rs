@@ -3,8 +3,10 @@
 
 mod affinity;
 mod answers;
+mod balance;
 mod certificates;
 mod chaos;
+mod checks;
 mod cluster;
 mod contract;
 mod counters;
@@ -23,8 +25,10 @@ mod shared_maxconn;
 mod splits;
 mod state;
 mod sync;
+mod tcp;
 mod tunnel;
 mod websocket;
+mod websocket_rules;
 
 use lb_tests::Origin;
 

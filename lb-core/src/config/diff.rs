@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+mod checks;
 mod fields;
 use fields::Fields;
 
@@ -166,7 +167,13 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         |a, b, out| {
             compare(&frontend(b), fields::frontend(a), fields::frontend(b), out);
             let listener = |l: &super::Listen| Thing::Listener { frontend: b.name.clone(), addr: l.addr.to_string() };
-            each(&a.listen, &b.listen, listener, |_, _, _| (), out);
+            each(
+                &a.listen,
+                &b.listen,
+                listener,
+                |x, y, out| compare(&listener(y), fields::listen(x), fields::listen(y), out),
+                out,
+            );
         },
         out,
     );

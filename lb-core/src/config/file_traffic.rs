@@ -1,5 +1,6 @@
 //! The shape of the file, second half: frontends and backends. See [`super::file`].
 use super::file::{Kind, Shape, TIMEOUT, key};
+use super::file_http2::HTTP2;
 use super::file_websocket::WEBSOCKET;
 
 pub(super) static FRONTEND: Shape = Shape {
@@ -13,6 +14,20 @@ pub(super) static FRONTEND: Shape = Shape {
         )
         .required()
         .also(&["bind", "addr", "address"]),
+        key(
+            "mode",
+            Kind::Word(&["http", "tcp"]),
+            "\"tcp\"",
+            "`tcp`: connections are passed on as they are, whatever they speak. Default http.",
+        ),
+        key(
+            "inspect_delay",
+            Kind::Span,
+            "\"5s\"",
+            "With `mode = \"tcp\"`: how long the TLS hello of a client may take, where a route or a rule looks at it. \
+             Default 5s.",
+        )
+        .also(&["inspect-delay", "preread_timeout"]),
         key("backend", Kind::Text, "\"app\"", "Backend where no route matches. Default: such requests get 404.")
             .also(&["default_backend", "use_backend", "proxy_pass"]),
         key(
@@ -64,6 +79,8 @@ pub(super) static FRONTEND: Shape = Shape {
             "Requests that `tarpit` rules hold at a time, in each worker; past it they are denied at once. \
              Default 1,000.",
         ),
+        key("http2", Kind::Section(&HTTP2), "{ max_streams = 100 }", "What one client connection of HTTP/2 may hold.")
+            .also(&["h2"]),
     ],
 };
 
@@ -97,9 +114,18 @@ static LIMIT: Shape = Shape {
 
 static LISTEN: Shape = Shape {
     doc: "One address of a frontend.",
-    keys: &[key("addr", Kind::Text, "\"0.0.0.0:80\"", "IP address and port; port 0 takes a free one.")
-        .required()
-        .also(&["address", "listen", "bind"])],
+    keys: &[
+        key("addr", Kind::Text, "\"0.0.0.0:80\"", "IP address and port; port 0 takes a free one.")
+            .required()
+            .also(&["address", "listen", "bind"]),
+        key(
+            "h2c",
+            Kind::Flag,
+            "true",
+            "Clients may begin with HTTP/2 without TLS (prior knowledge) beside HTTP/1.1. Default false.",
+        )
+        .also(&["http2", "h2", "proto"]),
+    ],
 };
 
 static ROUTE: Shape = Shape {
@@ -128,6 +154,29 @@ static ROUTE: Shape = Shape {
         )
         .also(&["headers", "hdr"]),
         key("websocket", Kind::Flag, "true", "Whether the request asks for a WebSocket.").also(&["ws", "upgrade"]),
+        key(
+            "if",
+            Kind::Section(&super::file_rules::IF),
+            "{ method = \"GET\" }",
+            "What else must hold: path by pattern, method, query, cookie, source, TLS, counters, `not`.",
+        )
+        .also(&["when", "unless", "acl"]),
+        key(
+            "sni",
+            Kind::Many(&Kind::Text),
+            "[\"mail.example.com\", \"*.example.org\"]",
+            "With `mode = \"tcp\"`: server names that a TLS client asks for; TLS itself goes on to the server.",
+        )
+        .also(&["server_name", "ssl_preread_server_name", "req_ssl_sni"]),
+        key(
+            "alpn",
+            Kind::Many(&Kind::Text),
+            "\"h2\"",
+            "With `mode = \"tcp\"`: protocols of which a TLS client offers one.",
+        )
+        .also(&["req_ssl_alpn", "ssl_preread_alpn_protocols"]),
+        key("src", Kind::Many(&Kind::Text), "\"10.0.0.0/8\"", "With `mode = \"tcp\"`: networks of the client.")
+            .also(&["source", "network", "from"]),
         key("backend", Kind::Text, "\"ws\"", "Where it goes.").required().also(&["use_backend", "to", "target"]),
     ],
 };
@@ -136,13 +185,22 @@ pub(super) static BACKEND: Shape = Shape {
     doc: "Where requests go: servers, how one is chosen, how a client stays with it.",
     keys: &[
         key(
+            "mode",
+            Kind::Word(&["http", "tcp"]),
+            "\"tcp\"",
+            "`http` or `tcp`; a backend has one. Default: that of the frontends that lead to it.",
+        ),
+        key(
             "balance",
             Kind::Text,
             "\"roundrobin\"",
-            "For clients that no pin binds: `roundrobin`, `leastconn`, `source`, or a consistent \
-             hash of a key expression, as `hash(header(X-Tenant))`. Default roundrobin.",
+            "For clients that no pin binds: `roundrobin`, `leastconn`, `random(2)`, `first`, or a consistent \
+             hash: `source`, `uri`, `hash(header(X-Tenant))`. Default roundrobin.",
         )
         .also(&["algorithm", "lb_policy", "policy", "method"]),
+        super::file_affinity::LOAD_BOUND,
+        super::file_affinity::ALL_BACKUPS,
+        super::file_affinity::SLOW_START,
         key(
             "sticky",
             Kind::List(&Kind::Section(&STICKY)),
@@ -167,11 +225,19 @@ pub(super) static BACKEND: Shape = Shape {
         ),
         key(
             "check",
-            Kind::Section(&CHECK),
+            Kind::Section(&super::file_check::CHECK),
             "{ http = \"GET /health\", expect = 200 }",
             "Health check. Default: none, servers are up until connecting fails.",
         )
         .also(&["health_check", "healthcheck", "httpchk", "option"]),
+        key(
+            "agent",
+            Kind::Section(&super::file_check::AGENT),
+            "{ port = 9999 }",
+            "A process beside each server that says how it is, in HAProxy's agent-check protocol: `up`, `down`, `drain`, \
+             `maint`, `ready`, `75%`, `maxconn:30`. Operators' decisions hold over it. Default: none.",
+        )
+        .also(&["agent_check", "agent-check"]),
         key(
             "retries",
             Kind::Whole(0, 100),
@@ -211,6 +277,13 @@ pub(super) static BACKEND: Shape = Shape {
             "What WebSockets get beyond being passed on: pings, bounds, how they are closed.",
         )
         .also(&["ws", "websockets"]),
+        key(
+            "proto",
+            Kind::Word(&["h1", "h2"]),
+            "\"h2\"",
+            "What the servers speak: HTTP/1.1, or HTTP/2 (with prior knowledge), as gRPC needs it. Default h1.",
+        )
+        .also(&["protocol", "http2", "h2", "grpc"]),
         key(
             "server",
             Kind::List(&Kind::Section(&SERVER)),
@@ -285,34 +358,6 @@ static STICKY: Shape = Shape {
     ],
 };
 
-static CHECK: Shape = Shape {
-    doc: "Health check: `tcp = true` or `http = \"GET /path\"`.",
-    keys: &[
-        key("tcp", Kind::Flag, "true", "A connection opens."),
-        key("http", Kind::Text, "\"GET /health\"", "A request is answered as expected: method and path.")
-            .also(&["path", "uri", "httpchk"]),
-        key(
-            "headers",
-            Kind::Pairs,
-            "{ Host = \"shop.example.com\" }",
-            "Headers of the request. `Host` defaults to the server's address.",
-        )
-        .also(&["header"]),
-        key(
-            "expect",
-            Kind::Many(&Kind::Either(&[Kind::Whole(100, 599), Kind::Text])),
-            "200",
-            "Statuses taken: 200, \"200-399\", or a list of these. Default 200-399.",
-        )
-        .also(&["status", "matcher"]),
-        key("expect_body", Kind::Text, "\"ok\"", "Text that the first 64 KiB of the body must hold. Default: any.")
-            .also(&["body"]),
-        key("interval", Kind::Span, "\"2s\"", "Time between two. Default 2s.").also(&["inter"]),
-        key("fall", Kind::Whole(1, 1000), "3", "Failures in a row until a server is down. Default 3."),
-        key("rise", Kind::Whole(1, 1000), "2", "Successes in a row until it is up. Default 2."),
-    ],
-};
-
 static MAXCONN: Shape = Shape {
     doc: "Requests and tunnels at a time on a server.",
     keys: &[
@@ -337,6 +382,8 @@ static SERVER: Shape = Shape {
              together: `{ cluster = 300 }`. Default 0.",
         )
         .also(&["max_connections", "max_conn", "max_conns"]),
+        super::file_affinity::BACKUP,
+        super::file_affinity::SERVER_SLOW_START,
         key("cookie", Kind::Text, "\"n1\"", "Its value in the cookie. Default: its name."),
         key(
             "state",
@@ -345,6 +392,6 @@ static SERVER: Shape = Shape {
             "State it starts in: `ready`, `drain` (pinned clients only), `maint` (nobody). \
              Default ready.",
         )
-        .also(&["disabled", "backup", "down"]),
+        .also(&["disabled", "down"]),
     ],
 };

@@ -87,6 +87,11 @@ impl<'a> Section<'a> {
         Self { cx, path, at, table, shape }
     }
 
+    /// Whether the file has nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// The value of a key, if the file has it.
     pub(super) fn get(&self, name: &'static str) -> Option<Item<'a>> {
         let key = self.shape.key(name);
@@ -113,6 +118,15 @@ impl<'a> Section<'a> {
             self.cx.missing(self.at.clone(), &self.path, message, format!("add `{name} = {example}`"));
         }
         item
+    }
+
+    /// The keys that the file gives, whether anybody asks for them or not.
+    pub(super) fn given(&self) -> impl Iterator<Item = Item<'a>> {
+        let item = |key: &'static Key| {
+            let (word, value) = self.table.get_key_value(key.name)?;
+            Some(Item { cx: self.cx, path: join(&self.path, key.name), value, word: word.span(), key, kind: &key.kind })
+        };
+        self.shape.keys.iter().filter_map(item)
     }
 
     pub(super) fn text(&self, name: &'static str) -> Option<String> {
@@ -152,6 +166,11 @@ pub(super) struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
+    /// The key's name.
+    pub(super) fn name(&self) -> &'static str {
+        self.key.name
+    }
+
     /// Place of the value.
     pub(super) fn at(&self) -> Range<usize> {
         self.value.span()

@@ -1,6 +1,7 @@
 //! The JSON Schema of the file, made of its shape ([`mod@super::file`]): editors complete and check by it.
 //! What only the whole file shows (a backend that does not exist, an address used twice) stays with [`super::load`].
 use super::file::{Kind, ROOT, Shape};
+use super::file_rules::IF;
 use serde_json::{Map, Value, json};
 
 /// The schema, indented, with a newline at its end: as it ships in `deploy/lb.schema.json`.
@@ -14,6 +15,7 @@ pub fn schema() -> Value {
     if let Some(root) = root.as_object_mut() {
         root.insert("$schema".into(), "http://json-schema.org/draft-07/schema#".into());
         root.insert("title".into(), "lb.toml".into());
+        root.insert("definitions".into(), json!({ "if": section(&IF) }));
     }
     root
 }
@@ -61,6 +63,8 @@ fn kind(kind: &Kind) -> Value {
         }
         Kind::Word(words) => any(vec![json!({ "enum": words }), from_env()]),
         Kind::Pairs => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        // It holds itself.
+        Kind::Section(shape) if std::ptr::eq(*shape, &IF) => json!({ "$ref": "#/definitions/if" }),
         Kind::Section(shape) => section(shape),
         Kind::Named(shape) => json!({ "type": "object", "additionalProperties": section(shape) }),
         Kind::List(of) => json!({ "type": "array", "items": self::kind(of) }),

@@ -6,6 +6,9 @@ mod documents;
 mod limits;
 mod mistakes;
 mod random;
+mod rules;
+mod spread;
+mod tcp;
 mod valid;
 mod websocket;
 

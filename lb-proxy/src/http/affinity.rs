@@ -3,6 +3,7 @@
 //! Reads the table, never the peers.
 use super::head::{Field, Known, Request, first_value};
 use super::reason::Reason;
+use lb_core::balance::{self, Turn};
 use lb_core::config::{Balance, DrainMode, KeyKind, OnDown, StickAction};
 use lb_core::id::NameId;
 use lb_core::server::AdminState;
@@ -10,10 +11,12 @@ use lb_core::snapshot::Backend;
 use lb_core::stick::KeyExpr;
 use lb_core::table::{Assigned, StickKey, StickTable, Tentative};
 use lb_core::time::Timestamp;
-use lb_core::{balance, cookie, hash};
+use lb_core::{cookie, hash};
 use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+mod connection;
 
 /// Why a server was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +65,9 @@ impl Plan {
         let hash = match &backend.config.balance {
             Balance::Hash(KeyExpr::Src) => Some(hash_ip(src)),
             Balance::Hash(expr) => Some(value(expr, request, buf).map_or_else(|| hash_ip(src), hash::stable)),
-            Balance::RoundRobin | Balance::LeastConn => keys.first().map(|k: &Keyed| hash::stable(k.key.bytes())),
+            Balance::RoundRobin | Balance::LeastConn | Balance::Random(_) | Balance::First => {
+                keys.first().map(|k: &Keyed| hash::stable(k.key.bytes()))
+            }
         };
         let cookie = backend.cookie.as_ref().and_then(|rule| {
             let fields = request.fields.iter().filter(|f| f.known == Known::Cookie);
@@ -95,7 +100,7 @@ impl Plan {
     }
 
     /// The first choice.
-    pub(crate) fn choose(&mut self, backend: &Backend, worker: usize, now: Timestamp) -> Result<usize, Reason> {
+    pub(crate) fn choose(&mut self, backend: &Backend, turn: &Turn<'_>) -> Result<usize, Reason> {
         let mut moved = false;
         if let Some((server, ..)) = self.cookie {
             if usable(backend, server) {
@@ -110,7 +115,7 @@ impl Plan {
             if rule.action == StickAction::StoreRequest {
                 continue;
             }
-            let Some(pin) = table.lookup(&keyed.key, now) else { continue };
+            let Some(pin) = table.lookup(&keyed.key, turn.now) else { continue };
             keyed.found = Some(pin.server);
             match backend.by_id(pin.server) {
                 Some(server) if usable(backend, server) => {
@@ -127,19 +132,19 @@ impl Plan {
                 return Err(Reason::PINNED_DOWN);
             }
             self.why = Why::Redispatched;
-            return self.pick(backend, worker, &[]);
+            return self.pick(backend, turn);
         }
-        self.assign(backend, worker, now)
+        self.assign(backend, turn)
     }
 
     /// For a new client: with a key, its tentative pin, so that all first requests with it go to one server.
-    fn assign(&mut self, backend: &Backend, worker: usize, now: Timestamp) -> Result<usize, Reason> {
+    fn assign(&mut self, backend: &Backend, turn: &Turn<'_>) -> Result<usize, Reason> {
         let first =
             self.keys.iter().find(|k| !k.foreign && backend.stick[k.rule].0.action != StickAction::StoreRequest);
-        let Some(keyed) = first else { return self.pick(backend, worker, &[]) };
-        let (rule, hash) = (keyed.rule, self.hash);
-        let choose = || balance::pick(backend, worker, hash, &[]).map(|i| backend.servers[i].id);
-        let assigned = backend.stick[rule].1.assign(&keyed.key, now, choose).ok_or(Reason::NO_SERVER)?;
+        let Some(keyed) = first else { return self.pick(backend, turn) };
+        let (rule, turn) = (keyed.rule, Turn { key: self.hash, ..*turn });
+        let choose = || balance::pick(backend, &turn).map(|i| backend.servers[i].id);
+        let assigned = backend.stick[rule].1.assign(&keyed.key, turn.now, choose).ok_or(Reason::NO_SERVER)?;
         let server = match assigned {
             Assigned::Pinned(pin) => {
                 self.pinned = true;
@@ -154,18 +159,12 @@ impl Plan {
         };
         match backend.by_id(server) {
             Some(server) if usable(backend, server) => Ok(server),
-            _ => self.pick(backend, worker, &[]),
+            _ => self.pick(backend, &turn),
         }
     }
 
-    /// The next choice, after `failed` (all of `excluded` failed this request).
-    pub(crate) fn again(
-        &mut self,
-        backend: &Backend,
-        worker: usize,
-        failed: usize,
-        excluded: &[usize],
-    ) -> Result<usize, Reason> {
+    /// The next choice, after `failed` (all whom the turn excludes failed this request).
+    pub(crate) fn again(&mut self, backend: &Backend, failed: usize, turn: &Turn<'_>) -> Result<usize, Reason> {
         if self.pinned {
             if backend.config.on_down == OnDown::Fail {
                 return Err(Reason::PINNED_DOWN);
@@ -173,23 +172,23 @@ impl Plan {
             self.pinned = false;
             self.why = Why::Redispatched;
         }
-        let hash = self.hash;
         if let Some((_, tentative)) = &mut self.tentative {
-            let choose = || balance::pick(backend, worker, hash, excluded).map(|i| backend.servers[i].id);
+            let turn = Turn { key: self.hash, ..*turn };
+            let choose = || balance::pick(backend, &turn).map(|i| backend.servers[i].id);
             let next = tentative.replace(backend.servers[failed].id, choose).ok_or(Reason::NO_SERVER)?;
-            if let Some(next) = backend.by_id(next).filter(|i| !excluded.contains(i) && usable(backend, *i)) {
+            if let Some(next) = backend.by_id(next).filter(|i| !turn.excluded.contains(i) && usable(backend, *i)) {
                 return Ok(next);
             }
         }
-        self.pick(backend, worker, excluded)
+        self.pick(backend, turn)
     }
 
-    fn pick(&self, backend: &Backend, worker: usize, excluded: &[usize]) -> Result<usize, Reason> {
+    fn pick(&self, backend: &Backend, turn: &Turn<'_>) -> Result<usize, Reason> {
         // The clients of a lost server are spread by hash whatever the algorithm: several requests of one client, and
         // several instances, then choose alike.
         let picked = match (self.why, self.hash) {
-            (Why::Redispatched, Some(hash)) => balance::redispatch(backend, hash, excluded),
-            _ => balance::pick(backend, worker, self.hash, excluded),
+            (Why::Redispatched, Some(hash)) => balance::redispatch(backend, turn, hash),
+            _ => balance::pick(backend, &Turn { key: self.hash, ..*turn }),
         };
         picked.ok_or(Reason::NO_SERVER)
     }
@@ -197,6 +196,19 @@ impl Plan {
     /// The server answered: pins what the rules say.
     pub(crate) fn answered(&mut self, backend: &Backend, server: usize, fields: &[Field], buf: &[u8], now: Timestamp) {
         let id = backend.servers[server].id;
+        self.pin(backend, id, now);
+        for (rule, (stick, table)) in backend.stick.iter().enumerate() {
+            if stick.action == StickAction::StoreResponse
+                && let Some(key) = answer_key(&stick.key, table, fields, buf)
+            {
+                table.store(&key, id, now);
+                self.keys.push(Keyed { rule, key, found: Some(id), foreign: false });
+            }
+        }
+    }
+
+    /// Pins the keys that the request brought.
+    fn pin(&mut self, backend: &Backend, id: NameId, now: Timestamp) {
         let mut tentative = self.tentative.take();
         for keyed in &self.keys {
             let (rule, table) = &backend.stick[keyed.rule];
@@ -211,14 +223,6 @@ impl Plan {
                 None => {
                     table.store(&keyed.key, id, now);
                 }
-            }
-        }
-        for (rule, (stick, table)) in backend.stick.iter().enumerate() {
-            if stick.action == StickAction::StoreResponse
-                && let Some(key) = answer_key(&stick.key, table, fields, buf)
-            {
-                table.store(&key, id, now);
-                self.keys.push(Keyed { rule, key, found: Some(id), foreign: false });
             }
         }
     }
@@ -278,7 +282,8 @@ pub(crate) fn key(expr: &KeyExpr, table: &StickTable, src: IpAddr, request: &Req
 /// The bytes that an expression names in a request; `None` for the source address, which is no bytes of it.
 fn value<'a>(expr: &'a KeyExpr, request: &Request, buf: &'a [u8]) -> Option<&'a [u8]> {
     match expr {
-        KeyExpr::Src => None,
+        // Without TLS of our own there is neither a name nor a session.
+        KeyExpr::Src | KeyExpr::Sni | KeyExpr::TlsSessionId => None,
         KeyExpr::Header(name) => request.value(buf, name),
         KeyExpr::Cookie(name) => {
             let fields = request.fields.iter().filter(|f| f.known == Known::Cookie);
@@ -303,7 +308,7 @@ fn answer_key(expr: &KeyExpr, table: &StickTable, fields: &[Field], buf: &[u8]) 
             set.filter_map(|f| cookie::set_pair(f.value.get(buf))).find(|(n, _)| *n == name.as_bytes())?.1
         }
         KeyExpr::Const(text) => text.as_bytes(),
-        KeyExpr::Src | KeyExpr::Query(_) | KeyExpr::Path => return None,
+        KeyExpr::Src | KeyExpr::Query(_) | KeyExpr::Path | KeyExpr::Sni | KeyExpr::TlsSessionId => return None,
     };
     StickKey::from_value(kind, len, found)
 }

@@ -6,6 +6,8 @@ use super::forward::Facts;
 use super::head::{self, Framing, Response, first_value};
 use super::headers::{self, Onward};
 use super::reason::Reason;
+use super::upload;
+use crate::http2::{Exchange, is_unprocessed};
 use crate::io::{self, Elapsed, Timer};
 use crate::shared::now;
 use crate::stream::{Reader, Writer};
@@ -52,6 +54,8 @@ pub(crate) enum Answered {
 
 /// How it ended otherwise.
 pub(crate) enum Fault {
+    /// The server says that it has not looked at the request.
+    Unprocessed,
     /// Not one byte came from the server.
     Nothing(Reason),
     /// Nothing final was sent to the client.
@@ -84,6 +88,9 @@ impl Answering<'_, '_> {
         if response.status == 101 {
             return self.switch(buf, response).await;
         }
+        if self.client.h2().is_some() {
+            return self.deliver_h2(buf, response).await;
+        }
         let http11 = self.facts.http11;
         let unbounded = matches!(response.framing, Framing::Chunked | Framing::UntilClose);
         let chunked = unbounded && http11;
@@ -97,6 +104,35 @@ impl Answering<'_, '_> {
         let clean = done?;
         self.local.fields.give(response.fields);
         Ok(Answered::Done { keep_client, keep_server: response.keep_alive && clean })
+    }
+
+    /// The same to a client of HTTP/2: head, body and trailers are told apart, and the connection goes on in any case.
+    async fn deliver_h2(&mut self, buf: &mut Vec<u8>, response: Response) -> Result<Answered, Fault> {
+        let Some(client) = self.client.h2() else { return Err(Fault::Before(Reason::CLIENT_GONE)) };
+        // A success accepts the WebSocket, but the server has not switched (RFC 8441, 5).
+        if client.expected().is_some() && (200..300).contains(&response.status) {
+            return Err(Fault::Before(Reason::BAD_ANSWER));
+        }
+        let framing = match (self.server.h2(), response.framing) {
+            (Some(server), _) if buf.len() == response.len && server.ended() => Framing::Empty,
+            // The library counts; trailers may come behind.
+            (Some(_), Framing::Length(_)) => Framing::UntilClose,
+            (_, framing) => framing,
+        };
+        let mut out = self.local.buffers.take();
+        self.head_out(buf, &response, false, true, &mut out);
+        let sent = client.respond(&out, framing == Framing::Empty);
+        out.clear();
+        let done = match sent {
+            Ok(()) if framing == Framing::Empty => Ok(buf.len() == response.len),
+            Ok(()) => self.body(buf, response.len, &mut Transfer::new(framing, false), &mut out).await,
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => Err(Fault::Before(Reason::BAD_ANSWER)),
+            Err(_) => Err(Fault::Cut(Reason::CLIENT_GONE.code)),
+        };
+        self.local.buffers.give(out);
+        let clean = done?;
+        self.local.fields.give(response.fields);
+        Ok(Answered::Done { keep_client: true, keep_server: response.keep_alive && clean })
     }
 
     /// Reads the next head into `buf`.
@@ -115,6 +151,7 @@ impl Answering<'_, '_> {
             let sent = self.sent.get();
             match self.timer.within(limit, io::fill(self.server, &self.local.buffers, buf)).await {
                 Ok(Ok(1..)) => {}
+                Ok(Err(e)) if is_unprocessed(&e) => return Err(Fault::Unprocessed),
                 Ok(_) => return Err(fault(buf, Reason::SERVER_CLOSED)),
                 Err(Elapsed) if self.sent.get() != sent => {}
                 Err(Elapsed) => return Err(Fault::Before(Reason::SERVER_TIMEOUT)),
@@ -128,7 +165,10 @@ impl Answering<'_, '_> {
             let onward = Onward { affinity: None, set_cookie: None, chunked: false, keep_alive: true, http11: true };
             let mut out = self.local.buffers.take();
             headers::response(buf, &response, &onward, &mut out);
-            let sent = self.timer.within(self.client_timeout, io::write_all(self.client, &out)).await;
+            let sent = match self.client.h2() {
+                Some(client) => Ok(client.respond(&out, false)),
+                None => self.timer.within(self.client_timeout, io::write_all(self.client, &out)).await,
+            };
             self.local.buffers.give(out);
             if !matches!(sent, Ok(Ok(()))) {
                 return Err(Fault::Before(Reason::CLIENT_GONE));
@@ -159,13 +199,20 @@ impl Answering<'_, '_> {
         let asked = self.facts.upgrade.as_deref();
         let accepted = response.upgrade.map(|u| u.get(buf));
         let agreed = matches!((asked, accepted), (Some(a), Some(b)) if a.eq_ignore_ascii_case(b));
+        // The key was ours: nobody else checks what the server made of it.
+        let expected = self.client.h2().and_then(|client| client.expected());
+        let answer = || head::first_value(&response.fields, buf, "sec-websocket-accept");
+        let agreed = agreed && expected.is_none_or(|expected| answer() == Some(expected.as_bytes()));
         if !agreed || !self.body_done.get() {
             return Err(Fault::Before(Reason::BAD_ANSWER));
         }
         let handshake = self.handshake(buf, &response)?;
         let mut out = self.local.buffers.take();
         self.head_out(buf, &response, false, true, &mut out);
-        let sent = self.timer.within(self.client_timeout, io::write_all(self.client, &out)).await;
+        let sent = match self.client.h2() {
+            Some(client) => Ok(client.respond(&out, false)),
+            None => self.timer.within(self.client_timeout, io::write_all(self.client, &out)).await,
+        };
         self.local.buffers.give(out);
         if !matches!(sent, Ok(Ok(()))) {
             return Err(Fault::Cut(Reason::CLIENT_GONE.code));
@@ -177,7 +224,7 @@ impl Answering<'_, '_> {
     fn handshake(&self, buf: &[u8], response: &Response) -> Result<Option<Handshake>, Fault> {
         let Some(accept) = &self.facts.accept else { return Ok(None) };
         let said = first_value(&response.fields, buf, "sec-websocket-accept");
-        if said != Some(&accept[..]) {
+        if said != Some(accept.as_bytes()) {
             let verify = self.backend.config.websocket.verify_accept;
             return if verify { Err(Fault::Before(Reason::BAD_ACCEPT)) } else { Ok(None) };
         }
@@ -196,7 +243,8 @@ impl Answering<'_, '_> {
     ) -> Result<bool, Fault> {
         let limit = self.backend.config.timeout.server;
         loop {
-            at += self.pass(&buf[at..], transfer, out).await?;
+            let ended = self.server.h2().is_some_and(Exchange::ended);
+            at += self.pass(&buf[at..], transfer, out, ended).await?;
             if transfer.done() {
                 return Ok(at == buf.len());
             }
@@ -208,8 +256,7 @@ impl Answering<'_, '_> {
             }
             match self.timer.within(limit, io::fill(self.server, &self.local.buffers, buf)).await {
                 Ok(Ok(0)) => {
-                    transfer.closed(out).map_err(|_| Fault::Cut(Reason::SERVER_CLOSED.code))?;
-                    self.pass(&[], transfer, out).await?;
+                    self.pass(&[], transfer, out, true).await?;
                     return Ok(false);
                 }
                 Ok(Ok(_)) => {}
@@ -220,7 +267,14 @@ impl Answering<'_, '_> {
     }
 
     /// Writes what is in `out` and what belongs to the body of `input`; how much that was.
-    async fn pass(&mut self, input: &[u8], transfer: &mut Transfer, out: &mut Vec<u8>) -> Result<usize, Fault> {
+    /// `ended`: the server has sent no more.
+    async fn pass(
+        &mut self,
+        input: &[u8],
+        transfer: &mut Transfer,
+        out: &mut Vec<u8>,
+        ended: bool,
+    ) -> Result<usize, Fault> {
         let (taken, rest) = match transfer.plain(input.len()) {
             Some(n) if n > COPY => {
                 transfer.passed(n);
@@ -231,8 +285,12 @@ impl Answering<'_, '_> {
                 (taken, &[][..])
             }
         };
+        if ended && !transfer.done() {
+            let trailers = self.server.h2().map_or(Vec::new(), Exchange::trailers);
+            transfer.closed(trailers, out).map_err(|_| Fault::Cut(Reason::SERVER_CLOSED.code))?;
+        }
         self.account.sent(taken);
-        let written = self.timer.within(self.client_timeout, io::write_both(self.client, out, rest)).await;
+        let written = self.timer.within(self.client_timeout, upload::write(self.client, out, rest, transfer)).await;
         out.clear();
         match written {
             Ok(Ok(())) => Ok(taken),

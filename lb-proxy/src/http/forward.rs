@@ -5,12 +5,15 @@ use super::affinity::Plan;
 use super::answer::{self, Answered, Answering, Fault};
 use super::body::Transfer;
 use super::h1::Conn;
-use super::head::{Request, first_value};
+use super::head::Request;
 use super::headers::{self, Rewrite};
 use super::limits::{self, Denied, Opened};
+use super::looked::Looked;
 use super::reason::Reason;
+use super::say;
 use super::upload::{self, Uploading};
-use crate::io::{self, Elapsed, Timer};
+use crate::http2::{Exchange, is_unprocessed};
+use crate::io::{Elapsed, Timer};
 use crate::listener::Admission;
 use crate::shared::now;
 use crate::stream::Stream;
@@ -18,16 +21,22 @@ use crate::tunnel::{Holding, Start, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
 use crate::websocket::{self, Handshake, accept::accept};
 use crate::worker::Local;
+use lb_core::config::Proto;
 use lb_core::config::websocket::Refuse;
-use lb_core::route::{Asked, route};
+use lb_core::route::route;
 use lb_core::snapshot::{Backend, BackendState, Frontend, Snapshot};
+use lb_core::tcp::Mode;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+
+/// How often a request is sent again that a server of HTTP/2 has not looked at.
+const REFUSALS: u32 = 3;
 
 /// What becomes of the connection after a request.
 pub(crate) enum After {
@@ -55,7 +64,7 @@ pub(crate) struct Switch {
 
 impl Switch {
     /// Puts the client's socket to it.
-    pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Admission) -> Box<Tunnel> {
+    pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Option<Admission>) -> Box<Tunnel> {
         let Self { server, from_client, from_server, timeout, slot, account, holding, handshake } = self;
         Tunnel::new(Start {
             client,
@@ -64,7 +73,9 @@ impl Switch {
             from_server,
             timeout,
             handshake,
+            after_server: timeout,
             holding,
+            first: None,
             account,
             slot,
             opened,
@@ -82,7 +93,7 @@ pub(crate) struct Facts {
     /// The protocol it asked to upgrade to.
     pub(crate) upgrade: Option<Box<[u8]>>,
     /// For a WebSocket what the server must answer to its key; `None`: it is no handshake of one.
-    pub(crate) accept: Option<Box<[u8; 28]>>,
+    pub(crate) accept: Option<Box<str>>,
     /// Its backend wants it refused by a Close frame.
     close: RefCell<Option<Arc<BackendState>>>,
 }
@@ -106,26 +117,6 @@ enum Failure {
     Cut(&'static str),
 }
 
-struct Looked<'a> {
-    request: &'a Request,
-    buf: &'a [u8],
-}
-
-impl Asked for Looked<'_> {
-    fn host(&self) -> &[u8] {
-        self.request.host.get(self.buf)
-    }
-    fn path(&self) -> &[u8] {
-        self.request.path.get(self.buf)
-    }
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        first_value(&self.request.fields, self.buf, name)
-    }
-    fn websocket(&self) -> bool {
-        self.request.websocket(self.buf)
-    }
-}
-
 /// Takes one request, whose head lies at the start of `conn.input`, to its end.
 pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
     let snap = conn.local.snapshot();
@@ -137,11 +128,17 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
         keep_alive: request.keep_alive,
         idempotent: request.idempotent(&conn.input),
         upgrade: request.upgrade.map(|u| u.get(&conn.input).into()),
-        accept: request.websocket_key(&conn.input).map(|key| Box::new(accept(key))),
+        accept: request.websocket_key(&conn.input).map(|key| accept(key).into()),
         close: RefCell::default(),
     };
     let body_done = Cell::new(false);
-    match forward(conn, &snap, frontend, request, &facts, &mut account, &body_done).await {
+    account.protocol(&conn.stream);
+    match until_reset(
+        conn.stream.h2().cloned(),
+        forward(conn, &snap, frontend, request, &facts, &mut account, &body_done),
+    )
+    .await
+    {
         Ok(Forwarded::Done { keep }) => {
             account.finish("ok");
             match (keep, body_done.get()) {
@@ -165,7 +162,7 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
         }
         Err(Failure::Unanswered(reason)) => refuse(conn, reason, None, &facts, body_done.get(), account).await,
         Err(Failure::Denied(denied)) => {
-            if !denied.hold(conn, frontend).await {
+            if !denied.hold(&conn.local, &mut conn.timer, &conn.stream, frontend).await {
                 account.finish(Reason::CLIENT_GONE.code);
                 return After::Close;
             }
@@ -173,6 +170,19 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
             refuse(conn, reason, Some(&denied), &facts, body_done.get(), account).await
         }
     }
+}
+
+/// A client that speaks HTTP/2 can take back a request at any time: everything about it then ends at once.
+async fn until_reset(
+    stream: Option<Rc<Exchange>>,
+    forwarded: impl Future<Output = Result<Forwarded, Failure>>,
+) -> Result<Forwarded, Failure> {
+    let mut forwarded = pin!(forwarded);
+    poll_fn(|cx| match &stream {
+        Some(stream) if stream.poll_reset(cx).is_ready() => Poll::Ready(Err(Failure::Cut(Reason::CLIENT_GONE.code))),
+        _ => forwarded.as_mut().poll(cx),
+    })
+    .await
 }
 
 /// Our own answer instead of a server's.
@@ -190,11 +200,12 @@ async fn refuse(
         return After::Close;
     }
     account.own_answer();
-    let counts = facts.close.take().filter(|_| websocket::refuse::is_for_later(reason));
+    // Over HTTP/2 the status reaches whoever may see it.
+    let counts = facts.close.take().filter(|_| websocket::refuse::is_for_later(reason) && conn.stream.h2().is_none());
     if let (Some(accept), Some(counts)) = (&facts.accept, counts) {
         account.status = 101;
         let answer = websocket::refuse::answer(accept, reason, &counts, conn.local.id);
-        let sent = conn.timer.within(Duration::from_secs(5), io::write_all(&conn.stream.writer(), &answer)).await;
+        let sent = conn.timer.within(Duration::from_secs(5), say(&conn.stream.writer(), &answer)).await;
         account.finish(reason.code);
         return if matches!(sent, Ok(Ok(()))) { After::Linger } else { After::Close };
     }
@@ -202,7 +213,7 @@ async fn refuse(
     let rule = denied.map(|d| format!("{}[{}]", reason.code, d.rule));
     let code = rule.as_deref().unwrap_or(reason.code);
     let answer = headers::own_answer(reason.status, code, facts.head, keep, denied.and_then(|d| d.retry_after));
-    let sent = conn.timer.within(Duration::from_secs(5), io::write_all(&conn.stream.writer(), &answer)).await;
+    let sent = conn.timer.within(Duration::from_secs(5), say(&conn.stream.writer(), &answer)).await;
     account.finish(reason.code);
     match sent {
         Ok(Ok(())) if keep => After::Next,
@@ -243,13 +254,13 @@ async fn forward(
     let routed = match denied {
         Some(denied) => {
             if facts.accept.is_some() {
-                let index = route(frontend, &Looked { request: &request, buf });
+                let index = route(frontend, &Looked { request: &request, buf, src, snap });
                 index.into_iter().for_each(|index| facts.at_backend(&snap.backends[index]));
             }
             Err(Failure::Denied(denied))
         }
         None => {
-            let index = route(frontend, &Looked { request: &request, buf });
+            let index = route(frontend, &Looked { request: &request, buf, src, snap });
             index.ok_or(Failure::Unanswered(Reason::NO_ROUTE))
         }
     };
@@ -283,11 +294,16 @@ async fn forward(
         src,
     };
     headers::request(buf, &request, &rewrite, &mut out);
-    let mut transfer = Transfer::new(request.framing, true);
+    let head = out.len();
+    let framing = if conn.stream.h2().is_some() { request.framing.by_end() } else { request.framing };
+    let mut transfer = Transfer::new(framing, backend.config.proto == Proto::H1);
     let taken = transfer.push(&buf[request.len..], &mut out).map_err(Failure::Unanswered)?;
     account.bytes_in += taken as u64;
-    body_done.set(transfer.done());
     conn.consume(request.len + taken);
+    if let Some(stream) = conn.stream.h2().filter(|_| request.upgrade.is_none() && !transfer.done()) {
+        account.bytes_in += upload::at_once(stream, &local, &mut transfer, &mut out).map_err(Failure::Unanswered)?;
+    }
+    body_done.set(transfer.done());
     local.fields.give(request.fields);
     // 3. + 4. A server, a place on it, a connection.
     ask_peers(&local, backend, &plan).await;
@@ -303,27 +319,33 @@ async fn forward(
     let whole = transfer.done();
     // 5. to 8. The request out, the answer back.
     let mut talk = Talk { conn, backend, server, retries, plan: &mut plan, account, facts, body_done };
+    let mut refusals = 0;
     let answered = loop {
-        let answered = talk.run(frontend, &mut stream, &out, &mut transfer).await;
-        // An idle connection that the server closed as we wrote on it: nothing is lost that may not be said twice.
-        if matches!(answered, Err(Fault::Nothing(_))) && reused && whole && facts.idempotent {
-            reused = false;
-            let limit = backend.config.timeout.connect;
-            match upstream::connect(&backend.servers[server], limit, &mut talk.conn.timer).await {
-                Ok(fresh) => {
-                    stream = fresh;
-                    continue;
-                }
-                Err(_) => break Err(Fault::Before(Reason::CONNECT_FAILED)),
+        let answered = talk.run(frontend, &mut stream, out.split_at(head), &mut transfer).await;
+        let again = match answered {
+            // An idle connection that the server closed as we wrote on it: nothing is lost that may not be said twice.
+            Err(Fault::Nothing(_)) => std::mem::take(&mut reused) && facts.idempotent,
+            // The server has not even looked at it.
+            Err(Fault::Unprocessed) => {
+                refusals += 1;
+                refusals <= REFUSALS
             }
+            _ => false,
+        };
+        if !again || !whole {
+            break answered;
         }
-        break answered;
+        let limit = backend.config.timeout.connect;
+        match upstream::connect(&local, backend, &backend.servers[server], limit, &mut talk.conn.timer).await {
+            Ok(fresh) => stream = fresh,
+            Err(_) => break Err(Fault::Before(Reason::CONNECT_FAILED)),
+        }
     };
     local.buffers.give(out);
     let state = &backend.servers[server].state;
     match answered {
         Ok(Answered::Done { keep_client, keep_server }) => {
-            if keep_server && body_done.get() {
+            if keep_server && body_done.get() && stream.h2().is_none() {
                 local.pool.give(state.uid, stream, backend.config.max_idle);
             }
             drop(slot);
@@ -333,6 +355,10 @@ async fn forward(
             let holding = Holding::new(plan.held(backend));
             let timeout = backend.config.timeout.tunnel;
             Ok(Forwarded::Switched { server: stream, from_server, slot, timeout, holding, handshake })
+        }
+        Err(Fault::Unprocessed) => {
+            state.counters[local.id].response_errors.bump();
+            Err(Failure::Unanswered(Reason::REFUSED))
         }
         Err(Fault::Nothing(reason) | Fault::Before(reason)) => {
             if reason.is_servers() {
@@ -348,7 +374,7 @@ async fn forward(
 }
 
 /// While this instance has not pulled the tables, a miss asks the peers before it assigns anew.
-async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
+pub(crate) async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
     let Some(ask) = local.shared.ask.load_full() else { return };
     for (table, key) in plan.lookups(backend) {
         if table.peek(key, now()).is_none() {
@@ -358,24 +384,24 @@ async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
 }
 
 /// A connection to the chosen server.
-struct Reached {
-    server: usize,
-    slot: Slot,
-    stream: Stream,
-    reused: bool,
-    retries: u32,
+pub(crate) struct Reached {
+    pub(crate) server: usize,
+    pub(crate) slot: Slot,
+    pub(crate) stream: Stream,
+    pub(crate) reused: bool,
+    pub(crate) retries: u32,
 }
 
 /// Chooses and connects, again and again while servers fail and retries last. Nothing of the request is sent yet.
-async fn reach(
-    local: &Local,
+pub(crate) async fn reach(
+    local: &Rc<Local>,
     backend: &Backend,
     plan: &mut Plan,
     timer: &mut Timer,
     account: &mut account::Request,
 ) -> Result<Reached, Reason> {
     let counters = &backend.state.counters[local.id];
-    let chosen = plan.choose(backend, local.id, now());
+    let chosen = plan.choose(backend, &local.turn(&[]));
     let mut server = chosen.inspect_err(|_| counters.no_server.bump())?;
     let mut failed: SmallVec<[usize; 4]> = SmallVec::new();
     let mut retries = 0;
@@ -388,10 +414,17 @@ async fn reach(
             counters.queue_dropped.bump();
             if no == NoSlot::Full { Reason::QUEUE_FULL } else { Reason::QUEUE_TIMEOUT }
         })?;
-        if let Some(stream) = local.pool.take(target.state.uid) {
+        // An idle connection of HTTP is no new one: a reload may have changed the mode.
+        if backend.config.mode == Mode::Http
+            && let Some(stream) = local.pool.take(target.state.uid)
+        {
             return Ok(Reached { server, slot, stream, reused: true, retries });
         }
-        let error = match upstream::connect(target, backend.config.timeout.connect, timer).await {
+        let error = match upstream::connect(local, backend, target, backend.config.timeout.connect, timer).await {
+            // One of HTTP/2 shares a connection that may have been there before.
+            Ok(stream) if stream.h2().is_some() => {
+                return Ok(Reached { server, slot, stream, reused: true, retries });
+            }
             Ok(stream) => {
                 target.state.connected();
                 target.state.counters[local.id].connects.bump();
@@ -416,7 +449,7 @@ async fn reach(
             continue;
         }
         failed.push(server);
-        server = plan.again(backend, local.id, server, &failed).map_err(|reason| match reason {
+        server = plan.again(backend, server, &local.turn(&failed)).map_err(|reason| match reason {
             Reason::NO_SERVER => Reason::CONNECT_FAILED,
             other => other,
         })?;
@@ -440,11 +473,19 @@ impl Talk<'_> {
         &mut self,
         frontend: &Frontend,
         stream: &mut Stream,
-        out: &[u8],
+        (head, body): (&[u8], &[u8]),
         transfer: &mut Transfer,
     ) -> Result<Answered, Fault> {
         let limit = self.backend.config.timeout.server;
-        match self.conn.timer.within(limit, io::write_all(&stream.writer(), out)).await {
+        let writer = stream.writer();
+        if let Some(server) = writer.h2() {
+            server.request(head, transfer.done() && body.is_empty() && transfer.trailers().is_empty()).map_err(
+                |e| {
+                    if is_unprocessed(&e) { Fault::Unprocessed } else { Fault::Nothing(Reason::SERVER_CLOSED) }
+                },
+            )?;
+        }
+        match self.conn.timer.within(limit, upload::begin(&writer, head, body, transfer)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Fault::Nothing(Reason::SERVER_CLOSED)),
             Err(Elapsed) => return Err(Fault::Before(Reason::SERVER_TIMEOUT)),

@@ -108,6 +108,13 @@ pub(crate) enum Framing {
     UntilClose,
 }
 
+impl Framing {
+    /// As HTTP/2 has it: what is not counted ends where its stream does.
+    pub(crate) fn by_end(self) -> Self {
+        if self == Self::Chunked { Self::UntilClose } else { self }
+    }
+}
+
 /// A request's head.
 #[derive(Debug)]
 pub(crate) struct Request {

@@ -266,10 +266,11 @@ pub(crate) fn own_answer(
 mod tests {
     use super::super::head;
     use super::*;
-    use lb_core::config::{Balance, DrainMode, OnDown, Timeouts};
+    use lb_core::config::Timeouts;
 
     fn frontend() -> config::Frontend {
         config::Frontend {
+            tcp: None,
             name: "web".into(),
             listen: Vec::new(),
             routes: Vec::new(),
@@ -282,26 +283,12 @@ mod tests {
             max_headers: 100,
             limit: Vec::new(),
             max_tarpit: 1000,
+            http2: Default::default(),
         }
     }
 
     fn backend() -> config::Backend {
-        config::Backend {
-            name: "app".into(),
-            balance: Balance::RoundRobin,
-            sticky: Vec::new(),
-            on_down: OnDown::Redispatch,
-            drain: DrainMode::Stay,
-            check: None,
-            retries: 3,
-            retry_after: std::time::Duration::from_secs(5),
-            max_queue: 10,
-            real_ip: true,
-            max_idle: 10,
-            timeout: Timeouts::default(),
-            websocket: Default::default(),
-            servers: Vec::new(),
-        }
+        config::Backend { real_ip: true, ..crate::fixture::backend("app", &[]) }
     }
 
     fn rewritten(text: &str, client: &str) -> String {

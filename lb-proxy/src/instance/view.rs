@@ -1,5 +1,6 @@
 //! The status views, made from the running state.
 use super::Control;
+use crate::health::Heard;
 use crate::shared::now;
 use lb_core::config::{self, Balance, StickAction, Sticky};
 use lb_core::counters::Counter;
@@ -7,10 +8,11 @@ use lb_core::id::NodeId;
 use lb_core::server::Bounds;
 use lb_core::snapshot::{Backend, Frontend, Server, Snapshot};
 use lb_core::status::{
-    BackendStatus, DecisionStatus, EntryStatus, FrontendStatus, MaxconnStatus, PeersStatus, ServerStatus, Status,
-    TableStatus,
+    AgentStatus, BackendStatus, DecisionStatus, EntryStatus, FrontendStatus, MaxconnStatus, PeersStatus, ServerStatus,
+    Status, TableStatus,
 };
 use lb_core::table::{CountedKey, StickKey, StickTable, Update};
+use lb_core::tcp::Mode;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -69,9 +71,12 @@ impl Control {
         let name = &frontend.config.name;
         let ours = self.listening().into_iter().filter(|l| l.wanted.frontend == *name);
         let mut routes: Vec<_> = frontend.config.routes.iter().map(route).collect();
+        let tcp = frontend.config.tcp.iter().flat_map(|tcp| &tcp.routes);
+        routes.extend(tcp.map(|route| route.to_string().replace(" to ", " → ")));
         routes.extend(frontend.config.backend.as_ref().map(|b| format!("any → {b}")));
         FrontendStatus {
             name: name.clone(),
+            mode: frontend.config.tcp.as_ref().map_or(Mode::Http, |_| Mode::Tcp).to_string(),
             listen: ours.map(|l| l.real.to_string()).collect(),
             routes,
             open: frontend.state.sum(|c| &c.open),
@@ -111,12 +116,14 @@ impl Control {
                 local,
             }),
             maxconn: maxconn(state.bounds()),
+            agent: self.checks.heard(state).map(|Heard { said, error }| AgentStatus { said, error }),
         }
     }
 }
 
 fn maxconn(bounds: Bounds) -> Option<MaxconnStatus> {
-    let Bounds { instance, cluster, allowance, elsewhere } = bounds;
+    let Bounds { instance, agent, cluster, allowance, elsewhere } = bounds;
+    let instance = agent.or(instance);
     // Alone, all of it is this instance's.
     let allowance = cluster.map(|cluster| allowance.unwrap_or(cluster));
     (instance.is_some() || cluster.is_some()).then_some(MaxconnStatus { instance, cluster, allowance, elsewhere })
@@ -191,29 +198,15 @@ fn sums(of: Vec<(Counter, u64)>) -> BTreeMap<String, u64> {
 }
 
 fn route(route: &config::Route) -> String {
-    let mut conditions = Vec::new();
-    if !route.host.is_empty() {
-        conditions.push(format!("host {}", route.host.join(" or ")));
-    }
-    if !route.path_prefix.is_empty() {
-        conditions.push(format!("path {}", route.path_prefix.join(" or ")));
-    }
-    for (name, value) in &route.header {
-        conditions.push(value.as_ref().map_or_else(|| format!("header {name}"), |v| format!("header {name}: {v}")));
-    }
-    match route.websocket {
-        Some(true) => conditions.push("websocket".into()),
-        Some(false) => conditions.push("no websocket".into()),
-        None => {}
-    }
-    let conditions = if conditions.is_empty() { "any".into() } else { conditions.join(", ") };
-    format!("{conditions} → {}", route.backend)
+    format!("{} → {}", route.when, route.backend)
 }
 
 fn balance(balance: &Balance) -> String {
     match balance {
         Balance::RoundRobin => "roundrobin".into(),
         Balance::LeastConn => "leastconn".into(),
+        Balance::Random(draws) => format!("random {draws}"),
+        Balance::First => "first".into(),
         Balance::Hash(key) => format!("hash {key}"),
     }
 }

@@ -142,6 +142,9 @@ fn write_text(line: &AccessLine, out: &mut Vec<u8>) {
     if line.tunnel {
         out.extend_from_slice(b" tunnel");
     }
+    if line.protocol != "http/1.1" {
+        let _ = write!(out, " {}", line.protocol);
+    }
     if let Some(by) = line.close_by {
         let code = line.close_code.map_or("none".into(), |code| code.to_string());
         let _ = write!(out, " close={code} by={by}");
@@ -182,6 +185,7 @@ mod tests {
             tunnel: false,
             close_code: None,
             close_by: None,
+            protocol: "http/1.1",
         }
     }
 

@@ -10,12 +10,12 @@ pub(crate) fn is_for_later(reason: Reason) -> bool {
 }
 
 /// The answer, and what is counted of it.
-pub(crate) fn answer(accept: &[u8; 28], reason: Reason, counts: &Arc<BackendState>, worker: usize) -> Vec<u8> {
+pub(crate) fn answer(accept: &str, reason: Reason, counts: &Arc<BackendState>, worker: usize) -> Vec<u8> {
     let code = if reason == Reason::LEAVING { 1001 } else { 1013 };
     let mut out =
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "
             .to_vec();
-    out.extend_from_slice(accept);
+    out.extend_from_slice(accept.as_bytes());
     out.extend_from_slice(b"\r\n\r\n");
     close::close_frame(code, reason.code, None, &mut out);
     counts.counters[worker].closes[close::class(Some(code))][close::By::Lb as usize].bump();

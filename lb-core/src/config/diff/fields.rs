@@ -2,9 +2,11 @@
 //!
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
-    AccessLog, Admin, Backend, Balance, Check, Cookie, Frontend, Instance, Log, Maxconn, PeerTls, Peers, Probe, Route,
-    Server, StickAction, Sticky, Table, TableRule, Timeouts, WebSocket, websocket::Ping,
+    AccessLog, Admin, Backend, Balance, Cookie, Frontend, Http2, Instance, Listen, Log, Maxconn, PeerTls, Peers, Route,
+    Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Timeouts, WebSocket, websocket::Ping,
 };
+use super::checks;
+use crate::tcp::Mode;
 use crate::time::format_duration;
 use std::fmt::{Debug, Display};
 use std::time::Duration;
@@ -90,6 +92,7 @@ pub(super) fn table(of: &Table) -> Fields {
 pub(super) fn frontend(of: &Frontend) -> Fields {
     let Frontend {
         name: _,
+        tcp,
         listen: _,
         routes,
         backend,
@@ -101,10 +104,13 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         max_headers,
         limit,
         max_tarpit,
+        http2: Http2 { max_streams, window },
     } = of;
     let mut fields = vec![
         ("backend", or_none(backend.as_ref())),
-        ("routes", list(routes, route)),
+        ("mode", tcp.as_ref().map_or(Mode::Http, |_| Mode::Tcp).to_string()),
+        ("routes", tcp.as_ref().map_or_else(|| list(routes, route), |tcp| list(&tcp.routes, ToString::to_string))),
+        ("inspect_delay", or_none(tcp.as_ref().map(|tcp| time(&tcp.inspect_delay)))),
         ("maxconn", maxconn.to_string()),
         ("forwarded", forwarded.to_string()),
         ("trusted_proxies", list(trusted_proxies, ToString::to_string)),
@@ -112,33 +118,36 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         ("max_headers", max_headers.to_string()),
         ("limit", list(limit, ToString::to_string)),
         ("max_tarpit", max_tarpit.to_string()),
+        ("http2.max_streams", max_streams.to_string()),
+        ("http2.window", window.to_string()),
     ];
     fields.extend(timeouts(timeout));
     fields
 }
 
+/// Without the address, by which it is known.
+pub(super) fn listen(of: &Listen) -> Fields {
+    let Listen { addr: _, h2c } = of;
+    vec![("h2c", h2c.to_string())]
+}
+
 fn route(of: &Route) -> String {
-    let Route { host, path_prefix, header, websocket, backend } = of;
-    let mut words = Vec::new();
-    words.extend((!host.is_empty()).then(|| format!("host {}", host.join("|"))));
-    words.extend((!path_prefix.is_empty()).then(|| format!("path {}", path_prefix.join("|"))));
-    words.extend(header.iter().map(|(name, value)| match value {
-        Some(value) => format!("{name}: {value:?}"),
-        None => format!("{name}: any"),
-    }));
-    words.extend(websocket.map(|yes| if yes { "websocket" } else { "no websocket" }.to_owned()));
-    format!("{} to {backend}", words.join(" and "))
+    let Route { when, backend } = of;
+    format!("{when} to {backend}")
 }
 
 /// Without the servers, which are compared one by one.
 pub(super) fn backend(of: &Backend) -> Fields {
     let Backend {
         name: _,
+        mode,
         balance,
+        spread: Spread { load_bound, all_backups },
         sticky,
         on_down,
         drain,
         check,
+        agent,
         retries,
         retry_after,
         max_queue,
@@ -146,25 +155,33 @@ pub(super) fn backend(of: &Backend) -> Fields {
         max_idle,
         timeout,
         websocket,
+        proto,
         servers: _,
     } = of;
     let balance = match balance {
         Balance::RoundRobin => "roundrobin".into(),
         Balance::LeastConn => "leastconn".into(),
+        Balance::Random(draws) => format!("random({draws})"),
+        Balance::First => "first".into(),
         Balance::Hash(key) => format!("hash({key})"),
     };
     let mut fields = vec![
+        ("mode", mode.to_string()),
         ("balance", balance),
+        ("load_bound", or_none(load_bound.as_ref())),
+        ("all_backups", all_backups.to_string()),
         ("sticky", list(sticky, self::sticky)),
         ("on_down", word(on_down)),
         ("drain", word(drain)),
-        ("check", or_none(check.as_ref().map(self::check))),
+        ("check", or_none(check.as_ref().map(checks::check))),
+        ("agent", or_none(agent.as_ref().map(checks::agent))),
         ("retries", retries.to_string()),
         ("retry_after", time(retry_after)),
         ("max_queue", max_queue.to_string()),
         ("real_ip", real_ip.to_string()),
         ("max_idle", max_idle.to_string()),
         ("websocket", self::websocket(websocket)),
+        ("proto", word(proto)),
     ];
     fields.extend(timeouts(timeout));
     fields
@@ -219,26 +236,14 @@ fn cookie(of: &Cookie) -> String {
     words.join(" ")
 }
 
-fn check(of: &Check) -> String {
-    let Check { probe, interval, fall, rise } = of;
-    let probe = match probe {
-        Probe::Tcp => "tcp".into(),
-        Probe::Http { method, path, headers, expect, expect_body } => {
-            let headers: String = headers.iter().map(|(name, value)| format!(" {name}: {value:?}")).collect();
-            let body = expect_body.as_ref().map_or(String::new(), |text| format!(" with {text:?}"));
-            let expect = list(expect, |(from, to)| if from == to { from.to_string() } else { format!("{from}-{to}") });
-            format!("{method} {path}{headers} expects {expect}{body}")
-        }
-    };
-    format!("{probe} every {} fall {fall} rise {rise}", time(interval))
-}
-
 pub(super) fn server(of: &Server) -> Fields {
-    let Server { name: _, addr, weight, maxconn, cookie, state } = of;
+    let Server { name: _, addr, weight, maxconn, backup, slow_start, cookie, state } = of;
     vec![
         ("addr", addr.to_string()),
         ("weight", weight.to_string()),
         ("maxconn", self::maxconn(*maxconn)),
+        ("backup", backup.to_string()),
+        ("slow_start", or_none(slow_start.as_ref().map(self::slow_start))),
         ("cookie", cookie.clone()),
         ("state", word(state)),
     ]
@@ -247,6 +252,12 @@ pub(super) fn server(of: &Server) -> Fields {
 fn maxconn(of: Maxconn) -> String {
     let Maxconn { instance, cluster } = of;
     if cluster == 0 { instance.to_string() } else { format!("{{ instance = {instance}, cluster = {cluster} }}") }
+}
+
+fn slow_start(of: &SlowStart) -> String {
+    let SlowStart { time, pace } = of;
+    let pace = pace.map_or(String::new(), |pace| format!(" at {pace}/s"));
+    format!("{}{pace}", self::time(time))
 }
 
 fn timeouts(of: &Timeouts) -> Fields {
@@ -263,7 +274,7 @@ fn timeouts(of: &Timeouts) -> Fields {
     ]
 }
 
-fn time(of: &Duration) -> String {
+pub(super) fn time(of: &Duration) -> String {
     format_duration(*of)
 }
 
@@ -276,6 +287,6 @@ fn or_none(of: Option<impl Display>) -> String {
     of.map_or_else(|| "none".into(), |value| value.to_string())
 }
 
-fn list<T>(of: &[T], show: impl Fn(&T) -> String) -> String {
+pub(super) fn list<T>(of: &[T], show: impl Fn(&T) -> String) -> String {
     format!("[{}]", of.iter().map(show).collect::<Vec<_>>().join(", "))
 }

@@ -1,8 +1,8 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
-use super::super::{Backend, Balance, Maxconn, Server, Sticky, WebSocket, suggest};
-use super::{Defaults, Unique, check, sticky, table::Tables, value, websocket};
-use crate::stick::KeyExpr;
+use super::super::{Backend, Balance, Maxconn, Server, SlowStart, Sticky, WebSocket};
+use super::{Defaults, Unique, balance, check, sticky, table::Tables, tcp, value, websocket};
+use crate::tcp::Mode;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,28 @@ pub(super) fn backend(
     name: &str,
     at: &Range<usize>,
     section: &Section<'_>,
+    mode: Mode,
     tables: &Tables,
     defaults: &Defaults,
 ) -> Option<Arc<Backend>> {
+    tcp::backend(section, mode);
     let good = value::check_name(section.cx, "backend", name, at, &section.path);
-    let servers = servers(section);
+    let slow_start = section.get("slow_start").and_then(|item| balance::slow_start(&item));
+    let servers = servers(section, slow_start);
+    let algorithm = section
+        .get("balance")
+        .map_or(Some(Balance::RoundRobin), |item| tcp::balance(&item, balance::algorithm(&item), mode));
     let check = section.get("check").map(|item| item.section().and_then(|s| check::check(&s)));
     let backend = Backend {
         name: name.to_owned(),
-        balance: section.get("balance").and_then(|item| balance(&item)).unwrap_or(Balance::RoundRobin),
-        sticky: stickies(section, tables),
+        mode,
+        spread: balance::spread(section, algorithm.as_ref(), &servers),
+        balance: algorithm.unwrap_or(Balance::RoundRobin),
+        sticky: stickies(section, mode, tables),
         on_down: section.word("on_down").unwrap_or_default(),
         drain: section.word("drain").unwrap_or_default(),
         check: check.flatten(),
+        agent: section.get("agent").and_then(|item| check::agent(&item.section()?)),
         retries: section.whole("retries", defaults.retries),
         retry_after: section.duration("retry_after", Duration::from_secs(5)),
         max_queue: section.size("max_queue", 1000),
@@ -31,50 +40,13 @@ pub(super) fn backend(
         max_idle: section.size("max_idle", 64),
         timeout: defaults.timeouts(section),
         websocket: super::section(section, "websocket").map_or_else(WebSocket::default, |s| websocket::websocket(&s)),
+        proto: section.word("proto").unwrap_or_default(),
         servers,
     };
     good.then(|| Arc::new(backend))
 }
 
-const ALGORITHMS: [&str; 4] = ["roundrobin", "leastconn", "source", "hash(EXPR)"];
-
-fn balance(item: &Item<'_>) -> Option<Balance> {
-    let text = item.text()?;
-    let word = text.trim();
-    match word {
-        "roundrobin" => return Some(Balance::RoundRobin),
-        "leastconn" => return Some(Balance::LeastConn),
-        "source" | "hash" => return Some(Balance::Hash(KeyExpr::Src)),
-        "uri" => return Some(Balance::Hash(KeyExpr::Path)),
-        _ => {}
-    }
-    let inner = word.strip_prefix("hash(").and_then(|rest| rest.strip_suffix(')'));
-    match inner.unwrap_or(word).parse() {
-        Ok(expr) => Some(Balance::Hash(expr)),
-        Err(why) if inner.is_some() || word.contains('(') => {
-            value::bad_expr(item, inner.unwrap_or(word), &why);
-            None
-        }
-        Err(_) => {
-            let plain: String = word.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
-            let meant = match plain.as_str() {
-                "leastconnections" | "leastoutstandingrequests" => Some("leastconn"),
-                "iphash" | "sourceip" => Some("source"),
-                plain => suggest::nearest(plain, ALGORITHMS.into_iter()),
-            };
-            let help = match meant {
-                Some(near) => format!("did you mean \"{near}\"?"),
-                None => {
-                    "write \"roundrobin\", \"leastconn\", \"source\" or a hash, as \"hash(header(X-Tenant))\"".into()
-                }
-            };
-            item.bad(format!("\"{text}\" is no balancing algorithm"), help);
-            None
-        }
-    }
-}
-
-fn stickies(section: &Section<'_>, tables: &Tables) -> Vec<Sticky> {
+fn stickies(section: &Section<'_>, mode: Mode, tables: &Tables) -> Vec<Sticky> {
     let mut cookie_line = None;
     let mut rules = Vec::new();
     for item in section.get("sticky").map_or(Vec::new(), |item| item.elements()) {
@@ -90,12 +62,14 @@ fn stickies(section: &Section<'_>, tables: &Tables) -> Vec<Sticky> {
                 None => cookie_line = Some(section.cx.line(&cookie.at())),
             }
         }
-        rules.extend(sticky::rule(&rule, tables));
+        let read = sticky::rule(&rule, tables);
+        tcp::sticky(&rule, read.as_ref(), mode);
+        rules.extend(read);
     }
     rules
 }
 
-fn servers(section: &Section<'_>) -> Vec<Arc<Server>> {
+fn servers(section: &Section<'_>, slow_start: Option<SlowStart>) -> Vec<Arc<Server>> {
     let Some(list) = section.need("server") else {
         return Vec::new();
     };
@@ -104,10 +78,19 @@ fn servers(section: &Section<'_>) -> Vec<Arc<Server>> {
         list.bad(format!("`{}` has no server", section.path), list.example());
     }
     let (mut names, mut cookies) = (Unique::default(), Unique::default());
-    items.iter().filter_map(|item| server(&item.section()?, &mut names, &mut cookies)).map(Arc::new).collect()
+    items
+        .iter()
+        .filter_map(|item| server(&item.section()?, slow_start, &mut names, &mut cookies))
+        .map(Arc::new)
+        .collect()
 }
 
-fn server(section: &Section<'_>, names: &mut Unique, cookies: &mut Unique) -> Option<Server> {
+fn server(
+    section: &Section<'_>,
+    slow_start: Option<SlowStart>,
+    names: &mut Unique,
+    cookies: &mut Unique,
+) -> Option<Server> {
     let cx = section.cx;
     let name_item = section.need("name");
     let name = name_item.as_ref().and_then(|item| {
@@ -132,8 +115,10 @@ fn server(section: &Section<'_>, names: &mut Unique, cookies: &mut Unique) -> Op
     }
     let weight = section.whole("weight", 1);
     let maxconn = section.get("maxconn").and_then(|item| maxconn(&item)).unwrap_or_default();
+    let backup = section.flag("backup", false);
+    let slow_start = section.get("slow_start").map_or(slow_start, |item| balance::slow_start(&item));
     let state = section.word("state").unwrap_or_default();
-    Some(Server { name: name?, addr: addr?, weight, maxconn, cookie: cookie?, state })
+    Some(Server { name: name?, addr: addr?, weight, maxconn, backup, slow_start, cookie: cookie?, state })
 }
 
 /// A number is for this instance; a section may bound all together.

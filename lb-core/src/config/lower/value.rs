@@ -1,6 +1,7 @@
 //! Values that several sections read alike: addresses, names, header names and values, key expressions.
 use super::super::reader::Item;
 use crate::stick::{KeyExpr, is_token};
+use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::ops::Range;
 
@@ -95,6 +96,16 @@ pub(super) fn header_value(item: &Item<'_>) -> Option<String> {
     Some(text)
 }
 
+/// A network, or an address as a network of one.
+pub(super) fn network(item: &Item<'_>) -> Option<IpNet> {
+    let text = item.text()?;
+    let parsed = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+    if parsed.is_err() {
+        item.bad(format!("\"{text}\" is no network"), "write \"10.0.0.0/8\", \"2001:db8::/32\" or \"10.0.0.7\"");
+    }
+    parsed.ok()
+}
+
 /// A key expression.
 pub(super) fn key_expr(item: &Item<'_>) -> Option<KeyExpr> {
     let text = item.text()?;
@@ -104,7 +115,7 @@ pub(super) fn key_expr(item: &Item<'_>) -> Option<KeyExpr> {
 /// Reports a text that is no key expression.
 pub(super) fn bad_expr(item: &Item<'_>, text: &str, why: &crate::stick::KeyExprError) {
     let word = text.split('(').next().unwrap_or("").trim();
-    let unsupported = ["sni", "tls_session_id", "jwt", "hdr", "req.hdr", "req.cook", "url_param", "urlp"];
+    let unsupported = ["jwt", "hdr", "req.hdr", "req.cook", "url_param", "urlp"];
     let help = match word {
         "hdr" | "req.hdr" => "write `header(NAME)`".into(),
         "req.cook" => "write `cookie(NAME)`".into(),
