@@ -122,11 +122,11 @@ fn what_breaks_the_protocol_is_passed_on_and_counted_or_closed_by_choice() {
 #[test]
 fn a_frame_past_the_bound_does_not_go_on() {
     let (a, seen) = echo("a");
-    let lb = Instance::start(&with(&[&a], "max_frame = 1000"));
+    let lb = Instance::start(&with(&[&a], "max_frame = 1010"));
     let mut socket = Socket::connect(lb.addr, "");
     assert!(socket.send(TEXT, "x".repeat(1000)));
     assert_eq!(socket.read().expect("the echo").text().len(), 1002);
-    socket.send(TEXT, "x".repeat(1001));
+    socket.send(TEXT, "x".repeat(1011));
     assert_eq!(socket.read().and_then(|f| f.close()).map(|c| c.0), Some(1009));
     eventually("the server has one of them", || said(&seen).len() >= 2);
     assert_eq!(said(&seen)[0].len(), 1000);
