@@ -1,6 +1,7 @@
 //! One immutable compiled view of a configuration. A reload builds a whole new one, reusing live state by identity,
 //! or changes nothing.
 use crate::balance::Rotation;
+use crate::budget::Budget;
 use crate::config::{self, Config};
 use crate::hlc::Clock;
 use crate::id::{NameId, Names};
@@ -12,6 +13,9 @@ use crate::time::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+mod ruled;
+pub use ruled::{Done, Ruled};
 
 /// What all snapshots of a process share.
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub struct Frontend {
     pub backend: Option<usize>,
     /// Its rules on what tables count, in order.
     pub limits: Vec<Limit>,
+    /// What its other rules have done.
+    pub ruled: Ruled,
     /// Live counts; survive reloads.
     pub state: Arc<FrontendState>,
 }
@@ -171,6 +177,10 @@ pub struct Backend {
     pub counting: Vec<usize>,
     /// The cookie rule, if there is one.
     pub cookie: Option<config::Cookie>,
+    /// What its rules have done.
+    pub ruled: Ruled,
+    /// How many requests may be tried again; `None`: no bound over all.
+    pub budget: Option<Arc<Budget>>,
     /// Live state; survives reloads.
     pub state: Arc<BackendState>,
     /// Smooth weighted round robin, one a worker, so that workers do not share a lock; survives no reload.
@@ -204,6 +214,8 @@ pub struct BackendCounters {
     pub redispatched: Count,
     /// Connection attempts after the first.
     pub retries: Count,
+    /// Retries that the budget did not allow.
+    pub over_budget: Count,
     /// Requests that found no server.
     pub no_server: Count,
     /// Requests that waited for a server with `maxconn`.
@@ -285,6 +297,7 @@ impl Snapshot {
                     inspect: inspects(f, &config.backends),
                     backend: f.backend.as_ref().and_then(index),
                     limits: f.limit.iter().filter_map(|rule| limit(rule, base, old, &tables)).collect(),
+                    ruled: Ruled::new(&f.rules, base.workers, old.map(|old| (&old.config.rules, &old.ruled))),
                     state: old.map_or_else(fresh, |old| old.state.clone()),
                 }
             })
@@ -414,6 +427,11 @@ fn backend(
         counting: (0..stick.len()).filter(|rule| !stick[*rule].1.spec().store.is_empty()).collect(),
         stick,
         cookie,
+        ruled: Ruled::new(&config.rules, base.workers, old.map(|old| (&old.config.rules, &old.ruled))),
+        budget: config.faults.retry_budget.map(|of| {
+            let same = old.and_then(|b| b.budget.clone()).filter(|b| b.of() == of);
+            same.unwrap_or_else(|| Arc::new(Budget::new(of, base.workers)))
+        }),
         state: old.map_or_else(
             || {
                 Arc::new(BackendState {

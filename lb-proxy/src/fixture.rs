@@ -5,6 +5,7 @@ use lb_core::config::{
 };
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
+use lb_core::rules::Rules;
 use lb_core::server::AdminState;
 use lb_core::snapshot::{Base, Snapshot};
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ pub(crate) fn config() -> Config {
         admin: Admin { listen: None, socket: None, token: None },
         peers: None,
         log: Log { level: "info".into(), format: LogFormat::Text, access: AccessLog::Off },
+        auth: Vec::new(),
         tables: Vec::new(),
         frontends: Vec::new(),
         backends: Vec::new(),
@@ -36,6 +38,7 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
     Server {
         name: name.into(),
         addr,
+        origin: lb_core::config::Origin::Written,
         weight: 1,
         maxconn: Maxconn::default(),
         backup: false,
@@ -57,12 +60,16 @@ pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
         check: None,
         agent: None,
         retries: 3,
+        faults: lb_core::config::Faults::default(),
         retry_after: Duration::from_secs(5),
         max_queue: 1000,
         real_ip: false,
         max_idle: 64,
         timeout: Timeouts::default(),
         websocket: Default::default(),
+        rules: Rules::default(),
+        resolver: None,
+        templates: Vec::new(),
         proto: Default::default(),
         servers: servers.iter().map(|(name, addr)| Arc::new(server(name, *addr))).collect(),
     }
@@ -92,6 +99,7 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
         max_headers: 100,
         limit: Vec::new(),
         max_tarpit: 1000,
+        rules: Rules::default(),
         http2: Default::default(),
     }
 }

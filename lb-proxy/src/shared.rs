@@ -67,8 +67,15 @@ pub struct AccessLine {
     pub total_us: u64,
     /// Until the server's answer began, microseconds.
     pub wait_us: Option<u64>,
-    /// Why this server: `cookie`, `table:NAME`, `new`, `redispatched`, `-`; or `limit[N]`, the rule that denied it.
+    /// Why this server: `cookie`, `table:NAME`, `new`, `redispatched`, `-`; or the rule that answered instead: `limit[N]`,
+    /// `request[N]`, `BACKEND.request[N]`.
     pub why: String,
+    /// Its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Box<str>>,
+    /// Who showed a right password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Box<str>>,
     /// How it ended: `ok`, or a reason code as in the body of our own answers, or for tunnels the side that closed.
     pub end: &'static str,
     /// Connection attempts after the first.

@@ -5,11 +5,14 @@
 //! thread straight to the other socket, and only what that did not take is kept. What flows in bulk from TCP to TCP is
 //! not copied at all ([`splice`]). Of a WebSocket the frames are followed on the way ([`crate::websocket`]); for
 //! anything else bytes are bytes.
+use crate::closing::Watch;
 use crate::http::account::Request;
 use crate::http::limits::Opened;
+use crate::http::reason::Reason;
 use crate::listener::Admission;
 use crate::shared::now;
 use crate::sockets::Seat;
+use crate::splice::{self, Pipe, Spliced};
 use crate::stream::{Reader, Stream, Writer};
 use crate::tcp::first::Unanswered;
 use crate::upstream::Slot;
@@ -27,9 +30,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, sleep_until};
-
-mod splice;
-use splice::{Pipe, Spliced};
 
 /// A timer that others move nearer.
 const FAR: Duration = Duration::from_secs(3600);
@@ -56,6 +56,8 @@ pub(crate) struct Tunnel {
     account: Request,
     holding: Holding,
     seat: Seat,
+    /// Its server went down, and that is to end it.
+    marked_down: bool,
     /// Given back in this order at the end.
     _slot: Slot,
     _opened: Opened,
@@ -270,6 +272,7 @@ impl Tunnel {
             account: start.account,
             holding: start.holding,
             seat,
+            marked_down: false,
             _slot: start.slot,
             _opened: start.opened,
             _admission: start.admission,
@@ -282,7 +285,11 @@ impl Tunnel {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
         loop {
             let ways = self.move_bytes(cx);
-            let told = self.seat.told(cx);
+            let mut told = self.seat.told(cx);
+            if self.holding.closed(cx) {
+                self.marked_down = true;
+                told = Some(Why::ServerDown);
+            }
             let next = match &mut self.websocket {
                 Some(websocket) => websocket.advance(&mut self.up, &mut self.down, ways, told),
                 None => self.plain(ways, told),
@@ -367,7 +374,9 @@ impl Tunnel {
         // A server that closes in order after the client has taken what that sent.
         let answered = |first: &mut Box<Unanswered>| first.done || (ended && told) || (held && !ended);
         if let Some(first) = self.first.take_if(answered) {
-            self.holding = first.confirm();
+            let mut holding = first.confirm();
+            holding.watch = self.holding.watch.take();
+            self.holding = holding;
         } else if ended {
             // It closed without a word: that is no answer, whatever comes from the client yet.
             self.first = None;
@@ -423,7 +432,7 @@ pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
         }
     })
     .await;
-    if end == "reset" && tunnel.account.is_tcp() {
+    if (end == "reset" || end == Reason::SERVER_DOWN.code) && tunnel.account.is_tcp() {
         // Whoever is left must not take what came so far for whole.
         tunnel.client.reset_on_drop();
         tunnel.server.reset_on_drop();
@@ -432,23 +441,38 @@ pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
     tunnel.account.bytes_in += up;
     tunnel.account.bytes_out += down;
     let closed = tunnel.websocket.as_ref().map(|w| w.count(tunnel.seat.local().id));
+    if tunnel.marked_down {
+        tunnel.account.closed_on_down();
+    }
     tunnel.account.finish_tunnel(end, closed);
 }
 
-/// The entries that led a tunnel to its server, held alive until it ends: an open socket is use.
+/// What a tunnel has until it ends: the entries that led it to its server, for an open socket is use; and perhaps a place
+/// among those that are closed when the server goes down.
 #[derive(Default)]
-pub(crate) struct Holding(Box<[Hold]>);
+pub(crate) struct Holding {
+    pins: Box<[Hold]>,
+    watch: Option<Box<Watch>>,
+}
 
 impl Holding {
     /// Holds these.
-    pub(crate) fn new<'a>(pins: impl Iterator<Item = (&'a Arc<StickTable>, &'a StickKey)>) -> Self {
-        Self(pins.map(|(table, key)| table.hold(key, now())).collect())
+    pub(crate) fn new<'a>(
+        pins: impl Iterator<Item = (&'a Arc<StickTable>, &'a StickKey)>,
+        watch: Option<Watch>,
+    ) -> Self {
+        Self { pins: pins.map(|(table, key)| table.hold(key, now())).collect(), watch: watch.map(Box::new) }
+    }
+
+    /// Whether its server went down, and it is to be closed for that.
+    fn closed(&self, cx: &mut Context<'_>) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.poll(cx).is_ready())
     }
 }
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        std::mem::take(&mut self.0).into_vec().into_iter().for_each(|hold| hold.release(now()));
+        std::mem::take(&mut self.pins).into_iter().for_each(|hold| hold.release(now()));
     }
 }
 

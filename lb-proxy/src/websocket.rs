@@ -239,7 +239,7 @@ impl WebSocket {
             // The client has gone without a word; the server is to know it.
             return Next::End(why.end());
         }
-        if down.ended || why == Why::ServerSilent || self.down.fault.is_some() {
+        if down.ended || matches!(why, Why::ServerSilent | Why::ServerDown) || self.down.fault.is_some() {
             if self.up.at_border() && !down.ended {
                 self.put(Side::Server, why, up);
             }

@@ -11,16 +11,21 @@ mod cluster;
 mod contract;
 mod counters;
 mod demo;
+mod discovery;
 mod failover;
+mod faults;
 mod foreign;
 mod framing;
 mod hostile;
 mod http1;
+mod http2;
 mod life;
 mod limits;
 mod names;
+mod pages;
 mod pressure;
 mod races;
+mod rules;
 mod shared_maxconn;
 mod splits;
 mod state;
@@ -41,4 +46,9 @@ fn servers(origins: &[&Origin]) -> String {
 /// A configuration of one frontend and one backend, `app`, with these lines more.
 fn app(origins: &[&Origin], lines: &str) -> String {
     format!("[frontend.web]\nlisten = [LISTEN]\nbackend = \"app\"\n[backend.app]\n{}\n{lines}\n", servers(origins))
+}
+
+/// As [`app`], for clients of HTTP/2 without TLS as well.
+fn app_h2(origins: &[&Origin], lines: &str) -> String {
+    app(origins, lines).replace("[LISTEN]", "[{ addr = LISTEN, h2c = true }]")
 }

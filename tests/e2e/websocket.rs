@@ -1,6 +1,6 @@
 //! WebSockets that are ended by lb: with which words, where in the stream, when.
 use crate::app;
-use lb_tests::frames::{CLOSE, PING, PONG, TEXT};
+use lb_tests::websocket::{CLOSE, PING, PONG, TEXT};
 use lb_tests::{Instance, Origin, PATIENCE, Socket, eventually};
 use std::net::Shutdown;
 use std::sync::{Arc, Mutex};

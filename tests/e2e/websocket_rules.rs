@@ -1,7 +1,7 @@
 //! What WebSockets get by choice: pings, bounds, strictness, another kind of refusal.
 use crate::app;
 use crate::websocket::{echo, said};
-use lb_tests::frames::{CLOSE, PING, PONG, TEXT};
+use lb_tests::websocket::{CLOSE, PING, PONG, TEXT};
 use lb_tests::{Instance, Origin, Socket, eventually};
 use std::time::{Duration, Instant};
 

@@ -12,15 +12,17 @@ pub mod frames;
 pub mod instance;
 pub mod link;
 pub mod origin;
+pub mod websocket;
 
 pub use client::{Answer, Client};
 pub use crowd::Crowd;
 pub use dice::Dice;
 pub use dns::{Dns, Record};
-pub use frames::Socket;
+pub use frames::Frames;
 pub use instance::{Host, Instance, lb};
 pub use link::{Fate, Link};
 pub use origin::{Origin, Seen};
+pub use websocket::Socket;
 
 use std::time::{Duration, Instant};
 

@@ -1,11 +1,13 @@
 //! What separates two configurations, as a reload would meet it. It changes nothing and knows no live state: how many
 //! connections a change touches is counted by whoever has them.
 use super::{Backend, Config, Frontend, Peers, Table};
+use crate::rules::Auth;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 mod checks;
+mod faults;
 mod fields;
 use fields::Fields;
 
@@ -20,6 +22,8 @@ pub enum Thing {
     Peers,
     /// `[log]`
     Log,
+    /// `[auth.NAME]`
+    Auth(String),
     /// `[table.NAME]`
     Table(String),
     /// `[frontend.NAME]`
@@ -114,6 +118,7 @@ impl fmt::Display for Thing {
             Self::Admin => f.write_str("admin"),
             Self::Peers => f.write_str("peers"),
             Self::Log => f.write_str("log"),
+            Self::Auth(name) => write!(f, "auth {name}"),
             Self::Table(name) => write!(f, "table {name}"),
             Self::Frontend(name) => write!(f, "frontend {name}"),
             Self::Listener { frontend, addr } => write!(f, "listener {addr} of frontend {frontend}"),
@@ -154,6 +159,8 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     }
     peers(old.peers.as_ref(), new.peers.as_ref(), out);
     compare(&Thing::Log, fields::log(&old.log), fields::log(&new.log), out);
+    let auth = |a: &Arc<Auth>| Thing::Auth(a.name.clone());
+    each(&old.auth, &new.auth, auth, |a, b, out| compare(&auth(b), fields::auth(a), fields::auth(b), out), out);
     let (table, frontend, backend) = (
         |t: &Arc<Table>| Thing::Table(t.name.clone()),
         |f: &Arc<Frontend>| Thing::Frontend(f.name.clone()),
@@ -184,9 +191,10 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         |a, b, out| {
             compare(&backend(b), fields::backend(a), fields::backend(b), out);
             let server = |s: &Arc<super::Server>| Thing::Server { backend: b.name.clone(), name: s.name.clone() };
+            let (before, after) = (written(a), written(b));
             each(
-                &a.servers,
-                &b.servers,
+                &before,
+                &after,
                 server,
                 |x, y, out| compare(&server(y), fields::server(x), fields::server(y), out),
                 out,
@@ -195,6 +203,11 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         out,
     );
     changes
+}
+
+/// The servers that the file has.
+fn written(backend: &Backend) -> Vec<Arc<super::Server>> {
+    backend.servers.iter().filter(|s| s.origin != super::Origin::Found).cloned().collect()
 }
 
 fn peers(old: Option<&Peers>, new: Option<&Peers>, out: &mut Vec<Change>) {

@@ -1,6 +1,7 @@
 //! The shape of the file, second half: frontends and backends. See [`super::file`].
 use super::file::{Kind, Shape, TIMEOUT, key};
 use super::file_http2::HTTP2;
+use super::file_rules;
 use super::file_websocket::WEBSOCKET;
 
 pub(super) static FRONTEND: Shape = Shape {
@@ -36,7 +37,7 @@ pub(super) static FRONTEND: Shape = Shape {
             "[{ path_prefix = \"/ws\", backend = \"ws\" }]",
             "Tried in order; the first that matches decides.",
         )
-        .also(&["route", "rules", "locations", "location"]),
+        .also(&["route", "locations", "location"]),
         key(
             "timeout",
             Kind::Section(&TIMEOUT),
@@ -71,7 +72,7 @@ pub(super) static FRONTEND: Shape = Shape {
             "[{ key = \"src\", table = \"clients\", when = \"http_req_rate > 100\", then = \"deny 429\" }]",
             "Rules on what tables count, tried in order for each request, before its route.",
         )
-        .also(&["limits", "rate_limit", "limit_req", "limit_conn", "http_request"]),
+        .also(&["limits", "rate_limit", "limit_req", "limit_conn"]),
         key(
             "max_tarpit",
             Kind::Size(0, 1_000_000),
@@ -79,6 +80,11 @@ pub(super) static FRONTEND: Shape = Shape {
             "Requests that `tarpit` rules hold at a time, in each worker; past it they are denied at once. \
              Default 1,000.",
         ),
+        file_rules::REQUEST,
+        file_rules::RESPONSE,
+        file_rules::ERROR_PAGES,
+        file_rules::MAINTENANCE_KEY,
+        file_rules::REQUEST_ID_KEY,
         key("http2", Kind::Section(&HTTP2), "{ max_streams = 100 }", "What one client connection of HTTP/2 may hold.")
             .also(&["h2"]),
     ],
@@ -156,7 +162,7 @@ static ROUTE: Shape = Shape {
         key("websocket", Kind::Flag, "true", "Whether the request asks for a WebSocket.").also(&["ws", "upgrade"]),
         key(
             "if",
-            Kind::Section(&super::file_rules::IF),
+            Kind::Section(&file_rules::IF),
             "{ method = \"GET\" }",
             "What else must hold: path by pattern, method, query, cookie, source, TLS, counters, `not`.",
         )
@@ -253,6 +259,13 @@ pub(super) static BACKEND: Shape = Shape {
              Default 5s.",
         )
         .also(&["fail_timeout"]),
+        super::file_faults::RETRY_ON,
+        super::file_faults::RETRY_BUDGET,
+        super::file_faults::RETRY_MIN,
+        super::file_faults::OUTLIER,
+        super::file_faults::PANIC_THRESHOLD,
+        super::file_faults::ON_MARKED_DOWN,
+        super::file_faults::QUEUE_FIRST,
         key(
             "max_queue",
             Kind::Size(0, 100_000_000),
@@ -270,6 +283,8 @@ pub(super) static BACKEND: Shape = Shape {
             "Timeouts; those not given come from `[defaults.timeout]`.",
         )
         .also(&["timeouts"]),
+        super::file_discovery::SERVER_TEMPLATE,
+        super::file_discovery::RESOLVER,
         key(
             "websocket",
             Kind::Section(&WEBSOCKET),
@@ -288,10 +303,14 @@ pub(super) static BACKEND: Shape = Shape {
             "server",
             Kind::List(&Kind::Section(&SERVER)),
             "[{ name = \"node1\", addr = \"10.0.1.10:8080\" }]",
-            "Servers, at least one.",
+            "Servers, at least one where no `server_template` makes them.",
         )
-        .required()
         .also(&["servers", "targets", "endpoints"]),
+        file_rules::REQUEST,
+        file_rules::RESPONSE,
+        file_rules::ERROR_PAGES,
+        file_rules::MAINTENANCE_KEY,
+        file_rules::COMPRESSION_KEY,
     ],
 };
 
@@ -358,7 +377,7 @@ static STICKY: Shape = Shape {
     ],
 };
 
-static MAXCONN: Shape = Shape {
+pub(super) static MAXCONN: Shape = Shape {
     doc: "Requests and tunnels at a time on a server.",
     keys: &[
         key("instance", Kind::Size(0, 100_000_000), "100", "From this instance. 0: no bound of its own. Default 0."),
@@ -370,9 +389,14 @@ static SERVER: Shape = Shape {
     doc: "One server of a backend.",
     keys: &[
         key("name", Kind::Text, "\"node1\"", "Unique in the backend: its identity in tables.").required().also(&["id"]),
-        key("addr", Kind::Text, "\"10.0.1.10:8080\"", "IP address and port.")
-            .required()
-            .also(&["address", "host", "url"]),
+        key(
+            "addr",
+            Kind::Text,
+            "\"10.0.1.10:8080\"",
+            "IP address and port, or host name and port: the name is looked up again and again.",
+        )
+        .required()
+        .also(&["address", "host", "url"]),
         key("weight", Kind::Whole(0, 256), "1", "Share of new clients, 0 to 256; 0: pinned clients only. Default 1."),
         key(
             "maxconn",

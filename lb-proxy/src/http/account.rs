@@ -75,6 +75,8 @@ impl Request {
                 total_us: 0,
                 wait_us: None,
                 why: "-".into(),
+                id: None,
+                user: None,
                 end: "-",
                 retries: 0,
                 tunnel: false,
@@ -159,6 +161,27 @@ impl Request {
     pub(crate) fn at_backend(&mut self, backend: &Backend) {
         if let Some(log) = &mut self.log {
             log.backend = Some(backend.config.name.clone());
+        }
+    }
+
+    /// It has an id.
+    pub(crate) fn identified(&mut self, id: &str) {
+        if let Some(log) = &mut self.log {
+            log.id = Some(id.into());
+        }
+    }
+
+    /// Somebody showed a right password.
+    pub(crate) fn user(&mut self, user: &str) {
+        if let Some(log) = &mut self.log {
+            log.user = Some(user.into());
+        }
+    }
+
+    /// A rule refuses it, or sends it elsewhere.
+    pub(crate) fn ruled(&mut self, rule: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            log.why = rule();
         }
     }
 
@@ -265,6 +288,13 @@ impl Request {
             let counters = &server.counters[self.local.id];
             class(&counters.responses, self.status);
             counters.tunnels.bump();
+        }
+    }
+
+    /// It was closed because its server went down.
+    pub(crate) fn closed_on_down(&self) {
+        if let Some(server) = &self.server {
+            server.counters[self.local.id].closed.bump();
         }
     }
 

@@ -418,6 +418,11 @@ fn host_of(buf: &[u8], authority: Piece) -> Result<Piece, Reason> {
     if port_ok && host_ok { Ok(authority.sub(0..end)) } else { Err(Reason::BAD_HOST) }
 }
 
+/// Whether a text may stand as `Host`: a host, and perhaps a port.
+pub(crate) fn is_authority(text: &[u8]) -> bool {
+    host_of(text, Piece::of(text, text)).is_ok_and(|host| !host.get(text).is_empty())
+}
+
 /// `Content-Length`, strictly: digits only, one value.
 fn content_length(buf: &[u8], fields: &[Field]) -> Result<Option<u64>, Reason> {
     let mut length = None;

@@ -3,6 +3,7 @@
 //! How many requests one carries is the server's to say. While one is being opened, those who would open another wait for
 //! it.
 use super::Exchange;
+use super::guard::Guard;
 use super::wire::{Io, Wire};
 use crate::stream::Stream;
 use crate::worker::Local;
@@ -153,7 +154,7 @@ impl Servers {
 }
 
 async fn open(local: &Rc<Local>, stream: Stream) -> io::Result<Rc<Shared>> {
-    let wire = Wire::new(local, stream, Vec::new(), 0);
+    let wire = Wire::new(local, stream, Vec::new(), Guard::of_server());
     let (send, mut connection): (SendRequest<Bytes>, Connection<Io, Bytes>) = Builder::new()
         .enable_push(false)
         .initial_window_size(WINDOW.0)
@@ -199,6 +200,10 @@ struct Driver {
 
 impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(reason) = self.wire.guard(Guard::tripped) {
+            tracing::debug!(%reason, "a server breaks HTTP/2");
+            return Poll::Ready(());
+        }
         let over = Pin::new(&mut self.connection).poll(cx).map(|end| {
             if let Err(error) = end {
                 tracing::debug!(%error, "HTTP/2 connection to a server failed");

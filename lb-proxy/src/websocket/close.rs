@@ -17,6 +17,8 @@ pub(crate) enum Why {
     Leaving,
     /// Its server is gone.
     ServerLost,
+    /// Its server was found down, and that is to end it.
+    ServerDown,
     /// Nothing went through it for too long.
     Idle,
     /// The client does not answer pings.
@@ -36,6 +38,7 @@ impl Why {
             Self::Drained => (1012, "server drained, connect again"),
             Self::Leaving => (1001, "load balancer leaving, connect again"),
             Self::ServerLost => (1011, "server lost"),
+            Self::ServerDown => (1011, "server down"),
             Self::Idle => (1001, "idle for too long"),
             Self::ClientSilent => (1001, "no answer to pings"),
             Self::ServerSilent if to == Side::Server => (1001, "no answer to pings"),
@@ -53,6 +56,7 @@ impl Why {
             Self::Drained => "drained",
             Self::Leaving => "leaving",
             Self::ServerLost => "server-lost",
+            Self::ServerDown => crate::http::reason::Reason::SERVER_DOWN.code,
             Self::Idle => "tunnel-timeout",
             Self::ClientSilent => "client-silent",
             Self::ServerSilent => "server-silent",
@@ -115,10 +119,11 @@ fn control_frame(opcode: u8, payload: &[u8], mask: Option<[u8; 4]>, out: &mut Ve
 mod tests {
     use super::*;
 
-    const ALL: [Why; 10] = [
+    const ALL: [Why; 11] = [
         Why::Drained,
         Why::Leaving,
         Why::ServerLost,
+        Why::ServerDown,
         Why::Idle,
         Why::ClientSilent,
         Why::ServerSilent,

@@ -2,10 +2,12 @@
 //!
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
-    AccessLog, Admin, Backend, Balance, Cookie, Frontend, Http2, Instance, Listen, Log, Maxconn, PeerTls, Peers, Route,
-    Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Timeouts, WebSocket, websocket::Ping,
+    AccessLog, Admin, Backend, Balance, Cookie, Frontend, Http2, Instance, Listen, Log, Maxconn, Origin, PeerAddr,
+    PeerTls, Peers, Route, Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Template, Timeouts,
+    WebSocket, websocket::Ping,
 };
 use super::checks;
+use crate::rules::{Auth, Rules};
 use crate::tcp::Mode;
 use crate::time::format_duration;
 use std::fmt::{Debug, Display};
@@ -75,6 +77,26 @@ pub(super) fn log(of: &Log) -> Fields {
     vec![("level", level.clone()), ("format", word(format)), ("access", access)]
 }
 
+/// The hashes are secrets: only whether they changed is shown.
+pub(super) fn auth(of: &Auth) -> Fields {
+    let Auth { name: _, realm, users } = of;
+    let all: String = users.iter().map(|(user, hash)| format!("{user}:{hash}\n")).collect();
+    let digest = crate::hash::stable(all.as_bytes()) as u32;
+    vec![("realm", realm.clone()), ("users", format!("{} users ({digest:08x})", users.len()))]
+}
+
+fn rules(of: &Rules) -> Fields {
+    let Rules { request, response, pages, maintenance, request_id, compression } = of;
+    vec![
+        ("request", list(request, ToString::to_string)),
+        ("response", list(response, ToString::to_string)),
+        ("error_pages", list(pages, |(kind, page)| format!("{kind}: {page}"))),
+        ("maintenance", or_none(maintenance.as_ref())),
+        ("request_id", or_none(request_id.as_ref())),
+        ("compression", or_none(compression.as_ref())),
+    ]
+}
+
 pub(super) fn table(of: &Table) -> Fields {
     let Table { name: _, kind, len, size, expire, when_full, replicate, store } = of;
     vec![
@@ -104,6 +126,7 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         max_headers,
         limit,
         max_tarpit,
+        rules,
         http2: Http2 { max_streams, window },
     } = of;
     let mut fields = vec![
@@ -122,6 +145,7 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         ("http2.window", window.to_string()),
     ];
     fields.extend(timeouts(timeout));
+    fields.extend(self::rules(rules));
     fields
 }
 
@@ -149,12 +173,16 @@ pub(super) fn backend(of: &Backend) -> Fields {
         check,
         agent,
         retries,
+        faults,
         retry_after,
         max_queue,
         real_ip,
         max_idle,
         timeout,
         websocket,
+        rules,
+        resolver,
+        templates,
         proto,
         servers: _,
     } = of;
@@ -181,9 +209,13 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("real_ip", real_ip.to_string()),
         ("max_idle", max_idle.to_string()),
         ("websocket", self::websocket(websocket)),
+        ("resolver", or_none(resolver.as_ref())),
+        ("server_template", list(templates, |of| template(of))),
         ("proto", word(proto)),
     ];
+    fields.extend(super::faults::faults(faults));
     fields.extend(timeouts(timeout));
+    fields.extend(self::rules(rules));
     fields
 }
 
@@ -237,9 +269,9 @@ fn cookie(of: &Cookie) -> String {
 }
 
 pub(super) fn server(of: &Server) -> Fields {
-    let Server { name: _, addr, weight, maxconn, backup, slow_start, cookie, state } = of;
+    let Server { name: _, addr, origin, weight, maxconn, backup, slow_start, cookie, state } = of;
     vec![
-        ("addr", addr.to_string()),
+        ("addr", if let Origin::Named(name) = origin { name.to_string() } else { addr.to_string() }),
         ("weight", weight.to_string()),
         ("maxconn", self::maxconn(*maxconn)),
         ("backup", backup.to_string()),
@@ -247,6 +279,21 @@ pub(super) fn server(of: &Server) -> Fields {
         ("cookie", cookie.clone()),
         ("state", word(state)),
     ]
+}
+
+fn template(of: &Template) -> String {
+    let Template { name, addr, slots, identity, hold, weight, maxconn, slow_start } = of;
+    let slow_start = slow_start.as_ref().map_or(String::new(), |of| format!(" slow_start {}", self::slow_start(of)));
+    format!(
+        "{name} from {} in {slots} slots by {} held {} weight {weight} maxconn {}{slow_start}",
+        match addr {
+            PeerAddr::Name { .. } => format!("dns:{addr}"),
+            _ => addr.to_string(),
+        },
+        word(identity),
+        time(hold),
+        self::maxconn(*maxconn),
+    )
 }
 
 fn maxconn(of: Maxconn) -> String {
@@ -279,11 +326,11 @@ pub(super) fn time(of: &Duration) -> String {
 }
 
 /// A variant as the file writes it.
-fn word(of: &impl Debug) -> String {
+pub(super) fn word(of: &impl Debug) -> String {
     format!("{of:?}").to_lowercase()
 }
 
-fn or_none(of: Option<impl Display>) -> String {
+pub(super) fn or_none(of: Option<impl Display>) -> String {
     of.map_or_else(|| "none".into(), |value| value.to_string())
 }
 

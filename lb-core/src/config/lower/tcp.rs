@@ -14,7 +14,8 @@ const FRONTEND_KEYS: [&str; 8] =
 /// What a route has in this mode.
 const ROUTE_KEYS: [&str; 4] = ["sni", "alpn", "src", "backend"];
 /// What a backend has in HTTP alone.
-const HTTP_BACKEND_KEYS: [&str; 3] = ["real_ip", "max_idle", "proto"];
+const HTTP_BACKEND_KEYS: [&str; 8] =
+    ["real_ip", "max_idle", "proto", "request", "response", "error_pages", "maintenance", "compression"];
 
 const HELP: &str = "remove it, or set `mode = \"http\"`";
 
@@ -33,6 +34,13 @@ pub(super) fn frontend(section: &Section<'_>, mode: Mode, backends: &Backends) -
     let items = section.get("routes").map_or(Vec::new(), |item: Item<'_>| item.elements());
     let routes = items.iter().filter_map(|item| route(item, backends)).collect();
     Some(Tcp { routes, inspect_delay: delay.unwrap_or(Duration::from_secs(5)) })
+}
+
+/// Reports what an address of a frontend has of HTTP alone.
+pub(super) fn listen(section: &Section<'_>, mode: Mode) {
+    if let Some(item) = section.get("h2c").filter(|_| mode == Mode::Tcp) {
+        unfit(&item, "`h2c` is of HTTP, and this frontend has `mode = \"tcp\"`", HELP);
+    }
 }
 
 /// Reports, in a route of a frontend with `mode = "http"`, what only the other mode has.
