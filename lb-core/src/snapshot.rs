@@ -151,6 +151,19 @@ pub const DURATION_BUCKETS: [u64; 14] = [
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000, 30_000_000,
 ];
 
+/// Codes of Close frames, as they are counted: as they are where they are known, else by their class; 1005: without a code;
+/// `none`: the connection ended without a Close frame.
+pub const CLOSE_CODES: [&str; 17] = [
+    "1000", "1001", "1002", "1003", "1005", "1007", "1008", "1009", "1010", "1011", "1012", "1013", "1014", "3xxx",
+    "4xxx", "other", "none",
+];
+
+/// Who ended a WebSocket first.
+pub const CLOSED_BY: [&str; 3] = ["client", "server", "lb"];
+
+/// What frames do that break the protocol.
+pub const FRAME_FLAWS: [&str; 6] = ["reserved", "opcode", "mask", "control", "length", "order"];
+
 /// A backend, compiled.
 #[derive(Debug)]
 pub struct Backend {
@@ -211,6 +224,10 @@ pub struct BackendCounters {
     pub queued: Count,
     /// Requests that waited too long, or found the queue full.
     pub queue_dropped: Count,
+    /// WebSockets that ended, by [`CLOSE_CODES`] and [`CLOSED_BY`].
+    pub closes: [[Count; CLOSED_BY.len()]; CLOSE_CODES.len()],
+    /// WebSockets whose client or server broke the protocol, by [`FRAME_FLAWS`]: how it did first.
+    pub flaws: [[Count; 2]; FRAME_FLAWS.len()],
 }
 
 /// A server, compiled.

@@ -220,6 +220,7 @@ impl Conn {
             from_server: Vec::new(),
             timeout,
             after_server: client,
+            handshake: None,
             holding: tunnel::Holding::new(std::iter::empty(), watch),
             first,
             account,
