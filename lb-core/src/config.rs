@@ -3,7 +3,7 @@
 //! | module | for |
 //! | --- | --- |
 //! | [`mod@file`] | what the user may write: every section and key, as one table |
-//! | [`check`] | how servers are asked |
+//! | [`check`], [`faults`] | how servers are asked; what becomes of failures |
 //! | `condition` | comparisons with counters |
 //! | `reader`, `env`, `suggest` | reading by that table; every mistake with its place, and what was meant |
 //! | [`lower`] | from the text to a [`Config`]: [`load`] |
@@ -26,10 +26,14 @@ pub mod check;
 mod condition;
 pub mod diagnostic;
 pub mod diff;
+pub mod discovery;
 mod env;
+pub mod faults;
 pub mod file;
 mod file_affinity;
 mod file_check;
+mod file_discovery;
+mod file_faults;
 mod file_http2;
 mod file_rules;
 mod file_traffic;
@@ -42,6 +46,8 @@ mod suggest;
 pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
+pub use discovery::{Origin, Template};
+pub use faults::Faults;
 pub use http2::{Http2, Proto};
 pub use lower::{load, load_with};
 pub use reader::{Env, Files};
@@ -121,7 +127,7 @@ pub struct Peers {
     pub max_clock_ahead: Duration,
 }
 
-/// Where a peer is.
+/// Where somebody is: a peer, or servers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PeerAddr {
     /// `"10.0.0.2:8405"`
@@ -354,6 +360,8 @@ pub struct Backend {
     pub agent: Option<Agent>,
     /// Connection attempts after the first, all servers together. Default 3.
     pub retries: u32,
+    /// What is tried again, who is taken out, who waits first, who is closed.
+    pub faults: Faults,
     /// After a server is marked by failed connects without a check, how long until it is tried again. Default 5s.
     pub retry_after: Duration,
     /// Requests that may wait for one server with `maxconn`. Default 1,000.
@@ -368,7 +376,11 @@ pub struct Backend {
     pub rules: Rules,
     /// What the servers speak.
     pub proto: Proto,
-    /// Servers, at least one.
+    /// DNS server that names of servers are asked of; `None`: as the system does it.
+    pub resolver: Option<SocketAddr>,
+    /// What servers are made of by name.
+    pub templates: Vec<Arc<Template>>,
+    /// Servers; at least one where there is no template.
     pub servers: Vec<Arc<Server>>,
 }
 
@@ -515,6 +527,8 @@ pub struct Server {
     pub name: String,
     /// Address.
     pub addr: SocketAddr,
+    /// Where it comes from.
+    pub origin: Origin,
     /// Share of new clients, 0 to 256. Default 1. 0: pinned clients only.
     pub weight: u32,
     /// Requests and tunnels at a time; the rest waits. Default: no bound.

@@ -10,9 +10,11 @@
 //! | [`snapshot`] | one immutable compiled view of a configuration; a reload builds a whole new one |
 //! | [`matcher`] | what a rule asks of a request: `if`, wherever there is one |
 //! | [`route`], [`stick`], [`cookie`] | from a request to a backend, to stick keys, to a server named by a cookie |
+//! | [`budget`] | how many requests may be tried again |
 //! | [`balance`] | which server takes a client that no pin binds |
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
 //! | [`shares`] | how instances share a server's `maxconn` |
+//! | [`discovery`] | which servers names stand for |
 //! | [`health`], [`agent`] | the rise/fall machine; what a server's agent says |
 //! | [`rules`] | rules of frontends and backends on requests and answers: headers, redirects, passwords, pages |
 //! | [`limit`] | rules of a frontend on what tables have counted |
@@ -24,10 +26,12 @@
 
 pub mod agent;
 pub mod balance;
+pub mod budget;
 pub mod config;
 pub mod cookie;
 pub mod counters;
 pub mod decisions;
+pub mod discovery;
 pub mod hash;
 pub mod health;
 pub mod hlc;

@@ -33,6 +33,8 @@ pub const REASONS: &[&str] = &[
     "no-route",
     "no-server",
     "pinned-server-down",
+    "server-down",
+    "server-refused",
     "connect-failed",
     "queue-full",
     "queue-timeout",

@@ -1,6 +1,7 @@
 //! One immutable compiled view of a configuration. A reload builds a whole new one, reusing live state by identity,
 //! or changes nothing.
 use crate::balance::Rotation;
+use crate::budget::Budget;
 use crate::config::{self, Config};
 use crate::hlc::Clock;
 use crate::id::{NameId, Names};
@@ -165,6 +166,8 @@ pub struct Backend {
     pub cookie: Option<config::Cookie>,
     /// What its rules have done.
     pub ruled: Ruled,
+    /// How many requests may be tried again; `None`: no bound over all.
+    pub budget: Option<Arc<Budget>>,
     /// Live state; survives reloads.
     pub state: Arc<BackendState>,
     /// Smooth weighted round robin, one a worker, so that workers do not share a lock; survives no reload.
@@ -198,6 +201,8 @@ pub struct BackendCounters {
     pub redispatched: Count,
     /// Connection attempts after the first.
     pub retries: Count,
+    /// Retries that the budget did not allow.
+    pub over_budget: Count,
     /// Requests that found no server.
     pub no_server: Count,
     /// Requests that waited for a server with `maxconn`.
@@ -406,6 +411,10 @@ fn backend(
         stick,
         cookie,
         ruled: Ruled::new(&config.rules, base.workers, old.map(|old| (&old.config.rules, &old.ruled))),
+        budget: config.faults.retry_budget.map(|of| {
+            let same = old.and_then(|b| b.budget.clone()).filter(|b| b.of() == of);
+            same.unwrap_or_else(|| Arc::new(Budget::new(of, base.workers)))
+        }),
         state: old.map_or_else(
             || {
                 Arc::new(BackendState {

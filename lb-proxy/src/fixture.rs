@@ -37,6 +37,7 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
     Server {
         name: name.into(),
         addr,
+        origin: lb_core::config::Origin::Written,
         weight: 1,
         maxconn: Maxconn::default(),
         backup: false,
@@ -58,12 +59,15 @@ pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
         check: None,
         agent: None,
         retries: 3,
+        faults: lb_core::config::Faults::default(),
         retry_after: Duration::from_secs(5),
         max_queue: 1000,
         real_ip: false,
         max_idle: 64,
         timeout: Timeouts::default(),
         rules: Rules::default(),
+        resolver: None,
+        templates: Vec::new(),
         proto: Default::default(),
         servers: servers.iter().map(|(name, addr)| Arc::new(server(name, *addr))).collect(),
     }

@@ -4,6 +4,7 @@
 //! messages on the request path, no knowledge of peers. Control (`instance`, `health`, `admin`, `reload`): one thread.
 pub mod admin;
 pub mod bind;
+mod closing;
 #[cfg(test)]
 mod fixture;
 pub mod health;

@@ -4,8 +4,10 @@
 //! An idle tunnel is its two sockets, one timer and no buffer: what is read goes through a scratch buffer of the
 //! thread straight to the other socket, and only what that did not take is kept. What flows in bulk from TCP to TCP is
 //! not copied at all ([`splice`]).
+use crate::closing::Watch;
 use crate::http::account::Request;
 use crate::http::limits::Opened;
+use crate::http::reason::Reason;
 use crate::listener::Admission;
 use crate::shared::now;
 use crate::splice::{self, Pipe, Spliced};
@@ -228,7 +230,9 @@ impl Tunnel {
         // A server that closes in order after the client has taken what that sent.
         let answered = |first: &mut Box<Unanswered>| first.done || (ended && told) || (held && !ended);
         if let Some(first) = self.first.take_if(answered) {
-            self.holding = first.confirm();
+            let mut holding = first.confirm();
+            holding.watch = self.holding.watch.take();
+            self.holding = holding;
         } else if ended {
             // It closed without a word: that is no answer, whatever comes from the client yet.
             self.first = None;
@@ -267,6 +271,9 @@ pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
         if let Poll::Ready(end) = tunnel.poll(cx) {
             return Poll::Ready(end);
         }
+        if tunnel.holding.closed(cx) {
+            return Poll::Ready(Reason::SERVER_DOWN.code);
+        }
         if tunnel.deadline() < sleep.deadline() {
             sleep.as_mut().reset(tunnel.deadline());
         }
@@ -283,7 +290,7 @@ pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
         Poll::Pending
     })
     .await;
-    if end == "reset" && tunnel.account.is_tcp() {
+    if (end == "reset" || end == Reason::SERVER_DOWN.code) && tunnel.account.is_tcp() {
         // Whoever is left must not take what came so far for whole.
         tunnel.client.reset_on_drop();
         tunnel.server.reset_on_drop();
@@ -291,23 +298,38 @@ pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
     let (up, down) = (tunnel.up.bytes, tunnel.down.bytes);
     tunnel.account.bytes_in += up;
     tunnel.account.bytes_out += down;
+    if end == Reason::SERVER_DOWN.code {
+        tunnel.account.closed_on_down();
+    }
     tunnel.account.finish_tunnel(end);
 }
 
-/// The entries that led a tunnel to its server, held alive until it ends: an open socket is use.
+/// What a tunnel has until it ends: the entries that led it to its server, for an open socket is use; and perhaps a place
+/// among those that are closed when the server goes down.
 #[derive(Default)]
-pub(crate) struct Holding(Vec<Hold>);
+pub(crate) struct Holding {
+    pins: Box<[Hold]>,
+    watch: Option<Box<Watch>>,
+}
 
 impl Holding {
     /// Holds these.
-    pub(crate) fn new<'a>(pins: impl Iterator<Item = (&'a Arc<StickTable>, &'a StickKey)>) -> Self {
-        Self(pins.map(|(table, key)| table.hold(key, now())).collect())
+    pub(crate) fn new<'a>(
+        pins: impl Iterator<Item = (&'a Arc<StickTable>, &'a StickKey)>,
+        watch: Option<Watch>,
+    ) -> Self {
+        Self { pins: pins.map(|(table, key)| table.hold(key, now())).collect(), watch: watch.map(Box::new) }
+    }
+
+    /// Whether its server went down, and it is to be closed for that.
+    fn closed(&self, cx: &mut Context<'_>) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.poll(cx).is_ready())
     }
 }
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        self.0.drain(..).for_each(|hold| hold.release(now()));
+        std::mem::take(&mut self.pins).into_iter().for_each(|hold| hold.release(now()));
     }
 }
 

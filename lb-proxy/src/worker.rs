@@ -1,5 +1,6 @@
 //! One data-plane thread: its runtime, its listeners, its connections. It shares nothing with the other workers but
 //! what [`Shared`] holds.
+use crate::closing::Watches;
 use crate::http::head::Field;
 use crate::http::ids::Ids;
 use crate::http::passwords::Passwords;
@@ -39,6 +40,11 @@ pub enum Command {
         frontend: String,
         /// The address as configured.
         addr: SocketAddr,
+    },
+    /// Close what is open on a server, where its backend says so: it went down.
+    CloseOn {
+        /// [`lb_core::server::ServerState::uid`]
+        server: u32,
     },
     /// Stop accepting, close idle connections, let the others finish; the thread ends with the last.
     Drain,
@@ -111,6 +117,7 @@ pub(crate) struct Local {
     pub(crate) pool: Pool,
     pub(crate) ids: Ids,
     pub(crate) passwords: Passwords,
+    pub(crate) watches: Rc<Watches>,
     pub(crate) h2: Servers,
     snapshot: RefCell<Pinned>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
@@ -151,6 +158,7 @@ impl Local {
             pool: Pool::default(),
             ids: Ids::default(),
             passwords: Passwords::new(),
+            watches: Rc::default(),
             h2: Servers::default(),
             snapshot,
             clients: RefCell::default(),
@@ -237,6 +245,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                         task.abort();
                     }
                 }
+                Some(Command::CloseOn { server }) => local.watches.close(server),
                 Some(Command::Drain) => {
                     listeners.drain().for_each(|(_, task)| task.abort());
                     local.draining.set(true);

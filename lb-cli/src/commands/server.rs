@@ -44,6 +44,7 @@ pub(crate) fn show(servers: &[ServerStatus]) {
 
 fn row(server: &ServerStatus) -> Vec<String> {
     let health = match server.health {
+        Health::Up if server.ejected.is_some() => styled(BAD, "ejected"),
         Health::Up => styled(GOOD, "up"),
         Health::Down => styled(BAD, "down"),
     };
@@ -66,7 +67,17 @@ fn row(server: &ServerStatus) -> Vec<String> {
         Some(error) => format!("its agent is silent: {error}"),
         None => format!("its agent says \"{}\"", agent.said),
     });
-    let notes = [server.reason.clone(), agent, decision, shared].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    let found = match (server.gone, &server.host) {
+        (true, _) => Some("found by its name no more: it drains".to_owned()),
+        (false, host) => host.as_ref().map(|host| format!("found by {host}")),
+    };
+    let ejected = server.ejected.map(|left| format!("out for {left} s: it failed too many requests"));
+    let queued = (server.queued > 0).then(|| format!("{} wait for it", server.queued));
+    let notes = [found, server.reason.clone(), ejected, queued, agent, decision, shared]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("; ");
     vec![
         format!("{}/{}", server.backend, server.name),
         server.addr.clone(),

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 mod checks;
+mod faults;
 mod fields;
 use fields::Fields;
 
@@ -190,9 +191,10 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         |a, b, out| {
             compare(&backend(b), fields::backend(a), fields::backend(b), out);
             let server = |s: &Arc<super::Server>| Thing::Server { backend: b.name.clone(), name: s.name.clone() };
+            let (before, after) = (written(a), written(b));
             each(
-                &a.servers,
-                &b.servers,
+                &before,
+                &after,
                 server,
                 |x, y, out| compare(&server(y), fields::server(x), fields::server(y), out),
                 out,
@@ -201,6 +203,11 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         out,
     );
     changes
+}
+
+/// The servers that the file has.
+fn written(backend: &Backend) -> Vec<Arc<super::Server>> {
+    backend.servers.iter().filter(|s| s.origin != super::Origin::Found).cloned().collect()
 }
 
 fn peers(old: Option<&Peers>, new: Option<&Peers>, out: &mut Vec<Change>) {

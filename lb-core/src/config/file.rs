@@ -329,6 +329,7 @@ static DEFAULTS: Shape = Shape {
             "3",
             "Connection attempts after the first, all servers together. Default 3.",
         ),
+        super::file_discovery::RESOLVER,
     ],
 };
 

@@ -276,6 +276,13 @@ impl Request {
         }
     }
 
+    /// It was closed because its server went down.
+    pub(crate) fn closed_on_down(&self) {
+        if let Some(server) = &self.server {
+            server.counters[self.local.id].closed.bump();
+        }
+    }
+
     /// A tunnel has ended.
     pub(crate) fn finish_tunnel(&mut self, end: &'static str) {
         if let Some(server) = &self.server {

@@ -47,6 +47,8 @@ pub(crate) struct Answering<'a, 's, 'r> {
     /// Grows while the request's body is being sent: a server that is being sent to owes no answer yet.
     pub(crate) sent: &'a Cell<u64>,
     pub(crate) client_timeout: Duration,
+    /// Whether an answer with this status is dropped, and the request tried again; `None`: none is.
+    pub(crate) drops: Option<&'a dyn Fn(u16) -> bool>,
 }
 
 /// How it ended well.
@@ -65,8 +67,22 @@ pub(crate) enum Fault {
     Nothing(Reason),
     /// Nothing final was sent to the client.
     Before(Reason),
+    /// The answer, of this status, was dropped: the request is tried again.
+    Dropped(u16),
     /// The client has a part of it.
     Cut(&'static str),
+}
+
+impl Fault {
+    /// Whether the server is to blame.
+    pub(crate) fn is_servers(&self) -> bool {
+        match self {
+            Self::Nothing(reason) | Self::Before(reason) => reason.is_servers(),
+            Self::Cut(_) | Self::Unprocessed => true,
+            // It answered.
+            Self::Dropped(_) => false,
+        }
+    }
 }
 
 /// Brings the answer to the client.
@@ -90,6 +106,9 @@ impl<'r> Answering<'_, '_, 'r> {
                 _ => break response,
             }
         };
+        if self.drops.is_some_and(|drops| drops(response.status)) {
+            return Err(Fault::Dropped(response.status));
+        }
         if response.status == 101 {
             return self.switch(buf, response).await;
         }

@@ -1,6 +1,6 @@
 //! What every part of the control side works on: one for each instance, shared by signals, admin, reload and upkeep.
 use super::state::Store;
-use super::{ConfigSource, Phase, Started};
+use super::{ConfigSource, Discovery, Phase, Started};
 use crate::bind::{Bound, Wanted};
 use crate::health::Checks;
 use crate::logging::access;
@@ -34,6 +34,8 @@ pub struct Control {
     /// Taken out when the instance leaves. The lock is never held across an await.
     pub(crate) peers: RwLock<Option<Peers>>,
     pub(crate) checks: Checks,
+    /// Servers that are found by name.
+    pub(crate) discovery: Discovery,
     /// What operators decided for all instances.
     pub(super) decisions: Arc<Decisions>,
     /// What they decided for this one only.
@@ -77,6 +79,7 @@ pub struct Listening {
 pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) source: ConfigSource,
+    pub(super) discovery: Discovery,
     pub(super) decisions: Arc<Decisions>,
     pub(super) local: Arc<Decisions>,
     pub(super) state: Arc<Store>,
@@ -96,6 +99,7 @@ impl Control {
             source: parts.source,
             peers: RwLock::new(parts.peers),
             checks: Checks::default(),
+            discovery: parts.discovery,
             decisions: parts.decisions,
             local: parts.local,
             state: parts.state,
@@ -154,7 +158,8 @@ impl Control {
             state: self.state.figures(),
         };
         let replication = self.peers_status();
-        metrics::render(&self.shared.snapshot.load(), process, replication.as_ref(), &self.recorder)
+        let names = self.discovery.status();
+        metrics::render(&self.shared.snapshot.load(), process, replication.as_ref(), &names, &self.recorder)
     }
 
     /// Lets the recorder tidy up what was recorded since the last time.
@@ -208,6 +213,11 @@ impl Control {
             }
             self.listening.lock().push(Listening { wanted, real });
         }
+    }
+
+    /// Closes requests and tunnels on a server that went down, where its backend says so.
+    pub(super) fn close_on(&self, server: u32) {
+        self.workers.iter().for_each(|w| w.tell(Command::CloseOn { server }));
     }
 
     /// Closes the sockets of these listeners.

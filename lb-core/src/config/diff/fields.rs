@@ -2,8 +2,8 @@
 //!
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
-    AccessLog, Admin, Backend, Balance, Cookie, Frontend, Http2, Instance, Listen, Log, Maxconn, PeerTls, Peers, Route,
-    Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Timeouts,
+    AccessLog, Admin, Backend, Balance, Cookie, Frontend, Http2, Instance, Listen, Log, Maxconn, Origin, PeerAddr,
+    PeerTls, Peers, Route, Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Template, Timeouts,
 };
 use super::checks;
 use crate::rules::{Auth, Rules};
@@ -171,12 +171,15 @@ pub(super) fn backend(of: &Backend) -> Fields {
         check,
         agent,
         retries,
+        faults,
         retry_after,
         max_queue,
         real_ip,
         max_idle,
         timeout,
         rules,
+        resolver,
+        templates,
         proto,
         servers: _,
     } = of;
@@ -202,8 +205,11 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("max_queue", max_queue.to_string()),
         ("real_ip", real_ip.to_string()),
         ("max_idle", max_idle.to_string()),
+        ("resolver", or_none(resolver.as_ref())),
+        ("server_template", list(templates, |of| template(of))),
         ("proto", word(proto)),
     ];
+    fields.extend(super::faults::faults(faults));
     fields.extend(timeouts(timeout));
     fields.extend(self::rules(rules));
     fields
@@ -244,9 +250,9 @@ fn cookie(of: &Cookie) -> String {
 }
 
 pub(super) fn server(of: &Server) -> Fields {
-    let Server { name: _, addr, weight, maxconn, backup, slow_start, cookie, state } = of;
+    let Server { name: _, addr, origin, weight, maxconn, backup, slow_start, cookie, state } = of;
     vec![
-        ("addr", addr.to_string()),
+        ("addr", if let Origin::Named(name) = origin { name.to_string() } else { addr.to_string() }),
         ("weight", weight.to_string()),
         ("maxconn", self::maxconn(*maxconn)),
         ("backup", backup.to_string()),
@@ -254,6 +260,21 @@ pub(super) fn server(of: &Server) -> Fields {
         ("cookie", cookie.clone()),
         ("state", word(state)),
     ]
+}
+
+fn template(of: &Template) -> String {
+    let Template { name, addr, slots, identity, hold, weight, maxconn, slow_start } = of;
+    let slow_start = slow_start.as_ref().map_or(String::new(), |of| format!(" slow_start {}", self::slow_start(of)));
+    format!(
+        "{name} from {} in {slots} slots by {} held {} weight {weight} maxconn {}{slow_start}",
+        match addr {
+            PeerAddr::Name { .. } => format!("dns:{addr}"),
+            _ => addr.to_string(),
+        },
+        word(identity),
+        time(hold),
+        self::maxconn(*maxconn),
+    )
 }
 
 fn maxconn(of: Maxconn) -> String {
@@ -286,11 +307,11 @@ pub(super) fn time(of: &Duration) -> String {
 }
 
 /// A variant as the file writes it.
-fn word(of: &impl Debug) -> String {
+pub(super) fn word(of: &impl Debug) -> String {
     format!("{of:?}").to_lowercase()
 }
 
-fn or_none(of: Option<impl Display>) -> String {
+pub(super) fn or_none(of: Option<impl Display>) -> String {
     of.map_or_else(|| "none".into(), |value| value.to_string())
 }
 

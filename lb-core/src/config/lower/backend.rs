@@ -1,7 +1,9 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{Backend, Balance, Maxconn, Server, SlowStart, Sticky};
-use super::{Defaults, Unique, balance, check, rules, rules::Known, sticky, table::Tables, tcp, value};
+use super::{
+    Defaults, Unique, balance, check, discovery, faults, rules, rules::Known, sticky, table::Tables, tcp, value,
+};
 use crate::rules::Rules;
 use crate::tcp::Mode;
 use std::ops::Range;
@@ -19,7 +21,8 @@ pub(super) fn backend(
     tcp::backend(section, mode);
     let good = value::check_name(section.cx, "backend", name, at, &section.path);
     let slow_start = section.get("slow_start").and_then(|item| balance::slow_start(&item));
-    let servers = servers(section, slow_start);
+    let templates = discovery::templates(section, slow_start);
+    let servers = servers(section, slow_start, section.get("server_template").is_some());
     let algorithm = section
         .get("balance")
         .map_or(Some(Balance::RoundRobin), |item| tcp::balance(&item, balance::algorithm(&item), mode));
@@ -35,12 +38,15 @@ pub(super) fn backend(
         check: check.flatten(),
         agent: section.get("agent").and_then(|item| check::agent(&item.section()?)),
         retries: section.whole("retries", defaults.retries),
+        faults: faults::faults(section),
         retry_after: section.duration("retry_after", Duration::from_secs(5)),
         max_queue: section.size("max_queue", 1000),
         real_ip: section.flag("real_ip", false),
         max_idle: section.size("max_idle", 64),
         timeout: defaults.timeouts(section),
         rules: Rules { compression: rules::compression(section), ..rules::rules(section, known) },
+        resolver: discovery::resolver(section, defaults.resolver),
+        templates,
         proto: section.word("proto").unwrap_or_default(),
         servers,
     };
@@ -70,8 +76,10 @@ fn stickies(section: &Section<'_>, mode: Mode, tables: &Tables) -> Vec<Sticky> {
     rules
 }
 
-fn servers(section: &Section<'_>, slow_start: Option<SlowStart>) -> Vec<Arc<Server>> {
-    let Some(list) = section.need("server") else {
+/// `found`: a template makes servers, so that none need be listed.
+fn servers(section: &Section<'_>, slow_start: Option<SlowStart>, found: bool) -> Vec<Arc<Server>> {
+    let list = if found { section.get("server") } else { section.need("server") };
+    let Some(list) = list else {
         return Vec::new();
     };
     let items = list.elements();
@@ -104,7 +112,7 @@ fn server(
         }
         good.then_some(name)
     });
-    let addr = section.need("addr").and_then(|item| value::target(&item));
+    let addr = section.need("addr").and_then(|item| discovery::place(&item));
     let cookie_item = section.get("cookie");
     let cookie = cookie_item.as_ref().and_then(sticky::cookie_value).or_else(|| name.clone());
     // The cookie's value is the name where none is given: two servers collide either way.
@@ -119,11 +127,12 @@ fn server(
     let backup = section.flag("backup", false);
     let slow_start = section.get("slow_start").map_or(slow_start, |item| balance::slow_start(&item));
     let state = section.word("state").unwrap_or_default();
-    Some(Server { name: name?, addr: addr?, weight, maxconn, backup, slow_start, cookie: cookie?, state })
+    let (addr, origin) = addr?;
+    Some(Server { name: name?, addr, origin, weight, maxconn, backup, slow_start, cookie: cookie?, state })
 }
 
 /// A number is for this instance; a section may bound all together.
-fn maxconn(item: &Item<'_>) -> Option<Maxconn> {
+pub(super) fn maxconn(item: &Item<'_>) -> Option<Maxconn> {
     let value = item.either()?;
     if !value.is_section() {
         return Some(Maxconn { instance: value.whole().and_then(|n| usize::try_from(n).ok())?, cluster: 0 });
