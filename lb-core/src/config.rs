@@ -12,6 +12,7 @@ use crate::counters::Counter;
 use crate::limit::Limit;
 use crate::matcher::Matcher;
 use crate::stick::KeyExpr;
+use crate::tcp::{Mode, Tcp};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -271,6 +272,8 @@ pub enum WhenFull {
 pub struct Frontend {
     /// Name, unique.
     pub name: String,
+    /// What `mode = "tcp"` needs; `None`: the mode is `http`.
+    pub tcp: Option<Tcp>,
     /// Where clients arrive.
     pub listen: Vec<Listen>,
     /// Tried in order; the first that matches decides.
@@ -317,6 +320,8 @@ pub struct Route {
 pub struct Backend {
     /// Name, unique.
     pub name: String,
+    /// Its own word, or that of the frontends that lead to it.
+    pub mode: Mode,
     /// The algorithm for clients that no pin binds.
     pub balance: Balance,
     /// How the algorithm spreads them.

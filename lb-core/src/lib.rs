@@ -39,4 +39,5 @@ pub mod snapshot;
 pub mod status;
 pub mod stick;
 pub mod table;
+pub mod tcp;
 pub mod time;

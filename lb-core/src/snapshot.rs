@@ -7,6 +7,7 @@ use crate::id::{NameId, Names};
 use crate::limit;
 use crate::server::{Count, ServerState};
 use crate::table::StickTable;
+use crate::tcp;
 use crate::time::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -57,6 +58,8 @@ pub struct Frontend {
     pub config: Arc<config::Frontend>,
     /// For each route its backend's index.
     pub routes: Vec<usize>,
+    /// Whether the TLS hello of a client is read before its connection is passed on.
+    pub inspect: bool,
     /// Index of the backend where no route matches.
     pub backend: Option<usize>,
     /// Its rules on what tables count, in order.
@@ -107,6 +110,12 @@ pub struct FrontendCounters {
     pub open: Count,
     /// Connections refused by a bound.
     pub refused: Count,
+    /// Connections passed on as they are.
+    pub passed: Count,
+    /// … not passed on because a rule says so.
+    pub denied: Count,
+    /// … not passed on for want of a route, a server or a right hello.
+    pub failed: Count,
     /// Requests that a tarpit holds now.
     pub tarpitted: Count,
     /// Requests denied at once because the tarpit was full.
@@ -241,7 +250,8 @@ impl Snapshot {
                 let fresh = || Arc::new(FrontendState::new(&f.name, base.workers));
                 Frontend {
                     config: f.clone(),
-                    routes: f.routes.iter().filter_map(|r| index(&r.backend)).collect(),
+                    routes: targets(f).filter_map(index).collect(),
+                    inspect: inspects(f, &config.backends),
                     backend: f.backend.as_ref().and_then(index),
                     limits: f.limit.iter().filter_map(|rule| limit(rule, base, old, &tables)).collect(),
                     state: old.map_or_else(fresh, |old| old.state.clone()),
@@ -261,6 +271,30 @@ impl Snapshot {
     pub fn server(&self, backend: &str, name: &str) -> Option<&Server> {
         self.backends.iter().find(|b| b.config.name == backend)?.servers.iter().find(|s| s.config.name == name)
     }
+}
+
+/// Where the routes of a frontend lead.
+fn targets(frontend: &config::Frontend) -> impl Iterator<Item = &String> {
+    let tcp = frontend.tcp.iter().flat_map(|tcp| &tcp.routes).map(|r| &r.backend);
+    frontend.routes.iter().map(|r| &r.backend).chain(tcp)
+}
+
+/// Whether anything that decides over a connection looks at its TLS hello.
+fn inspects(frontend: &config::Frontend, backends: &[Arc<config::Backend>]) -> bool {
+    let Some(tcp) = &frontend.tcp else { return false };
+    let of_backend = |b: &config::Backend| {
+        let rule = |rule: &config::Sticky| match rule {
+            config::Sticky::Table(rule) => {
+                rule.action != config::StickAction::StoreResponse && tcp::is_inside(&rule.key)
+            }
+            config::Sticky::Cookie(_) => false,
+        };
+        matches!(&b.balance, config::Balance::Hash(key) if tcp::is_inside(key)) || b.sticky.iter().any(rule)
+    };
+    let led_to = |b: &config::Backend| targets(frontend).chain(&frontend.backend).any(|name| *name == b.name);
+    tcp.routes.iter().any(tcp::Route::looks_inside)
+        || frontend.limit.iter().any(|rule| tcp::is_inside(&rule.key))
+        || backends.iter().any(|b| led_to(b) && of_backend(b))
 }
 
 impl FrontendState {

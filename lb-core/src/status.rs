@@ -42,6 +42,9 @@ pub struct Status {
 pub struct FrontendStatus {
     /// Name.
     pub name: String,
+    /// `http` or `tcp`.
+    #[serde(default)]
+    pub mode: String,
     /// Addresses, with the real ports.
     pub listen: Vec<String>,
     /// `condition → backend`, for people.

@@ -15,6 +15,10 @@ pub enum KeyExpr {
     Query(String),
     /// The path, without the query.
     Path,
+    /// The server name that the client asks TLS for.
+    Sni,
+    /// TLS's session id, up to TLS 1.2: of the client's hello, or given out by the server's.
+    TlsSessionId,
     /// A constant.
     Const(String),
 }
@@ -25,7 +29,7 @@ pub enum KeyExpr {
 pub struct KeyExprError(pub String);
 
 /// The forms, as error messages list them.
-pub const FORMS: &str = "src, header(NAME), cookie(NAME), query(NAME), path, const(X)";
+pub const FORMS: &str = "src, header(NAME), cookie(NAME), query(NAME), path, sni, tls_session_id, const(X)";
 
 impl FromStr for KeyExpr {
     type Err = KeyExprError;
@@ -42,7 +46,11 @@ impl FromStr for KeyExpr {
         match (word, arg) {
             ("src", None) => Ok(Self::Src),
             ("path", None) => Ok(Self::Path),
-            ("src" | "path", Some(_)) => bad(format!("\"{word}\" takes no argument: write \"{word}\"")),
+            ("sni", None) => Ok(Self::Sni),
+            ("tls_session_id", None) => Ok(Self::TlsSessionId),
+            ("src" | "path" | "sni" | "tls_session_id", Some(_)) => {
+                bad(format!("\"{word}\" takes no argument: write \"{word}\""))
+            }
             ("header" | "cookie" | "query" | "const", None | Some("")) => {
                 bad(format!("\"{word}\" needs an argument: write \"{word}(NAME)\""))
             }
@@ -53,7 +61,7 @@ impl FromStr for KeyExpr {
             ("query", Some(name)) => Ok(Self::Query(name.into())),
             ("const", Some(value)) => Ok(Self::Const(value.into())),
             _ => {
-                let words = ["src", "header", "cookie", "query", "path", "const"];
+                let words = ["src", "header", "cookie", "query", "path", "sni", "tls_session_id", "const"];
                 let near = words.iter().min_by_key(|w| strsim::damerau_levenshtein(w, word));
                 let hint = near
                     .filter(|w| strsim::damerau_levenshtein(w, word) <= 2)
@@ -69,6 +77,8 @@ impl fmt::Display for KeyExpr {
         match self {
             Self::Src => f.write_str("src"),
             Self::Path => f.write_str("path"),
+            Self::Sni => f.write_str("sni"),
+            Self::TlsSessionId => f.write_str("tls_session_id"),
             Self::Header(name) => write!(f, "header({name})"),
             Self::Cookie(name) => write!(f, "cookie({name})"),
             Self::Query(name) => write!(f, "query({name})"),
@@ -88,7 +98,16 @@ mod tests {
 
     #[test]
     fn key_expressions_read_and_write_alike() {
-        for text in ["src", "path", "header(x-session-id)", "cookie(JSESSIONID)", "query(room)", "const(all)"] {
+        for text in [
+            "src",
+            "path",
+            "header(x-session-id)",
+            "cookie(JSESSIONID)",
+            "query(room)",
+            "sni",
+            "tls_session_id",
+            "const(all)",
+        ] {
             assert_eq!(text.parse::<KeyExpr>().map(|e| e.to_string()), Ok(text.into()));
         }
         assert_eq!("header(X-A)".parse(), Ok(KeyExpr::Header("x-a".into())));

@@ -47,6 +47,7 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
 pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
     Backend {
         name: name.into(),
+        mode: lb_core::tcp::Mode::Http,
         balance: Balance::RoundRobin,
         spread: Spread::default(),
         sticky: Vec::new(),
@@ -75,6 +76,7 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
 pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
     Frontend {
         name: name.into(),
+        tcp: None,
         listen: listen.iter().map(|addr| Listen { addr: *addr }).collect(),
         routes: Vec::new(),
         backend: None,

@@ -3,13 +3,13 @@ pub(crate) mod account;
 pub(crate) mod affinity;
 mod answer;
 mod body;
-mod forward;
+pub(crate) mod forward;
 pub(crate) mod h1;
 pub(crate) mod head;
 mod headers;
 pub(crate) mod limits;
 mod looked;
-mod reason;
+pub(crate) mod reason;
 mod upload;
 
 /// Tells a client that a bound is reached, if its socket takes the few bytes at once.

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod reload;
 pub mod shared;
 mod stream;
+mod tcp;
 mod tunnel;
 pub mod upstream;
 pub mod worker;

@@ -1,6 +1,7 @@
 //! Accepting: one task for each listening socket of a worker. An accept that fails never spins and never ends it.
 use crate::http::h1;
 use crate::http::refuse_connection;
+use crate::tcp;
 use crate::worker::Local;
 use lb_core::snapshot::{Frontend, FrontendState, Snapshot};
 use std::cell::Cell;
@@ -88,12 +89,20 @@ pub(crate) async fn run(local: Rc<Local>, listening: Rc<Listening>, listener: Tc
 }
 
 fn accept(local: &Rc<Local>, listening: &Rc<Listening>, stream: TcpStream, addr: SocketAddr) {
+    let snap = local.snapshot();
+    let tcp = listening.frontend(&snap).is_some_and(|f| f.config.tcp.is_some());
     let Some(admission) = Admission::enter(local, listening) else {
-        refuse_connection(&stream);
+        if !tcp {
+            refuse_connection(&stream);
+        }
         return;
     };
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    tokio::task::spawn_local(h1::serve(local.clone(), stream.into(), addr, listening.clone(), admission));
+    let (local, listening) = (local.clone(), listening.clone());
+    match tcp {
+        true => tokio::task::spawn_local(tcp::serve(local, stream.into(), addr, listening, admission)),
+        false => tokio::task::spawn_local(h1::serve(local, stream.into(), addr, listening, admission)),
+    };
 }

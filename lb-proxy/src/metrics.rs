@@ -61,6 +61,7 @@ families! {
     FRONTEND_ACTIVE Gauge "lb_frontend_connections_active" ["frontend"] "Client connections open now.";
     FRONTEND_TOTAL Counter "lb_frontend_connections_total" ["frontend"] "Client connections accepted.";
     FRONTEND_REFUSED Counter "lb_frontend_connections_refused_total" ["frontend"] "Client connections refused by maxconn.";
+    TCP Counter "lb_tcp_connections_total" ["frontend" "result"] "Connections of frontends with mode = \"tcp\": passed on to a server, denied by a rule, failed (no route, no server, a wrong or late TLS hello).";
     LIMIT Counter "lb_limit_total" ["frontend" "rule" "action"] "Times a limit rule (by its number, from 0) did what it says.";
     TARPITTED Gauge "lb_tarpit_active" ["frontend"] "Requests that a tarpit holds now.";
     TARPIT_FULL Counter "lb_tarpit_full_total" ["frontend"] "Requests denied at once because the tarpit was full.";
@@ -214,6 +215,14 @@ fn frontends(out: &mut Text, snapshot: &Snapshot) {
     each(&OWN_ANSWERS, &|f| f.sum(|c| &c.own_answers));
     each(&TARPITTED, &|f| f.sum(|c| &c.tarpitted));
     each(&TARPIT_FULL, &|f| f.sum(|c| &c.tarpit_full));
+    let mut rows = out.family(&TCP);
+    for f in snapshot.frontends.iter().filter(|f| f.config.tcp.is_some()) {
+        let name = &f.config.name;
+        rows = rows
+            .row(&[name, "passed"], f.state.sum(|c| &c.passed))
+            .row(&[name, "denied"], f.state.sum(|c| &c.denied))
+            .row(&[name, "failed"], f.state.sum(|c| &c.failed));
+    }
     let mut rows = out.family(&LIMIT);
     for f in &snapshot.frontends {
         for (number, limit) in f.limits.iter().enumerate() {

@@ -172,7 +172,25 @@ impl AsyncRead for Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// The socket, where nothing but it carries the bytes.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(half) => Some(half.as_ref()),
+            Self::Unix(_) | Self::Tls(_) => None,
+        }
+    }
+}
+
 impl Writer<'_> {
+    /// The socket, where nothing but it carries the bytes.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(half) => Some(half.as_ref()),
+            Self::Unix(_) | Self::Tls(_) => None,
+        }
+    }
+
     /// Writes what the socket takes of these pieces.
     ///
     /// TLS may keep some of it: see [`Self::poll_flush`].

@@ -2,14 +2,17 @@
 //! long.
 //!
 //! An idle tunnel is its two sockets, one timer and no buffer: what is read goes through a scratch buffer of the
-//! thread straight to the other socket, and only what that did not take is kept.
+//! thread straight to the other socket, and only what that did not take is kept. What flows in bulk from TCP to TCP is
+//! not copied at all ([`splice`]).
 use crate::http::account::Request;
 use crate::http::limits::Opened;
 use crate::listener::Admission;
 use crate::shared::now;
 use crate::stream::{Reader, Stream, Writer};
+use crate::tcp::first::Unanswered;
 use crate::upstream::Slot;
 use lb_core::table::{Hold, StickKey, StickTable};
+use lb_core::time::millis;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -19,6 +22,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, sleep_until};
+
+mod splice;
+use splice::{Pipe, Spliced};
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 * 1024].into_boxed_slice());
@@ -30,14 +36,18 @@ pub(crate) struct Tunnel {
     server: Stream,
     up: Way,
     down: Way,
-    /// Silence of both sides that ends it.
-    timeout: Duration,
+    /// Silence of both sides that ends it, in milliseconds.
+    timeout: u64,
+    /// As that, once the server has closed.
+    after_server: u64,
     /// When something moved last.
     last: Instant,
     /// Which side closed first; empty: none yet.
     closed: &'static str,
+    /// What is to be remembered once the server answers; it is shown what that says.
+    first: Option<Box<Unanswered>>,
     account: Request,
-    _holding: Holding,
+    holding: Holding,
     /// Given back in this order at the end.
     _slot: Slot,
     _opened: Opened,
@@ -54,8 +64,12 @@ pub(crate) struct Start {
     pub(crate) from_server: Vec<u8>,
     /// Silence of both sides that ends it.
     pub(crate) timeout: Duration,
+    /// As that, once the server has closed.
+    pub(crate) after_server: Duration,
     /// The pins it keeps alive.
     pub(crate) holding: Holding,
+    /// What is to be remembered once the server answers.
+    pub(crate) first: Option<Box<Unanswered>>,
     /// What is counted and logged of it.
     pub(crate) account: Request,
     /// Its place on the server.
@@ -75,12 +89,16 @@ struct Way {
     /// And the receiver was told.
     told: bool,
     bytes: u64,
+    /// There is plenty: it is spliced, as long as it lasts.
+    bulk: bool,
+    /// What was spliced from the sender and not to the receiver yet.
+    pipe: Option<Pipe>,
 }
 
 impl Way {
     fn new(pending: Vec<u8>) -> Self {
         let bytes = pending.len() as u64;
-        Self { pending, ended: false, told: false, bytes }
+        Self { pending, ended: false, told: false, bytes, bulk: false, pipe: None }
     }
 
     /// Moves what there is. Ready once the direction has closed on both ends.
@@ -90,6 +108,7 @@ impl Way {
         from: &mut Reader<'_>,
         to: &Writer<'_>,
         moved: &mut bool,
+        first: &mut Option<Box<Unanswered>>,
     ) -> Poll<io::Result<()>> {
         loop {
             while !self.pending.is_empty() {
@@ -109,7 +128,19 @@ impl Way {
             if self.told {
                 return Poll::Ready(Ok(()));
             }
-            ready!(SCRATCH.with_borrow_mut(|scratch| self.pass(cx, from, to, scratch)))?;
+            if self.bulk
+                && let (Some(from), Some(to)) = (from.tcp(), to.tcp())
+            {
+                let stood = (self.bytes, self.pipe.as_ref().map(Pipe::held));
+                let spliced = splice::poll(cx, from, to, &mut self.pipe, &mut self.bytes);
+                *moved |= stood != (self.bytes, self.pipe.as_ref().map(Pipe::held));
+                match ready!(spliced)? {
+                    Spliced::Ended => self.ended = true,
+                    Spliced::Copy => self.bulk = false,
+                }
+                continue;
+            }
+            ready!(SCRATCH.with_borrow_mut(|scratch| self.pass(cx, from, to, scratch, first)))?;
             *moved = true;
         }
     }
@@ -121,6 +152,7 @@ impl Way {
         from: &mut Reader<'_>,
         to: &Writer<'_>,
         scratch: &mut [u8],
+        first: &mut Option<Box<Unanswered>>,
     ) -> Poll<io::Result<()>> {
         let mut buf = ReadBuf::new(scratch);
         ready!(Pin::new(from).poll_read(cx, &mut buf))?;
@@ -130,10 +162,14 @@ impl Way {
             return Poll::Ready(Ok(()));
         }
         self.bytes += read.len() as u64;
+        if let Some(first) = &mut *first {
+            first.see(read);
+        }
         let written = match to.poll_write(cx, &[IoSlice::new(read)]) {
             Poll::Ready(written) => written?,
             Poll::Pending => 0,
         };
+        self.bulk = read.len() >= splice::PLENTY && first.is_none();
         self.pending.extend_from_slice(&read[written..]);
         Poll::Ready(Ok(()))
     }
@@ -147,11 +183,13 @@ impl Tunnel {
             server: start.server,
             up: Way::new(start.from_client),
             down: Way::new(start.from_server),
-            timeout: start.timeout,
+            timeout: millis(start.timeout),
+            after_server: millis(start.after_server),
             last: Instant::now(),
             closed: "",
+            first: start.first,
             account: start.account,
-            _holding: start.holding,
+            holding: start.holding,
             _slot: start.slot,
             _opened: start.opened,
             _admission: start.admission,
@@ -164,9 +202,12 @@ impl Tunnel {
         let (mut from_client, to_client) = self.client.split();
         let (mut from_server, to_server) = self.server.split();
         let ways = (
-            self.up.poll(cx, &mut from_client, &to_server, &mut moved),
-            self.down.poll(cx, &mut from_server, &to_client, &mut moved),
+            self.up.poll(cx, &mut from_client, &to_server, &mut moved, &mut None),
+            self.down.poll(cx, &mut from_server, &to_client, &mut moved, &mut self.first),
         );
+        if self.first.is_some() {
+            self.settle(false);
+        }
         if moved {
             self.last = Instant::now();
             self.account.flowed(self.up.bytes, self.down.bytes);
@@ -182,23 +223,51 @@ impl Tunnel {
         Poll::Pending
     }
 
+    /// Remembers what is to be remembered, if the server has answered by now; `held`: it has held the connection for
+    /// long enough.
+    fn settle(&mut self, held: bool) {
+        // A server that closes in order after the client has taken what it sent.
+        let over = self.down.ended && self.up.told;
+        let answered = |first: &mut Box<Unanswered>| first.done || over || (held && !self.down.ended);
+        if let Some(first) = self.first.take_if(answered) {
+            self.holding = first.confirm();
+        }
+    }
+
+    /// When silence ends it.
+    fn deadline(&self) -> Instant {
+        let silence = if self.closed == "server-closed" { self.after_server } else { self.timeout };
+        self.last + Duration::from_millis(silence)
+    }
+
+    /// When the timer must fire first.
+    fn first_look(&self) -> Instant {
+        self.first.as_ref().map_or(self.deadline(), |first| first.due.min(self.deadline()))
+    }
+
     /// The timer fired: when it must fire again; `None`: both sides were silent too long.
     fn tick(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        if now >= self.last + self.timeout {
+        if now >= self.deadline() {
             return None;
         }
+        if self.first.as_ref().is_some_and(|first| now >= first.due) {
+            self.settle(true);
+        }
         self.account.flowed(self.up.bytes, self.down.bytes);
-        Some(self.last + self.timeout)
+        Some(self.deadline())
     }
 }
 
 /// Runs a tunnel to its end.
 pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
-    let mut sleep = pin!(sleep_until(tunnel.last + tunnel.timeout));
+    let mut sleep = pin!(sleep_until(tunnel.first_look()));
     let end = poll_fn(|cx| {
         if let Poll::Ready(end) = tunnel.poll(cx) {
             return Poll::Ready(end);
+        }
+        if tunnel.deadline() < sleep.deadline() {
+            sleep.as_mut().reset(tunnel.deadline());
         }
         if let Some(due) = tunnel.account.due(tunnel.up.bytes, tunnel.down.bytes).filter(|due| *due < sleep.deadline())
         {
@@ -213,6 +282,11 @@ pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
         Poll::Pending
     })
     .await;
+    if end == "reset" && tunnel.account.is_tcp() {
+        // Whoever is left must not take what came so far for whole.
+        tunnel.client.reset_on_drop();
+        tunnel.server.reset_on_drop();
+    }
     let (up, down) = (tunnel.up.bytes, tunnel.down.bytes);
     tunnel.account.bytes_in += up;
     tunnel.account.bytes_out += down;
@@ -220,6 +294,7 @@ pub(crate) async fn run(mut tunnel: Box<Tunnel>) {
 }
 
 /// The entries that led a tunnel to its server, held alive until it ends: an open socket is use.
+#[derive(Default)]
 pub(crate) struct Holding(Vec<Hold>);
 
 impl Holding {
@@ -244,7 +319,7 @@ mod tests {
         fn future<F>(_: fn(Box<Tunnel>) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(size_of::<Tunnel>() <= 384, "{}", size_of::<Tunnel>());
+        assert!(size_of::<Tunnel>() <= 432, "{}", size_of::<Tunnel>());
         assert!(future(run) <= 192, "{}", future(run));
     }
 }

@@ -12,6 +12,20 @@ pub(super) static FRONTEND: Shape = Shape {
         )
         .required()
         .also(&["bind", "addr", "address"]),
+        key(
+            "mode",
+            Kind::Word(&["http", "tcp"]),
+            "\"tcp\"",
+            "`tcp`: connections are passed on as they are, whatever they speak. Default http.",
+        ),
+        key(
+            "inspect_delay",
+            Kind::Span,
+            "\"5s\"",
+            "With `mode = \"tcp\"`: how long the TLS hello of a client may take, where a route or a rule looks at it. \
+             Default 5s.",
+        )
+        .also(&["inspect-delay", "preread_timeout"]),
         key("backend", Kind::Text, "\"app\"", "Backend where no route matches. Default: such requests get 404.")
             .also(&["default_backend", "use_backend", "proxy_pass"]),
         key(
@@ -134,6 +148,22 @@ static ROUTE: Shape = Shape {
             "What else must hold: path by pattern, method, query, cookie, source, TLS, counters, `not`.",
         )
         .also(&["when", "unless", "acl"]),
+        key(
+            "sni",
+            Kind::Many(&Kind::Text),
+            "[\"mail.example.com\", \"*.example.org\"]",
+            "With `mode = \"tcp\"`: server names that a TLS client asks for; TLS itself goes on to the server.",
+        )
+        .also(&["server_name", "ssl_preread_server_name", "req_ssl_sni"]),
+        key(
+            "alpn",
+            Kind::Many(&Kind::Text),
+            "\"h2\"",
+            "With `mode = \"tcp\"`: protocols of which a TLS client offers one.",
+        )
+        .also(&["req_ssl_alpn", "ssl_preread_alpn_protocols"]),
+        key("src", Kind::Many(&Kind::Text), "\"10.0.0.0/8\"", "With `mode = \"tcp\"`: networks of the client.")
+            .also(&["source", "network", "from"]),
         key("backend", Kind::Text, "\"ws\"", "Where it goes.").required().also(&["use_backend", "to", "target"]),
     ],
 };
@@ -141,6 +171,12 @@ static ROUTE: Shape = Shape {
 pub(super) static BACKEND: Shape = Shape {
     doc: "Where requests go: servers, how one is chosen, how a client stays with it.",
     keys: &[
+        key(
+            "mode",
+            Kind::Word(&["http", "tcp"]),
+            "\"tcp\"",
+            "`http` or `tcp`; a backend has one. Default: that of the frontends that lead to it.",
+        ),
         key(
             "balance",
             Kind::Text,

@@ -19,10 +19,12 @@ mod frontend;
 mod instance;
 mod limit;
 mod matcher;
+mod mode;
 mod peers;
 mod sticky;
 mod syntax;
 mod table;
+mod tcp;
 mod value;
 
 /// Reads a configuration file.
@@ -62,11 +64,11 @@ pub(super) fn config(cx: &Cx<'_>, root: &DeTable<'_>, host_name: &str, name_over
     let defaults = Defaults::read(section(&root, "defaults"));
     let tables = table::tables(&root);
     let named_backends = root.get("backend").map_or(Vec::new(), |item| item.named());
-    let names: Vec<String> = named_backends.iter().map(|(name, ..)| name.clone()).collect();
-    let frontends = frontend::frontends(&root, &names, &tables, &defaults, instance.maxconn, &mut addresses);
+    let modes = mode::Backends::read(&named_backends);
+    let frontends = frontend::frontends(&root, &modes, &tables, &defaults, instance.maxconn, &mut addresses);
     let backends = named_backends
         .iter()
-        .filter_map(|(name, at, section)| backend::backend(name, at, section, &tables, &defaults))
+        .filter_map(|(name, at, section)| backend::backend(name, at, section, modes.mode(name), &tables, &defaults))
         .collect();
     let tables = tables.into_iter().filter_map(|(_, table)| table).collect();
     Some(Config { instance, admin, peers: peers?, log, tables, frontends, backends })

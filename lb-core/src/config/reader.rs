@@ -120,6 +120,15 @@ impl<'a> Section<'a> {
         item
     }
 
+    /// The keys that the file gives, whether anybody asks for them or not.
+    pub(super) fn given(&self) -> impl Iterator<Item = Item<'a>> {
+        let item = |key: &'static Key| {
+            let (word, value) = self.table.get_key_value(key.name)?;
+            Some(Item { cx: self.cx, path: join(&self.path, key.name), value, word: word.span(), key, kind: &key.kind })
+        };
+        self.shape.keys.iter().filter_map(item)
+    }
+
     pub(super) fn text(&self, name: &'static str) -> Option<String> {
         self.get(name)?.text()
     }
@@ -157,6 +166,11 @@ pub(super) struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
+    /// The key's name.
+    pub(super) fn name(&self) -> &'static str {
+        self.key.name
+    }
+
     /// Place of the value.
     pub(super) fn at(&self) -> Range<usize> {
         self.value.span()

@@ -76,9 +76,8 @@ fn near_alias(word: &str, shape: &Shape) -> Option<&'static str> {
 }
 
 /// Words of later releases, which people know from elsewhere: a near key would be a wrong suggestion.
-const LATER: [(&[&str], &str); 5] = [
+const LATER: [(&[&str], &str); 4] = [
     (&["tls", "ssl", "crt", "alpn", "cert", "verify"], "no TLS for clients or servers"),
-    (&["mode", "tcp"], "no plain TCP frontends"),
     (&["rewrite", "prefix", "dynamic", "sealed"], "no other cookies"),
     (&["max_life"], "no absolute life of entries"),
     (&["server_template", "server-template", "discovery", "resolver"], "no discovery of servers"),

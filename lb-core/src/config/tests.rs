@@ -8,6 +8,7 @@ mod mistakes;
 mod random;
 mod rules;
 mod spread;
+mod tcp;
 mod valid;
 
 fn env(name: &str) -> Option<String> {

@@ -24,6 +24,8 @@ pub(crate) struct Request {
     pub(crate) bytes_in: u64,
     /// Body bytes to the client.
     pub(crate) bytes_out: u64,
+    /// It is a connection that is passed on as it is, no request.
+    tcp: bool,
     /// Only when a table counts it.
     counting: Option<Box<Counting>>,
     /// Only when an access log is kept.
@@ -39,16 +41,33 @@ impl Request {
         buf: &[u8],
     ) -> Self {
         let text = |piece: head::Piece| String::from_utf8_lossy(piece.get(buf)).into_owned();
+        Self::begin(local, frontend, client, || (text(request.method), text(request.authority), text(request.target)))
+    }
+
+    /// A connection that is passed on as it is.
+    pub(crate) fn connection(local: &Rc<Local>, frontend: &Arc<FrontendState>, client: SocketAddr) -> Self {
+        let words = || ("TCP".into(), "-".into(), String::new());
+        Self { tcp: true, ..Self::begin(local, frontend, client, words) }
+    }
+
+    /// `words`: method, host and target for the log.
+    fn begin(
+        local: &Rc<Local>,
+        frontend: &Arc<FrontendState>,
+        client: SocketAddr,
+        words: impl FnOnce() -> (String, String, String),
+    ) -> Self {
         let log = local.shared.access.load().is_some().then(|| {
+            let (method, host, target) = words();
             Box::new(AccessLine {
                 time: crate::shared::wall().0,
                 client,
                 frontend: frontend.name.clone(),
                 backend: None,
                 server: None,
-                method: text(request.method),
-                host: text(request.authority),
-                target: text(request.target),
+                method,
+                host,
+                target,
                 status: 0,
                 bytes_in: 0,
                 bytes_out: 0,
@@ -68,6 +87,7 @@ impl Request {
             status: 0,
             bytes_in: 0,
             bytes_out: 0,
+            tcp: false,
             counting: None,
             log,
         }
@@ -185,8 +205,37 @@ impl Request {
         self.log(end, total, false);
     }
 
+    /// Whether it is a connection that is passed on as it is.
+    pub(crate) fn is_tcp(&self) -> bool {
+        self.tcp
+    }
+
+    /// The server name that a connection asks for.
+    pub(crate) fn asked(&mut self, sni: Option<&str>) {
+        if let (Some(log), Some(sni)) = (&mut self.log, sni) {
+            log.host = sni.into();
+        }
+    }
+
+    /// The connection is not passed on; `denied`: because a rule says so.
+    pub(crate) fn refused(mut self, end: &'static str, denied: bool) {
+        let counters = &self.frontend.counters[self.local.id];
+        match end {
+            _ if denied => counters.denied.bump(),
+            // It left by itself.
+            "client-gone" => {}
+            _ => counters.failed.bump(),
+        }
+        self.count();
+        self.log(end, micros(self.started), false);
+    }
+
     /// A tunnel begins: the 101 is counted, the server's tunnels are one more.
     pub(crate) fn start_tunnel(&self) {
+        if self.tcp {
+            self.frontend.counters[self.local.id].passed.bump();
+            return;
+        }
         class(&self.frontend.counters[self.local.id].responses, self.status);
         if let Some(server) = &self.server {
             let counters = &server.counters[self.local.id];
@@ -199,7 +248,9 @@ impl Request {
     pub(crate) fn finish_tunnel(&mut self, end: &'static str) {
         if let Some(server) = &self.server {
             let counters = &server.counters[self.local.id];
-            counters.tunnels.drop_one();
+            if !self.tcp {
+                counters.tunnels.drop_one();
+            }
             counters.bytes_in.add(self.bytes_in);
             counters.bytes_out.add(self.bytes_out);
         }

@@ -16,6 +16,8 @@ use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+mod connection;
+
 /// Why a server was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
@@ -194,6 +196,19 @@ impl Plan {
     /// The server answered: pins what the rules say.
     pub(crate) fn answered(&mut self, backend: &Backend, server: usize, fields: &[Field], buf: &[u8], now: Timestamp) {
         let id = backend.servers[server].id;
+        self.pin(backend, id, now);
+        for (rule, (stick, table)) in backend.stick.iter().enumerate() {
+            if stick.action == StickAction::StoreResponse
+                && let Some(key) = answer_key(&stick.key, table, fields, buf)
+            {
+                table.store(&key, id, now);
+                self.keys.push(Keyed { rule, key, found: Some(id), foreign: false });
+            }
+        }
+    }
+
+    /// Pins the keys that the request brought.
+    fn pin(&mut self, backend: &Backend, id: NameId, now: Timestamp) {
         let mut tentative = self.tentative.take();
         for keyed in &self.keys {
             let (rule, table) = &backend.stick[keyed.rule];
@@ -208,14 +223,6 @@ impl Plan {
                 None => {
                     table.store(&keyed.key, id, now);
                 }
-            }
-        }
-        for (rule, (stick, table)) in backend.stick.iter().enumerate() {
-            if stick.action == StickAction::StoreResponse
-                && let Some(key) = answer_key(&stick.key, table, fields, buf)
-            {
-                table.store(&key, id, now);
-                self.keys.push(Keyed { rule, key, found: Some(id), foreign: false });
             }
         }
     }
@@ -275,7 +282,8 @@ pub(crate) fn key(expr: &KeyExpr, table: &StickTable, src: IpAddr, request: &Req
 /// The bytes that an expression names in a request; `None` for the source address, which is no bytes of it.
 fn value<'a>(expr: &'a KeyExpr, request: &Request, buf: &'a [u8]) -> Option<&'a [u8]> {
     match expr {
-        KeyExpr::Src => None,
+        // Without TLS of our own there is neither a name nor a session.
+        KeyExpr::Src | KeyExpr::Sni | KeyExpr::TlsSessionId => None,
         KeyExpr::Header(name) => request.value(buf, name),
         KeyExpr::Cookie(name) => {
             let fields = request.fields.iter().filter(|f| f.known == Known::Cookie);
@@ -300,7 +308,7 @@ fn answer_key(expr: &KeyExpr, table: &StickTable, fields: &[Field], buf: &[u8]) 
             set.filter_map(|f| cookie::set_pair(f.value.get(buf))).find(|(n, _)| *n == name.as_bytes())?.1
         }
         KeyExpr::Const(text) => text.as_bytes(),
-        KeyExpr::Src | KeyExpr::Query(_) | KeyExpr::Path => return None,
+        KeyExpr::Src | KeyExpr::Query(_) | KeyExpr::Path | KeyExpr::Sni | KeyExpr::TlsSessionId => return None,
     };
     StickKey::from_value(kind, len, found)
 }

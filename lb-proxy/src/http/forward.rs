@@ -20,6 +20,7 @@ use crate::upstream::{self, NoSlot, Slot};
 use crate::worker::Local;
 use lb_core::route::route;
 use lb_core::snapshot::{Backend, Frontend, Snapshot};
+use lb_core::tcp::Mode;
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -60,7 +61,9 @@ impl Switch {
             from_client,
             from_server,
             timeout,
+            after_server: timeout,
             holding,
+            first: None,
             account,
             slot,
             opened,
@@ -125,7 +128,7 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
         }
         Err(Failure::Unanswered(reason)) => refuse(conn, reason, None, &facts, body_done.get(), account).await,
         Err(Failure::Denied(denied)) => {
-            if !denied.hold(conn, frontend).await {
+            if !denied.hold(&conn.local, &mut conn.timer, &conn.stream, frontend).await {
                 account.finish(Reason::CLIENT_GONE.code);
                 return After::Close;
             }
@@ -279,7 +282,7 @@ async fn forward(
 }
 
 /// While this instance has not pulled the tables, a miss asks the peers before it assigns anew.
-async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
+pub(crate) async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
     let Some(ask) = local.shared.ask.load_full() else { return };
     for (table, key) in plan.lookups(backend) {
         if table.peek(key, now()).is_none() {
@@ -289,16 +292,16 @@ async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
 }
 
 /// A connection to the chosen server.
-struct Reached {
-    server: usize,
-    slot: Slot,
-    stream: Stream,
-    reused: bool,
-    retries: u32,
+pub(crate) struct Reached {
+    pub(crate) server: usize,
+    pub(crate) slot: Slot,
+    pub(crate) stream: Stream,
+    pub(crate) reused: bool,
+    pub(crate) retries: u32,
 }
 
 /// Chooses and connects, again and again while servers fail and retries last. Nothing of the request is sent yet.
-async fn reach(
+pub(crate) async fn reach(
     local: &Local,
     backend: &Backend,
     plan: &mut Plan,
@@ -319,7 +322,10 @@ async fn reach(
             counters.queue_dropped.bump();
             if no == NoSlot::Full { Reason::QUEUE_FULL } else { Reason::QUEUE_TIMEOUT }
         })?;
-        if let Some(stream) = local.pool.take(target.state.uid) {
+        // An idle connection of HTTP is no new one: a reload may have changed the mode.
+        if backend.config.mode == Mode::Http
+            && let Some(stream) = local.pool.take(target.state.uid)
+        {
             return Ok(Reached { server, slot, stream, reused: true, retries });
         }
         let error = match upstream::connect(target, backend.config.timeout.connect, timer).await {

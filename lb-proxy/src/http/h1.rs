@@ -169,7 +169,7 @@ impl Conn {
 
 /// Appends to `input`. What is there already is the beginning of a head that came in pieces: it waits in as much memory
 /// as it needs, because such clients may be many and slow.
-async fn more(local: &Local, stream: &mut Stream, input: &mut Vec<u8>) -> std::io::Result<usize> {
+pub(crate) async fn more(local: &Local, stream: &mut Stream, input: &mut Vec<u8>) -> std::io::Result<usize> {
     if input.capacity() > 2 * input.len() {
         let fitting = input.as_slice().to_vec();
         local.buffers.give(std::mem::replace(input, fitting));

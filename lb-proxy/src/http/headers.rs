@@ -270,6 +270,7 @@ mod tests {
 
     fn frontend() -> config::Frontend {
         config::Frontend {
+            tcp: None,
             name: "web".into(),
             listen: Vec::new(),
             routes: Vec::new(),
@@ -287,6 +288,7 @@ mod tests {
 
     fn backend() -> config::Backend {
         config::Backend {
+            mode: lb_core::tcp::Mode::Http,
             name: "app".into(),
             balance: Balance::RoundRobin,
             spread: Spread::default(),

@@ -7,14 +7,15 @@
 //! Where no rule and no table counts, this costs nothing: [`Counting`] and [`Opened`] have no memory until then.
 use super::account;
 use super::affinity;
-use super::h1::Conn;
 use super::head::Request;
-use crate::io::Elapsed;
+use crate::io::{Elapsed, Timer};
 use crate::shared::now;
+use crate::stream::Stream;
 use crate::worker::Local;
 use lb_core::counters::{Counter, Event};
 use lb_core::limit::Action;
 use lb_core::snapshot::{Frontend, FrontendState, Limit};
+use lb_core::stick::KeyExpr;
 use lb_core::table::{Counted, StickKey, StickTable};
 use smallvec::SmallVec;
 use std::net::IpAddr;
@@ -70,12 +71,19 @@ impl Counting {
 
     /// The request names a key: it is counted, if it was not yet.
     pub(crate) fn meet(&mut self, opened: &mut Opened, table: &Arc<StickTable>, key: &StickKey) {
-        if self.places.iter().any(|place| same(place, table, key)) {
-            return;
+        if self.join(opened, table, key) {
+            table.count(key, &[Event::Request], now());
         }
-        opened.meet(table, key);
-        table.count(key, &[Event::Request], now());
-        self.places.push((table.clone(), key.clone()));
+    }
+
+    /// As [`Self::meet`], for a connection of which no request is known; false: the key was named already.
+    pub(crate) fn join(&mut self, opened: &mut Opened, table: &Arc<StickTable>, key: &StickKey) -> bool {
+        let new = !self.places.iter().any(|place| same(place, table, key));
+        if new {
+            opened.meet(table, key);
+            self.places.push((table.clone(), key.clone()));
+        }
+        new
     }
 
     /// So many bytes have passed in all; they are counted if that is due.
@@ -132,10 +140,24 @@ pub(crate) fn check(
     opened: &mut Opened,
     account: &mut account::Request,
 ) -> Option<Denied> {
+    apply(frontend, opened, account, true, |key, table| affinity::key(key, table, src, request, buf))
+}
+
+/// As [`check`], for whatever has keys; `requests`: it counts as a request, too.
+pub(crate) fn apply(
+    frontend: &Frontend,
+    opened: &mut Opened,
+    account: &mut account::Request,
+    requests: bool,
+    key: impl Fn(&KeyExpr, &StickTable) -> Option<StickKey>,
+) -> Option<Denied> {
     for (number, limit) in frontend.limits.iter().enumerate() {
         let Limit { rule, table, .. } = limit;
-        let Some(key) = affinity::key(&rule.key, table, src, request, buf) else { continue };
-        account.counting().meet(opened, table, &key);
+        let Some(key) = key(&rule.key, table) else { continue };
+        match requests {
+            true => account.counting().meet(opened, table, &key),
+            false => _ = account.counting().join(opened, table, &key),
+        }
         if !rule.when.iter().all(|condition| condition.holds(table.counter(&key, condition.counter, now()))) {
             continue;
         }
@@ -186,13 +208,19 @@ impl Drop for Held {
 impl Denied {
     /// Holds the answer for as long as the rule says, unless the tarpit is full or the instance is leaving. False: the
     /// client has gone meanwhile.
-    pub(crate) async fn hold(&self, conn: &mut Conn, frontend: &Frontend) -> bool {
+    pub(crate) async fn hold(
+        &self,
+        local: &Rc<Local>,
+        timer: &mut Timer,
+        client: &Stream,
+        frontend: &Frontend,
+    ) -> bool {
         let Some(hold) = self.hold else { return true };
-        let Some(_held) = Held::enter(&conn.local, frontend) else { return true };
+        let Some(_held) = Held::enter(local, frontend) else { return true };
         let until = Instant::now() + hold;
-        while !conn.local.draining() {
+        while !local.draining() {
             let step = until.min(Instant::now() + LOOK);
-            match conn.timer.until(step, conn.stream.readable()).await {
+            match timer.until(step, client.readable()).await {
                 Err(Elapsed) => {}
                 Ok(Ok(false)) => {
                     // The client has more to say, which waits; its end is still seen.

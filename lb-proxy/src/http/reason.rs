@@ -23,6 +23,9 @@ impl Reason {
     pub(crate) const HEAD_TIMEOUT: Self = reason(408, "head-timeout");
     pub(crate) const BODY_TIMEOUT: Self = reason(408, "body-timeout");
     pub(crate) const HEAD_TOO_LARGE: Self = reason(431, "head-too-large");
+    // Of a connection that is passed on as it is: the status means nothing.
+    pub(crate) const BAD_HELLO: Self = reason(400, "bad-hello");
+    pub(crate) const HELLO_TIMEOUT: Self = reason(408, "hello-timeout");
     pub(crate) const UNKNOWN_CODING: Self = reason(501, "transfer-coding-unknown");
     pub(crate) const CONNECT_METHOD: Self = reason(501, "connect-not-supported");
     pub(crate) const VERSION: Self = reason(505, "http-version");

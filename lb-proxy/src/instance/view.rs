@@ -11,6 +11,7 @@ use lb_core::status::{
     TableStatus,
 };
 use lb_core::table::{CountedKey, StickKey, StickTable, Update};
+use lb_core::tcp::Mode;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -69,9 +70,12 @@ impl Control {
         let name = &frontend.config.name;
         let ours = self.listening().into_iter().filter(|l| l.wanted.frontend == *name);
         let mut routes: Vec<_> = frontend.config.routes.iter().map(route).collect();
+        let tcp = frontend.config.tcp.iter().flat_map(|tcp| &tcp.routes);
+        routes.extend(tcp.map(|route| route.to_string().replace(" to ", " → ")));
         routes.extend(frontend.config.backend.as_ref().map(|b| format!("any → {b}")));
         FrontendStatus {
             name: name.clone(),
+            mode: frontend.config.tcp.as_ref().map_or(Mode::Http, |_| Mode::Tcp).to_string(),
             listen: ours.map(|l| l.real.to_string()).collect(),
             routes,
             open: frontend.state.sum(|c| &c.open),

@@ -5,6 +5,7 @@ use super::super::{
     AccessLog, Admin, Backend, Balance, Check, Cookie, Frontend, Instance, Log, Maxconn, PeerTls, Peers, Probe, Route,
     Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Timeouts,
 };
+use crate::tcp::Mode;
 use crate::time::format_duration;
 use std::fmt::{Debug, Display};
 use std::time::Duration;
@@ -89,6 +90,7 @@ pub(super) fn table(of: &Table) -> Fields {
 pub(super) fn frontend(of: &Frontend) -> Fields {
     let Frontend {
         name: _,
+        tcp,
         listen: _,
         routes,
         backend,
@@ -103,7 +105,9 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
     } = of;
     let mut fields = vec![
         ("backend", or_none(backend.as_ref())),
-        ("routes", list(routes, route)),
+        ("mode", tcp.as_ref().map_or(Mode::Http, |_| Mode::Tcp).to_string()),
+        ("routes", tcp.as_ref().map_or_else(|| list(routes, route), |tcp| list(&tcp.routes, ToString::to_string))),
+        ("inspect_delay", or_none(tcp.as_ref().map(|tcp| time(&tcp.inspect_delay)))),
         ("maxconn", maxconn.to_string()),
         ("forwarded", forwarded.to_string()),
         ("trusted_proxies", list(trusted_proxies, ToString::to_string)),
@@ -125,6 +129,7 @@ fn route(of: &Route) -> String {
 pub(super) fn backend(of: &Backend) -> Fields {
     let Backend {
         name: _,
+        mode,
         balance,
         spread: Spread { load_bound, all_backups },
         sticky,
@@ -147,6 +152,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
         Balance::Hash(key) => format!("hash({key})"),
     };
     let mut fields = vec![
+        ("mode", mode.to_string()),
         ("balance", balance),
         ("load_bound", or_none(load_bound.as_ref())),
         ("all_backups", all_backups.to_string()),

@@ -1,7 +1,8 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{Backend, Balance, Maxconn, Server, SlowStart, Sticky};
-use super::{Defaults, Unique, balance, check, sticky, table::Tables, value};
+use super::{Defaults, Unique, balance, check, sticky, table::Tables, tcp, value};
+use crate::tcp::Mode;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +11,24 @@ pub(super) fn backend(
     name: &str,
     at: &Range<usize>,
     section: &Section<'_>,
+    mode: Mode,
     tables: &Tables,
     defaults: &Defaults,
 ) -> Option<Arc<Backend>> {
+    tcp::backend(section, mode);
     let good = value::check_name(section.cx, "backend", name, at, &section.path);
     let slow_start = section.get("slow_start").and_then(|item| balance::slow_start(&item));
     let servers = servers(section, slow_start);
-    let algorithm = section.get("balance").map_or(Some(Balance::RoundRobin), |item| balance::algorithm(&item));
+    let algorithm = section
+        .get("balance")
+        .map_or(Some(Balance::RoundRobin), |item| tcp::balance(&item, balance::algorithm(&item), mode));
     let check = section.get("check").map(|item| item.section().and_then(|s| check::check(&s)));
     let backend = Backend {
         name: name.to_owned(),
+        mode,
         spread: balance::spread(section, algorithm.as_ref(), &servers),
         balance: algorithm.unwrap_or(Balance::RoundRobin),
-        sticky: stickies(section, tables),
+        sticky: stickies(section, mode, tables),
         on_down: section.word("on_down").unwrap_or_default(),
         drain: section.word("drain").unwrap_or_default(),
         check: check.flatten(),
@@ -37,7 +43,7 @@ pub(super) fn backend(
     good.then(|| Arc::new(backend))
 }
 
-fn stickies(section: &Section<'_>, tables: &Tables) -> Vec<Sticky> {
+fn stickies(section: &Section<'_>, mode: Mode, tables: &Tables) -> Vec<Sticky> {
     let mut cookie_line = None;
     let mut rules = Vec::new();
     for item in section.get("sticky").map_or(Vec::new(), |item| item.elements()) {
@@ -53,7 +59,9 @@ fn stickies(section: &Section<'_>, tables: &Tables) -> Vec<Sticky> {
                 None => cookie_line = Some(section.cx.line(&cookie.at())),
             }
         }
-        rules.extend(sticky::rule(&rule, tables));
+        let read = sticky::rule(&rule, tables);
+        tcp::sticky(&rule, read.as_ref(), mode);
+        rules.extend(read);
     }
     rules
 }

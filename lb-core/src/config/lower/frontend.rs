@@ -1,13 +1,16 @@
 //! `[frontend.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{Frontend, Listen, Route, suggest};
-use super::{Addresses, Defaults, instance, limit, matcher, table::Tables, value};
+use super::mode::Backends;
+use super::{Addresses, Defaults, instance, limit, matcher, table::Tables, tcp, value};
+use crate::limit::Limit;
 use crate::matcher::Matcher;
+use crate::tcp::Mode;
 use std::sync::Arc;
 
 pub(super) fn frontends(
     root: &Section<'_>,
-    backends: &[String],
+    backends: &Backends,
     tables: &Tables,
     defaults: &Defaults,
     maxconn: usize,
@@ -21,6 +24,7 @@ pub(super) fn frontends(
     let read = |(name, at, section): (String, _, Section<'_>)| {
         let good = value::check_name(section.cx, "frontend", &name, &at, &section.path);
         let frontend = frontend(name, &section, backends, tables, defaults, maxconn, addresses);
+        backends.settle(&section, frontend.tcp.as_ref().map_or(Mode::Http, |_| Mode::Tcp));
         good.then(|| Arc::new(frontend))
     };
     item.named().into_iter().filter_map(read).collect()
@@ -29,7 +33,7 @@ pub(super) fn frontends(
 fn frontend(
     name: String,
     section: &Section<'_>,
-    backends: &[String],
+    backends: &Backends,
     tables: &Tables,
     defaults: &Defaults,
     maxconn: usize,
@@ -41,7 +45,10 @@ fn frontend(
         item.bad(format!("`{}` listens nowhere", section.path), item.example());
     }
     let routes_item = section.get("routes");
-    let routes = routes_item.iter().flat_map(Item::elements).filter_map(|i| route(&i, backends, tables)).collect();
+    let mode: Mode = section.word("mode").unwrap_or_default();
+    let tcp = tcp::frontend(section, mode, backends);
+    let of_http = routes_item.iter().filter(|_| tcp.is_none());
+    let routes = of_http.flat_map(Item::elements).filter_map(|i| route(&i, backends, tables)).collect();
     let backend_item = section.get("backend");
     if backend_item.is_none() && routes_item.is_none() {
         let help = "add `backend = \"app\"`, or `routes = [{ path_prefix = \"/\", backend = \"app\" }]`";
@@ -51,6 +58,7 @@ fn frontend(
     let limit_item = section.get("limit");
     Frontend {
         name,
+        tcp,
         listen,
         routes,
         backend: backend_item.and_then(|item| backend_name(&item, backends)),
@@ -60,7 +68,7 @@ fn frontend(
         trusted_proxies: trusted.iter().flat_map(Item::elements).filter_map(|i| value::network(&i)).collect(),
         max_head: section.size("max_head", 16 * 1024),
         max_headers: section.size("max_headers", 100),
-        limit: limit_item.iter().flat_map(Item::elements).filter_map(|i| limit::rule(&i.section()?, tables)).collect(),
+        limit: limit_item.iter().flat_map(Item::elements).filter_map(|i| limit(&i.section()?, mode, tables)).collect(),
         max_tarpit: section.size("max_tarpit", 1000),
     }
 }
@@ -75,19 +83,28 @@ fn listen(item: &Item<'_>, addresses: &mut Addresses) -> Option<Listen> {
     Some(Listen { addr })
 }
 
+/// A rule of `limit`, as the frontend's mode allows it.
+fn limit(section: &Section<'_>, mode: Mode, tables: &Tables) -> Option<Limit> {
+    let rule = limit::rule(section, tables);
+    tcp::limit(section, rule.as_ref(), mode);
+    rule
+}
+
 /// The name of a backend that the file has.
-fn backend_name(item: &Item<'_>, backends: &[String]) -> Option<String> {
+pub(super) fn backend_name(item: &Item<'_>, backends: &Backends) -> Option<String> {
     let name = item.text()?;
     if !backends.contains(&name) {
         let help = suggest::name(&name, "backend", backends);
         item.cx.missing(item.at(), &item.path, format!("there is no backend \"{name}\""), help);
         return None;
     }
+    backends.used(item, &name);
     Some(name)
 }
 
-fn route(item: &Item<'_>, backends: &[String], tables: &Tables) -> Option<Route> {
+fn route(item: &Item<'_>, backends: &Backends, tables: &Tables) -> Option<Route> {
     let section = item.section()?;
+    tcp::not_in_http(&section);
     let mut tests = matcher::short(&section);
     let asked = section.get("if").map(|item| item.section().and_then(|s| matcher::matcher(&s, tables)));
     if ["host", "path_prefix", "header", "websocket", "if"].iter().all(|name| section.get(name).is_none()) {

@@ -61,7 +61,7 @@ fn some<T>(values: Vec<T>, test: fn(Vec<T>) -> Test) -> Option<Test> {
 }
 
 /// A host name without port, or `*.` and a host name.
-fn host(item: &Item<'_>) -> Option<String> {
+pub(super) fn host(item: &Item<'_>) -> Option<String> {
     let text = item.text()?;
     let name = text.strip_prefix("*.").unwrap_or(&text);
     let bracketed = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));

@@ -120,7 +120,7 @@ fn table_rule(section: &Section<'_>, name: &'static str, action: StickAction, ta
     let item = section.get(name)?;
     let key = value::key_expr(&item);
     if action == StickAction::StoreResponse
-        && let Some(key @ (KeyExpr::Src | KeyExpr::Query(_) | KeyExpr::Path)) = &key
+        && let Some(key @ (KeyExpr::Src | KeyExpr::Query(_) | KeyExpr::Path | KeyExpr::Sni)) = &key
     {
         let help = "write `header(NAME)` or `cookie(NAME)`, which the answer has, or use `store_request`";
         item.bad(format!("`{key}` is of the request: an answer has none"), help);
@@ -137,7 +137,8 @@ pub(super) fn check_type(item: &Item<'_>, key: &KeyExpr, table: &Table) {
     let number = matches!(table.kind, KeyKind::Ip | KeyKind::Ipv6 | KeyKind::Integer);
     let (fits, types) = match key {
         KeyExpr::Src => (table.kind != KeyKind::Binary, "\"ip\", \"ipv6\" (both families) or \"string\""),
-        KeyExpr::Path => (!number, "\"string\""),
+        KeyExpr::Path | KeyExpr::Sni => (!number, "\"string\""),
+        KeyExpr::TlsSessionId => (table.kind == KeyKind::Binary, "\"binary\" with `len = 32`"),
         KeyExpr::Const(text) => (StickKey::from_value(table.kind, table.len, text.as_bytes()).is_some(), "\"string\""),
         KeyExpr::Header(_) | KeyExpr::Cookie(_) | KeyExpr::Query(_) => (true, ""),
     };

@@ -115,7 +115,7 @@ pub(super) fn key_expr(item: &Item<'_>) -> Option<KeyExpr> {
 /// Reports a text that is no key expression.
 pub(super) fn bad_expr(item: &Item<'_>, text: &str, why: &crate::stick::KeyExprError) {
     let word = text.split('(').next().unwrap_or("").trim();
-    let unsupported = ["sni", "tls_session_id", "jwt", "hdr", "req.hdr", "req.cook", "url_param", "urlp"];
+    let unsupported = ["jwt", "hdr", "req.hdr", "req.cook", "url_param", "urlp"];
     let help = match word {
         "hdr" | "req.hdr" => "write `header(NAME)`".into(),
         "req.cook" => "write `cookie(NAME)`".into(),

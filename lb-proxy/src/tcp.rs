@@ -1,0 +1,199 @@
+//! A connection of a frontend with `mode = "tcp"`, top to bottom: limits, the client's hello where something looks at it,
+//! backend, server, connection, and then a tunnel. The bytes are passed on as they came.
+//!
+//! A silent client holds a socket, a timer and no buffer. Where nothing looks at the hello nothing is awaited, so that
+//! servers which speak first do.
+use crate::http::account;
+use crate::http::affinity::Plan;
+use crate::http::forward::{Reached, ask_peers, reach};
+use crate::http::h1::more;
+use crate::http::limits::{self, Opened};
+use crate::http::reason::Reason;
+use crate::io::{Elapsed, Timer};
+use crate::listener::{Admission, Listening};
+use crate::stream::Stream;
+use crate::tunnel::{self, Start, Tunnel};
+use crate::worker::Local;
+use hello::{ClientHello, Read};
+use lb_core::snapshot::Frontend;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub(crate) mod first;
+mod hello;
+mod opening;
+
+pub(crate) use opening::Opening;
+
+/// A client's connection, until it is passed on.
+struct Conn {
+    local: Rc<Local>,
+    stream: Stream,
+    addr: SocketAddr,
+    listening: Rc<Listening>,
+    admission: Admission,
+    timer: Timer,
+    /// What came and was not sent yet.
+    input: Vec<u8>,
+    opened: Opened,
+}
+
+/// Why a connection is not passed on.
+enum Refusal {
+    Reason(Reason),
+    Denied(limits::Denied),
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self::Reason(reason)
+    }
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(
+    local: Rc<Local>,
+    stream: Stream,
+    addr: SocketAddr,
+    listening: Rc<Listening>,
+    admission: Admission,
+) {
+    let (timer, input, opened) = (Timer::new(), Vec::new(), Opened::default());
+    let conn = Conn { local, stream, addr, listening, admission, timer, input, opened };
+    // Apart, so that a tunnel does not hold the memory of what led to it.
+    if let Some(tunnel) = Box::pin(conn.open()).await {
+        tunnel::run(tunnel).await;
+    }
+}
+
+impl Conn {
+    /// The tunnel that it becomes; `None`: it was refused, and is over.
+    async fn open(mut self) -> Option<Box<Tunnel>> {
+        let local = self.local.clone();
+        let mut account = account::Request::connection(&local, &self.listening.state, self.addr);
+        let refusal = match self.pass(&mut account).await {
+            Ok(passed) => return Some(self.tunnel(passed, account)),
+            Err(refusal) => refusal,
+        };
+        match refusal {
+            Refusal::Reason(reason) => account.refused(reason.code, false),
+            Refusal::Denied(denied) => {
+                let snap = local.snapshot();
+                let frontend = self.listening.frontend(&snap);
+                let here = match frontend {
+                    Some(frontend) => denied.hold(&local, &mut self.timer, &self.stream, frontend).await,
+                    None => true,
+                };
+                account.refused(if here { "limit" } else { Reason::CLIENT_GONE.code }, true);
+            }
+        }
+        self.stream.reset_on_drop();
+        None
+    }
+
+    /// Everything up to a server's connection.
+    async fn pass(&mut self, account: &mut account::Request) -> Result<Passed, Refusal> {
+        let local = self.local.clone();
+        let src = self.addr.ip();
+        let snap = local.snapshot();
+        let frontend = self.listening.frontend(&snap).ok_or(Reason::NO_ROUTE)?;
+        let mut hello = None;
+        // What can be denied for its address alone is denied before a byte is read.
+        let early = !frontend.limits.iter().any(|limit| lb_core::tcp::is_inside(&limit.rule.key));
+        if early {
+            self.limit(frontend, src, None, account)?;
+        }
+        if let (true, Some(tcp)) = (frontend.inspect, &frontend.config.tcp) {
+            hello = self.hello(tcp.inspect_delay).await?;
+            account.asked(hello.as_ref().and_then(|hello| hello.sni.as_deref()));
+        }
+        if !early {
+            self.limit(frontend, src, hello.as_ref(), account)?;
+        }
+        let opening = Opening { src, hello: hello.as_ref() };
+        let index = route(frontend, &opening).ok_or(Reason::NO_ROUTE)?;
+        let backend = &snap.backends[index];
+        account.at_backend(backend);
+        let mut plan = Plan::of_connection(backend, &opening);
+        for (table, key) in plan.counted(backend) {
+            account.counting().join(&mut self.opened, table, key);
+        }
+        ask_peers(&local, backend, &plan).await;
+        let Reached { server, slot, stream, retries, .. } =
+            reach(&local, backend, &mut plan, &mut self.timer, account).await?;
+        account.answered(backend, server, plan.why, retries);
+        let (timeout, client) = (backend.config.timeout.tunnel, frontend.config.timeout.client);
+        let first = first::Unanswered::new(&snap, index, server, plan);
+        Ok(Passed { server: stream, slot, first, timeout, client })
+    }
+
+    fn limit(
+        &mut self,
+        frontend: &Frontend,
+        src: IpAddr,
+        hello: Option<&ClientHello>,
+        account: &mut account::Request,
+    ) -> Result<(), Refusal> {
+        let opening = Opening { src, hello };
+        let denied = limits::apply(frontend, &mut self.opened, account, false, |key, table| opening.key(key, table));
+        denied.map_or(Ok(()), |denied| Err(Refusal::Denied(denied)))
+    }
+
+    /// Reads the client's hello. `None`: it speaks something else, or waits for the server to speak.
+    async fn hello(&mut self, delay: Duration) -> Result<Option<ClientHello>, Reason> {
+        let until = Instant::now() + delay;
+        loop {
+            match self.timer.until(until, more(&self.local, &mut self.stream, &mut self.input)).await {
+                Err(Elapsed) if self.input.is_empty() => return Ok(None),
+                Err(Elapsed) => return Err(Reason::HELLO_TIMEOUT),
+                Ok(Ok(0)) if !self.input.is_empty() => return Err(Reason::BAD_HELLO),
+                Ok(Ok(0) | Err(_)) => return Err(Reason::CLIENT_GONE),
+                Ok(Ok(_)) => {}
+            }
+            match hello::client(&self.input) {
+                Read::Whole(hello) => return Ok(Some(hello)),
+                Read::Other => return Ok(None),
+                Read::Broken => return Err(Reason::BAD_HELLO),
+                Read::More => {}
+            }
+        }
+    }
+
+    fn tunnel(self, passed: Passed, account: account::Request) -> Box<Tunnel> {
+        account.start_tunnel();
+        let Passed { server, slot, first, timeout, client } = passed;
+        Tunnel::new(Start {
+            client: self.stream,
+            server,
+            from_client: self.input,
+            from_server: Vec::new(),
+            timeout,
+            after_server: client,
+            holding: tunnel::Holding::default(),
+            first,
+            account,
+            slot,
+            opened: self.opened,
+            admission: self.admission,
+        })
+    }
+}
+
+/// A connection that a server has taken.
+struct Passed {
+    server: Stream,
+    slot: crate::upstream::Slot,
+    first: Option<Box<first::Unanswered>>,
+    timeout: Duration,
+    /// How long a client may be silent once its server has closed.
+    client: Duration,
+}
+
+/// Index of the backend that takes the connection.
+fn route(frontend: &Frontend, opening: &Opening<'_>) -> Option<usize> {
+    let routes = frontend.config.tcp.iter().flat_map(|tcp| &tcp.routes);
+    let matched = routes.zip(&frontend.routes).find(|(route, _)| route.takes(opening));
+    matched.map(|(_, index)| *index).or(frontend.backend)
+}
