@@ -10,6 +10,8 @@
 //! | [`snapshot`] | one immutable compiled view of a configuration; a reload builds a whole new one |
 //! | [`matcher`] | what a rule asks of a request: `if`, wherever there is one |
 //! | [`route`], [`stick`], [`cookie`] | from a request to a backend, to stick keys, to a server named by a cookie |
+//! | [`jwt`] | claims of bearer tokens as stick keys |
+//! | [`secret`] | texts that are used and never shown |
 //! | [`balance`] | which server takes a client that no pin binds |
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
 //! | [`shares`] | how instances share a server's `maxconn` |
@@ -30,9 +32,11 @@ pub mod hash;
 pub mod health;
 pub mod hlc;
 pub mod id;
+pub mod jwt;
 pub mod limit;
 pub mod matcher;
 pub mod route;
+pub mod secret;
 pub mod server;
 pub mod shares;
 pub mod snapshot;

@@ -2,6 +2,7 @@
 //! or changes nothing.
 use crate::balance::Rotation;
 use crate::config::{self, Config};
+use crate::cookie;
 use crate::hlc::Clock;
 use crate::id::{NameId, Names};
 use crate::limit;
@@ -147,11 +148,13 @@ pub struct Backend {
     /// Those of [`Self::stick`] whose table counts.
     pub counting: Vec<usize>,
     /// The cookie rule, if there is one.
-    pub cookie: Option<config::Cookie>,
+    pub cookie: Option<cookie::rule::Rule>,
     /// Live state; survives reloads.
     pub state: Arc<BackendState>,
     /// Smooth weighted round robin, one a worker, so that workers do not share a lock; survives no reload.
     pub rotation: Box<[Rotation]>,
+    /// Names of servers, in tables and here.
+    pub names: Arc<Names>,
     /// Whether some server is a backup.
     pub backups: bool,
     /// Whether some server starts at a pace.
@@ -179,6 +182,8 @@ pub struct BackendCounters {
     pub new: Count,
     /// … by the algorithm, because the pinned server was out.
     pub redispatched: Count,
+    /// … by what the pin said of the client's first server, which was back.
+    pub returned: Count,
     /// Connection attempts after the first.
     pub retries: Count,
     /// Requests that found no server.
@@ -215,12 +220,12 @@ impl Server {
     }
 
     /// Whether it may get one more new client at its pace.
-    pub(crate) fn may_start(&self, now: Timestamp) -> bool {
+    pub fn may_start(&self, now: Timestamp) -> bool {
         self.config.slow_start.as_ref().is_none_or(|slow| self.state.may_start(slow, now))
     }
 
     /// It gets one more new client.
-    pub(crate) fn started(&self, now: Timestamp) {
+    pub fn started(&self, now: Timestamp) {
         if let Some(slow) = &self.config.slow_start {
             self.state.started(slow, now);
         }
@@ -231,6 +236,17 @@ impl Backend {
     /// The server of that name.
     pub fn by_id(&self, id: NameId) -> Option<usize> {
         self.servers.iter().position(|s| s.id == id)
+    }
+
+    /// The server that a pin names, and the first server of a client that was moved.
+    pub fn placed(&self, pin: NameId) -> (Option<usize>, Option<NameId>) {
+        match self.by_id(pin) {
+            Some(server) => (Some(server), None),
+            None => match self.names.parted(pin) {
+                Some((server, home)) => (self.by_id(server), Some(home)),
+                None => (None, None),
+            },
+        }
     }
 }
 
@@ -363,10 +379,10 @@ fn backend(
         })
         .collect();
     let mut stick = Vec::new();
-    let mut cookie = None;
+    let mut rule_of_cookie = None;
     for rule in &config.sticky {
         match rule {
-            config::Sticky::Cookie(c) => cookie = Some(c.clone()),
+            config::Sticky::Cookie(c) => rule_of_cookie = Some(cookie::rule::Rule::new(c.clone(), &config.servers)),
             config::Sticky::Table(rule) => {
                 if let Some(table) = tables.get(&rule.table) {
                     stick.push((rule.clone(), table.clone()));
@@ -377,12 +393,13 @@ fn backend(
     Backend {
         config: config.clone(),
         rotation: (0..base.workers).map(|_| Rotation::new(servers.len())).collect(),
+        names: base.names.clone(),
         backups: servers.iter().any(|s| s.config.backup),
         paced: servers.iter().any(|s| s.config.slow_start.is_some_and(|slow| slow.pace.is_some())),
         servers,
         counting: (0..stick.len()).filter(|rule| !stick[*rule].1.spec().store.is_empty()).collect(),
         stick,
-        cookie,
+        cookie: rule_of_cookie,
         state: old.map_or_else(
             || {
                 Arc::new(BackendState {

@@ -78,7 +78,7 @@ families! {
     SERVER_ERRORS Counter "lb_server_errors_total" ["backend" "server" "kind"] "Failed connects (connect), and answers that never came or came broken (response).";
     SERVER_BYTES Counter "lb_server_bytes_total" ["backend" "server" "direction"] "Body and tunnel bytes from clients (in) and to clients (out).";
     SERVER_RESPONSES Counter "lb_server_responses_total" ["backend" "server" "code"] "Answers of the server, by class.";
-    AFFINITY Counter "lb_affinity_total" ["backend" "result"] "Why requests went to their server: cookie, table, new, redispatched.";
+    AFFINITY Counter "lb_affinity_total" ["backend" "result"] "Why requests went to their server: cookie, table, new, redispatched, returned.";
     RETRIES Counter "lb_backend_retries_total" ["backend"] "Connection attempts after the first.";
     NO_SERVER Counter "lb_backend_no_server_total" ["backend"] "Requests that no server could take.";
     QUEUED Counter "lb_backend_queued_total" ["backend"] "Requests that waited for a server with maxconn.";
@@ -287,7 +287,8 @@ fn backends(out: &mut Text, snapshot: &Snapshot) {
             .row(&[name, "cookie"], state.sum(|c| &c.by_cookie))
             .row(&[name, "table"], state.sum(|c| &c.by_table))
             .row(&[name, "new"], state.sum(|c| &c.new))
-            .row(&[name, "redispatched"], state.sum(|c| &c.redispatched));
+            .row(&[name, "redispatched"], state.sum(|c| &c.redispatched))
+            .row(&[name, "returned"], state.sum(|c| &c.returned));
     }
     let mut each = |family: &Family, value: &dyn Fn(&Backend) -> u64| {
         let mut rows = out.family(family);

@@ -65,7 +65,7 @@ pub struct AccessLine {
     pub total_us: u64,
     /// Until the server's answer began, microseconds.
     pub wait_us: Option<u64>,
-    /// Why this server: `cookie`, `table:NAME`, `new`, `redispatched`, `-`; or `limit[N]`, the rule that denied it.
+    /// Why this server: `cookie`, `table:NAME`, `new`, `redispatched`, `returned`, `-`; or `limit[N]`, the rule that denied it.
     pub why: String,
     /// How it ended: `ok`, or a reason code as in the body of our own answers, or for tunnels the side that closed.
     pub end: &'static str,

@@ -3,9 +3,11 @@
 use super::diagnostic::Diagnostic;
 use super::file::{Key, Kind, Shape};
 use super::suggest;
+use crate::jwt::Keys;
 use crate::time::parse_duration;
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -23,6 +25,8 @@ pub(super) struct Cx<'a> {
     /// The text has syntax errors, so what seems to be missing may only be unreadable.
     partial: bool,
     found: RefCell<Vec<Diagnostic>>,
+    /// What `jwt(CLAIM)` keys are read with; inside, `None`: its section has mistakes. Outside: there is none.
+    pub(super) jwt: RefCell<Option<Option<Arc<Keys>>>>,
     #[cfg(test)]
     pub(super) asked: RefCell<std::collections::BTreeSet<*const Key>>,
 }
@@ -34,6 +38,7 @@ impl<'a> Cx<'a> {
             env,
             partial,
             found: RefCell::default(),
+            jwt: RefCell::default(),
             #[cfg(test)]
             asked: RefCell::default(),
         }

@@ -124,7 +124,14 @@ impl Answering<'_, '_> {
     /// Passes on a 1xx; HTTP/1.0 knows none.
     async fn interim(&mut self, buf: &mut Vec<u8>, response: Response) -> Result<Vec<head::Field>, Fault> {
         if self.facts.http11 {
-            let onward = Onward { affinity: None, set_cookie: None, chunked: false, keep_alive: true, http11: true };
+            let onward = Onward {
+                affinity: None,
+                set_cookie: None,
+                cookie_value: None,
+                chunked: false,
+                keep_alive: true,
+                http11: true,
+            };
             let mut out = self.local.buffers.take();
             headers::response(buf, &response, &onward, &mut out);
             let sent = self.timer.within(self.client_timeout, io::write_all(self.client, &out)).await;
@@ -146,6 +153,7 @@ impl Answering<'_, '_> {
         let onward = Onward {
             affinity: self.backend.cookie.as_ref(),
             set_cookie: self.plan.set_cookie(self.backend, self.chosen, now),
+            cookie_value: self.plan.cookie_value(self.backend, self.chosen, &response.fields, buf, now),
             chunked,
             keep_alive,
             http11: self.facts.http11,

@@ -184,12 +184,13 @@ async fn forward(
     let buf = &conn.input;
     let client = conn.addr.ip();
     let src = headers::source(buf, &request, &frontend.config, client);
+    let looked = Looked { request: &request, buf, src, snap };
     // 1. Whether it may pass, and where to.
-    let denied = limits::check(frontend, &request, buf, src, &mut conn.opened, account);
+    let denied = limits::check(frontend, &looked, &mut conn.opened, account);
     let routed = match denied {
         Some(denied) => Err(Failure::Denied(denied)),
         None => {
-            let index = route(frontend, &Looked { request: &request, buf, src, snap });
+            let index = route(frontend, &looked);
             index.ok_or(Failure::Unanswered(Reason::NO_ROUTE))
         }
     };
@@ -204,7 +205,7 @@ async fn forward(
     let backend = &snap.backends[index];
     account.at_backend(backend);
     // 2. Keys, and the request as the server will see it; after this its bytes are no longer needed.
-    let mut plan = Plan::read(backend, &request, buf, src, now());
+    let mut plan = Plan::read(backend, &looked, now());
     for (table, key) in plan.counted(backend) {
         account.counting().meet(&mut conn.opened, table, key);
     }

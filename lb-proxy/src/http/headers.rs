@@ -3,8 +3,8 @@
 //! Runs of untouched fields are copied whole. `Connection` cannot name a field away that framing, routing or affinity
 //! depend on (RFC 9110, 7.6.1, and what went wrong elsewhere).
 use super::head::{Field, Framing, Known, Request, Response, options};
-use lb_core::config::{self, Cookie};
-use lb_core::cookie;
+use lb_core::config::{self, Cookie, CookieMode};
+use lb_core::cookie::{self, rule::Rule};
 use std::io::Write as _;
 use std::net::IpAddr;
 
@@ -56,7 +56,7 @@ pub(crate) struct Rewrite<'a> {
     pub(crate) frontend: &'a config::Frontend,
     pub(crate) backend: &'a config::Backend,
     /// The affinity rule of the backend.
-    pub(crate) affinity: Option<&'a Cookie>,
+    pub(crate) affinity: Option<&'a Rule>,
     /// The connection's other end.
     pub(crate) client: IpAddr,
     /// The client behind trusted proxies.
@@ -71,9 +71,10 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
     out.extend_from_slice(request.target.get(buf));
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let named = named(buf, &request.fields);
-    let hidden = affinity.filter(|c| c.indirect);
+    let affinity = affinity.map(|rule| &rule.config);
+    let changed = affinity.filter(|c| c.indirect || c.mode == CookieMode::Prefix);
     let cookie_here = |f: &Field| {
-        f.known == Known::Cookie && hidden.is_some_and(|c| cookie::find(f.value.get(buf), &c.name).is_some())
+        f.known == Known::Cookie && changed.is_some_and(|c| cookie::find(f.value.get(buf), &c.name).is_some())
     };
     let mut lengths = 0;
     let keep = |f: &Field| match f.known {
@@ -93,7 +94,11 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
         let before = out.len();
         out.extend_from_slice(b"Cookie: ");
         let start = out.len();
-        cookie::without(field.value.get(buf), hidden.map_or("", |c| &c.name), out);
+        match changed {
+            Some(c) if c.indirect => cookie::without(field.value.get(buf), &c.name, out),
+            Some(c) => cookie::unprefixed(field.value.get(buf), &c.name, out),
+            None => {}
+        }
         if out.len() == start {
             out.truncate(before);
         } else {
@@ -169,9 +174,11 @@ pub(crate) fn source(buf: &[u8], request: &Request, frontend: &config::Frontend,
 /// How an answer goes to the client.
 pub(crate) struct Onward<'a> {
     /// The affinity rule of the backend.
-    pub(crate) affinity: Option<&'a Cookie>,
+    pub(crate) affinity: Option<&'a Rule>,
     /// `Set-Cookie` to add.
     pub(crate) set_cookie: Option<String>,
+    /// What goes into the affinity cookie that the server sets.
+    pub(crate) cookie_value: Option<String>,
     /// The body is sent in chunks.
     pub(crate) chunked: bool,
     /// The connection stays open.
@@ -184,20 +191,25 @@ pub(crate) struct Onward<'a> {
 pub(crate) fn response(buf: &[u8], response: &Response, onward: &Onward<'_>, out: &mut Vec<u8>) {
     status_line(response.status, response.phrase.get(buf), out);
     let named = named(buf, &response.fields);
+    let affinity = onward.affinity.map(|rule| &rule.config);
     // A cookie of our name that the server sets would say something we do not mean, unless it may.
-    let replaced = onward.affinity.filter(|c| !c.preserve);
+    let changed = affinity.filter(|c| match c.mode {
+        CookieMode::Insert => !c.preserve,
+        CookieMode::Rewrite | CookieMode::Prefix => onward.cookie_value.is_some(),
+        CookieMode::Passive => false,
+    });
     let ours = |f: &Field, rule: &Cookie| {
         cookie::set_pair(f.value.get(buf)).is_some_and(|(name, _)| name == rule.name.as_bytes())
     };
     let mut length_seen = false;
-    let preserved = onward.affinity.is_some_and(|rule| {
+    let preserved = affinity.is_some_and(|rule| {
         rule.preserve && response.fields.iter().any(|f| f.known == Known::SetCookie && ours(f, rule))
     });
     let duplicate_length = response.fields.iter().filter(|f| f.known == Known::ContentLength).count() > 1;
     copy_fields(buf, &response.fields, response.len, out, |f| match f.known {
         known if hop_by_hop(known) => false,
         Known::ContentLength => !duplicate_length,
-        Known::SetCookie => !replaced.is_some_and(|rule| ours(f, rule)),
+        Known::SetCookie => !changed.is_some_and(|rule| ours(f, rule)),
         _ => !named_away(f, buf, &named),
     });
     for field in response.fields.iter().filter(|f| f.known == Known::ContentLength && duplicate_length) {
@@ -208,11 +220,21 @@ pub(crate) fn response(buf: &[u8], response: &Response, onward: &Onward<'_>, out
             out.extend_from_slice(b"\r\n");
         }
     }
+    if let (Some(value), Some(rule)) = (&onward.cookie_value, changed) {
+        for field in response.fields.iter().filter(|f| f.known == Known::SetCookie && ours(f, rule)) {
+            out.extend_from_slice(b"Set-Cookie: ");
+            cookie::reset(field.value.get(buf), value, rule.mode == CookieMode::Prefix, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        if rule.nocache {
+            out.extend_from_slice(b"Cache-Control: private\r\n");
+        }
+    }
     if let Some(cookie) = onward.set_cookie.as_ref().filter(|_| !preserved) {
         out.extend_from_slice(b"Set-Cookie: ");
         out.extend_from_slice(cookie.as_bytes());
         out.extend_from_slice(b"\r\n");
-        if onward.affinity.is_some_and(|c| c.nocache) {
+        if affinity.is_some_and(|c| c.nocache) {
             out.extend_from_slice(b"Cache-Control: private\r\n");
         }
     }
@@ -293,6 +315,7 @@ mod tests {
             balance: Balance::RoundRobin,
             spread: Spread::default(),
             sticky: Vec::new(),
+            persist: config::Persist::default(),
             on_down: OnDown::Redispatch,
             drain: DrainMode::Stay,
             check: None,
@@ -312,7 +335,8 @@ mod tests {
         let (frontend, backend) = (frontend(), backend());
         let client = client.parse().unwrap();
         let src = source(text.as_bytes(), &request, &frontend, client);
-        let rewrite = Rewrite { frontend: &frontend, backend: &backend, affinity: Some(&cookie), client, src };
+        let rewrite =
+            Rewrite { frontend: &frontend, backend: &backend, affinity: Some(&Rule::new(cookie, &[])), client, src };
         let mut out = Vec::new();
         super::request(text.as_bytes(), &request, &rewrite, &mut out);
         String::from_utf8(out).unwrap()
@@ -355,8 +379,9 @@ mod tests {
             let cookie =
                 Cookie { name: "SERVERID".into(), preserve, nocache: true, path: "/".into(), ..Cookie::default() };
             let onward = Onward {
-                affinity: Some(&cookie),
+                affinity: Some(&Rule::new(cookie, &[])),
                 set_cookie: Some("SERVERID=n1; Path=/".into()),
+                cookie_value: None,
                 chunked: false,
                 keep_alive: true,
                 http11: true,

@@ -1,7 +1,7 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
-use super::super::{Backend, Balance, Maxconn, Server, SlowStart, Sticky};
-use super::{Defaults, Unique, balance, check, sticky, table::Tables, tcp, value};
+use super::super::{Backend, Balance, CookieMode, Maxconn, Persist, Server, SlowStart, Sticky};
+use super::{Defaults, Unique, balance, check, cookie, sticky, table::Tables, tcp, value};
 use crate::tcp::Mode;
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +18,9 @@ pub(super) fn backend(
     tcp::backend(section, mode);
     let good = value::check_name(section.cx, "backend", name, at, &section.path);
     let slow_start = section.get("slow_start").and_then(|item| balance::slow_start(&item));
-    let servers = servers(section, slow_start);
+    let sticky = stickies(section, mode, tables);
+    let prefixed = sticky.iter().any(|rule| matches!(rule, Sticky::Cookie(c) if c.mode == CookieMode::Prefix));
+    let servers = servers(section, slow_start, prefixed);
     let algorithm = section
         .get("balance")
         .map_or(Some(Balance::RoundRobin), |item| tcp::balance(&item, balance::algorithm(&item), mode));
@@ -28,7 +30,12 @@ pub(super) fn backend(
         mode,
         spread: balance::spread(section, algorithm.as_ref(), &servers),
         balance: algorithm.unwrap_or(Balance::RoundRobin),
-        sticky: stickies(section, mode, tables),
+        persist: Persist {
+            force: sticky::any_of(section, "force_persist", tables),
+            ignore: sticky::any_of(section, "ignore_persist", tables),
+            fail_back: cookie::fail_back(section, &sticky),
+        },
+        sticky,
         on_down: section.word("on_down").unwrap_or_default(),
         drain: section.word("drain").unwrap_or_default(),
         check: check.flatten(),
@@ -66,7 +73,7 @@ fn stickies(section: &Section<'_>, mode: Mode, tables: &Tables) -> Vec<Sticky> {
     rules
 }
 
-fn servers(section: &Section<'_>, slow_start: Option<SlowStart>) -> Vec<Arc<Server>> {
+fn servers(section: &Section<'_>, slow_start: Option<SlowStart>, prefixed: bool) -> Vec<Arc<Server>> {
     let Some(list) = section.need("server") else {
         return Vec::new();
     };
@@ -75,11 +82,16 @@ fn servers(section: &Section<'_>, slow_start: Option<SlowStart>) -> Vec<Arc<Serv
         list.bad(format!("`{}` has no server", section.path), list.example());
     }
     let (mut names, mut cookies) = (Unique::default(), Unique::default());
-    items
-        .iter()
-        .filter_map(|item| server(&item.section()?, slow_start, &mut names, &mut cookies))
-        .map(Arc::new)
-        .collect()
+    let read = |item: &Item<'_>| {
+        let section = item.section()?;
+        let server = server(&section, slow_start, &mut names, &mut cookies)?;
+        if let Some(item) = section.get("cookie").filter(|_| prefixed && server.cookie.contains('~')) {
+            let help = "write it without `~`, which ends the prefix";
+            item.bad(format!("\"{}\" cannot be the prefix of a cookie", server.cookie), help);
+        }
+        Some(Arc::new(server))
+    };
+    items.iter().filter_map(read).collect()
 }
 
 fn server(
@@ -114,8 +126,10 @@ fn server(
     let maxconn = section.get("maxconn").and_then(|item| maxconn(&item)).unwrap_or_default();
     let backup = section.flag("backup", false);
     let slow_start = section.get("slow_start").map_or(slow_start, |item| balance::slow_start(&item));
+    let generation = section.get("generation").and_then(|item| item.whole()).unwrap_or(0);
     let state = section.word("state").unwrap_or_default();
-    Some(Server { name: name?, addr: addr?, weight, maxconn, backup, slow_start, cookie: cookie?, state })
+    let (name, cookie) = (name?, cookie?);
+    Some(Server { name, addr: addr?, weight, maxconn, backup, slow_start, cookie, generation, state })
 }
 
 /// A number is for this instance; a section may bound all together.
