@@ -41,6 +41,12 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the hash of a password, for `[auth.NAME]`; the password is asked for, or is the first line of standard input
+    HashPassword {
+        /// What it costs to check it: each step doubles the time
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(4..=14))]
+        cost: u32,
+    },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// This instance and its cluster on one screen

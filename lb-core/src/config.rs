@@ -3,6 +3,7 @@
 //! | module | for |
 //! | --- | --- |
 //! | [`mod@file`] | what the user may write: every section and key, as one table |
+//! | [`check`] | how servers are asked |
 //! | `condition` | comparisons with counters |
 //! | `reader`, `env`, `suggest` | reading by that table; every mistake with its place, and what was meant |
 //! | [`lower`] | from the text to a [`Config`]: [`load`] |
@@ -12,6 +13,7 @@ use crate::counters::Counter;
 use crate::jwt::Keys;
 use crate::limit::Limit;
 use crate::matcher::Matcher;
+use crate::rules::{Auth, Rules};
 use crate::secret::Secret;
 use crate::stick::KeyExpr;
 use crate::tcp::{Mode, Tcp};
@@ -22,23 +24,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod check;
 mod condition;
 pub mod diagnostic;
 pub mod diff;
 mod env;
 pub mod file;
 mod file_affinity;
+mod file_check;
+mod file_http2;
 mod file_rules;
 mod file_traffic;
+mod http2;
 pub mod lower;
 mod reader;
 pub mod schema;
 mod suggest;
 
+pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
-pub use lower::load;
-pub use reader::Env;
+pub use http2::{Http2, Proto};
+pub use lower::{load, load_with};
+pub use reader::{Env, Files};
 
 /// A whole, valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +61,8 @@ pub struct Config {
     pub log: Log,
     /// What tokens are believed by whose claims are keys; `None`: no claim is a key.
     pub jwt: Option<Arc<Keys>>,
+    /// Who may pass with a password, in the order of the file.
+    pub auth: Vec<Arc<Auth>>,
     /// Stick tables, in the order of the file.
     pub tables: Vec<Arc<Table>>,
     /// Frontends, in the order of the file.
@@ -303,6 +313,10 @@ pub struct Frontend {
     pub limit: Vec<Limit>,
     /// Requests that `tarpit` rules hold at a time, in each worker. Default 1,000.
     pub max_tarpit: usize,
+    /// What it does to requests and answers.
+    pub rules: Rules,
+    /// What one client connection of HTTP/2 may hold.
+    pub http2: Http2,
 }
 
 /// One address of a frontend.
@@ -310,6 +324,8 @@ pub struct Frontend {
 pub struct Listen {
     /// Address; port 0 takes a free one.
     pub addr: SocketAddr,
+    /// Clients may begin with HTTP/2 without TLS. Default false.
+    pub h2c: bool,
 }
 
 /// One route.
@@ -342,6 +358,8 @@ pub struct Backend {
     pub drain: DrainMode,
     /// Health check; `None`: servers are up until connecting fails.
     pub check: Option<Check>,
+    /// What each server's agent is asked; `None`: nothing.
+    pub agent: Option<Agent>,
     /// Connection attempts after the first, all servers together. Default 3.
     pub retries: u32,
     /// After a server is marked by failed connects without a check, how long until it is tried again. Default 5s.
@@ -354,6 +372,10 @@ pub struct Backend {
     pub max_idle: usize,
     /// Timeouts.
     pub timeout: Timeouts,
+    /// What it does to requests and answers.
+    pub rules: Rules,
+    /// What the servers speak.
+    pub proto: Proto,
     /// Servers, at least one.
     pub servers: Vec<Arc<Server>>,
 }
@@ -546,39 +568,6 @@ pub enum DrainMode {
     Stay,
     /// Pinned clients go elsewhere at their next request.
     Move,
-}
-
-/// `backend.check`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Check {
-    /// How a server is asked.
-    pub probe: Probe,
-    /// Time between two. Default 2s.
-    pub interval: Duration,
-    /// Failures in a row until it is down. Default 3.
-    pub fall: u32,
-    /// Successes in a row until it is up. Default 2.
-    pub rise: u32,
-}
-
-/// How a server is asked.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Probe {
-    /// A connection opens.
-    Tcp,
-    /// A request is answered as expected.
-    Http {
-        /// Method.
-        method: String,
-        /// Target.
-        path: String,
-        /// Headers to send; `Host` defaults to the address.
-        headers: Vec<(String, String)>,
-        /// Statuses taken, as inclusive ranges. Default 200–399.
-        expect: Vec<(u16, u16)>,
-        /// Text the first 64 KiB of the body must hold.
-        expect_body: Option<String>,
-    },
 }
 
 /// `maxconn` of a server; 0: no bound.

@@ -22,6 +22,11 @@ impl RiseFall {
         self.health
     }
 
+    /// Whether the last results contradict the state.
+    pub fn in_transition(&self) -> bool {
+        self.against > 0
+    }
+
     /// Takes in one result; `Some` when it changes the state.
     pub fn observe(&mut self, passed: bool) -> Option<Health> {
         if passed == (self.health == Health::Up) {

@@ -111,6 +111,11 @@ impl Names {
         Some((self.find(server)?, self.find(home)?))
     }
 
+    /// Whether a pin names this server, moved there or not.
+    pub fn is_at(&self, pin: NameId, server: NameId) -> bool {
+        pin == server || self.parted(pin).is_some_and(|(at, _)| at == server)
+    }
+
     /// The id of `name` if it has one.
     pub fn find(&self, name: &str) -> Option<NameId> {
         self.inner.read().ids.get(name).copied()
@@ -145,6 +150,7 @@ mod tests {
         let moved = names.moved(b, a);
         assert_eq!((&*names.name(moved), names.parted(moved)), ("node2<node1", Some((b, a))));
         assert_eq!(names.parted(a), None);
+        assert!(names.is_at(moved, b) && names.is_at(a, a) && !names.is_at(moved, a));
         assert_eq!(names.parted(names.intern("node2<gone")), None, "a first server that nobody knows");
         let long = names.intern(&"x".repeat(Names::MAX_LEN));
         assert_eq!(names.moved(long, a), long, "too long for both: the way back is forgotten");

@@ -15,7 +15,8 @@
 //! | [`balance`] | which server takes a client that no pin binds |
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
 //! | [`shares`] | how instances share a server's `maxconn` |
-//! | [`health`] | the rise/fall machine |
+//! | [`health`], [`agent`] | the rise/fall machine; what a server's agent says |
+//! | [`rules`] | rules of frontends and backends on requests and answers: headers, redirects, passwords, pages |
 //! | [`limit`] | rules of a frontend on what tables have counted |
 //! | [`table`] | stick tables: entries that merge, expiry, change log, digests |
 //! | [`counters`] | what tables count for a key, by name |
@@ -23,6 +24,7 @@
 //! | [`status`] | the views that admin API and command line share |
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod balance;
 pub mod config;
 pub mod cookie;
@@ -36,6 +38,7 @@ pub mod jwt;
 pub mod limit;
 pub mod matcher;
 pub mod route;
+pub mod rules;
 pub mod secret;
 pub mod server;
 pub mod shares;

@@ -198,7 +198,8 @@ impl Test {
     }
 }
 
-fn host_matches(pattern: &str, host: &[u8]) -> bool {
+/// Whether a name in lower case, or `*.` and a name for everything under it, stands for this host.
+pub(crate) fn host_matches(pattern: &str, host: &[u8]) -> bool {
     // "shop.example." and "shop.example" are one name.
     let host = host.strip_suffix(b".").unwrap_or(host);
     match pattern.strip_prefix('*') {

@@ -1,10 +1,14 @@
 //! A server's live state: what workers, checks and admin share. All atomics; it survives reloads by `Arc`.
+use crate::agent::Report;
 use crate::config::SlowStart;
 use crate::id::NameId;
 use crate::time::{Timestamp, millis};
+use gate::Gate;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+mod gate;
 
 /// What the operator wants of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -35,6 +39,9 @@ pub enum Health {
 /// As [`ServerState::came_up`] of a time that nobody knows yet.
 const SOON: u64 = u64::MAX;
 
+/// All of the configured weight.
+const FULL_SHARE: u32 = 100;
+
 /// Live state of one server of one backend.
 #[derive(Debug)]
 pub struct ServerState {
@@ -46,10 +53,11 @@ pub struct ServerState {
     pub id: NameId,
     /// Unique in this process; keys the workers' pools.
     pub uid: u32,
-    admin: AtomicU8,
-    health: AtomicU8,
+    gate: Gate,
     /// Weight set by the operator; `u32::MAX`: the configured one holds.
     weight: AtomicU32,
+    /// Share of the configured weight that its agent asks for, in percent.
+    share: AtomicU32,
     /// Requests and tunnels now on it.
     in_flight: AtomicU32,
     /// Requests that wait for a place on it.
@@ -67,6 +75,19 @@ pub struct ServerState {
     next_start: AtomicU64,
     /// Counters, one slot a worker.
     pub counters: Box<[ServerCounters]>,
+    /// What the control thread counts.
+    pub control: ControlCounters,
+}
+
+/// What the control thread counts for one server.
+#[derive(Debug, Default)]
+pub struct ControlCounters {
+    /// Checks that passed.
+    pub checks_passed: Count,
+    /// Checks that failed.
+    pub checks_failed: Count,
+    /// Times that its agent could not be heard.
+    pub agent_errors: Count,
 }
 
 /// How many requests a server takes.
@@ -74,6 +95,8 @@ pub struct ServerState {
 pub struct Bounds {
     /// From this instance; `None`: no bound.
     pub instance: Option<u32>,
+    /// The same as its agent says, which holds over it; `None`: it said nothing.
+    pub agent: Option<u32>,
     /// From all instances together; `None`: no bound.
     pub cluster: Option<u32>,
     /// This instance's part of that; `None`: it stands alone, and has all of it.
@@ -85,7 +108,7 @@ pub struct Bounds {
 impl Bounds {
     fn limit(&self) -> Option<u32> {
         let part = self.cluster.map(|cluster| self.allowance.map_or(cluster, |allowed| allowed.min(cluster)));
-        self.instance.into_iter().chain(part).min()
+        self.agent.or(self.instance).into_iter().chain(part).min()
     }
 }
 
@@ -143,9 +166,9 @@ impl ServerState {
             name: name.into(),
             id,
             uid,
-            admin: AtomicU8::new(admin as u8),
-            health: AtomicU8::new(Health::Up as u8),
+            gate: Gate::new(admin),
             weight: AtomicU32::new(u32::MAX),
+            share: AtomicU32::new(FULL_SHARE),
             in_flight: AtomicU32::new(0),
             queued: AtomicU32::new(0),
             bounds: Mutex::default(),
@@ -155,31 +178,40 @@ impl ServerState {
             risen: AtomicU64::new(0),
             next_start: AtomicU64::new(0),
             counters: (0..workers).map(|_| ServerCounters::default()).collect(),
+            control: ControlCounters::default(),
         }
     }
 
-    /// What the operator wants.
+    /// What the operator wants, or where none decided, its agent, or the configuration.
     pub fn admin(&self) -> AdminState {
-        match self.admin.load(Relaxed) {
-            1 => AdminState::Drain,
-            2 => AdminState::Maint,
-            _ => AdminState::Ready,
-        }
+        self.gate.admin()
     }
 
-    /// Sets what the operator wants.
+    /// Sets what the configuration wants.
     pub fn set_admin(&self, state: AdminState) {
-        self.admin.store(state as u8, Relaxed);
+        self.gate.want(state, false);
     }
 
-    /// What checks found.
+    /// Sets state and weight as an operator decided them, or with `None` as configured. True: that is news.
+    pub fn decide(&self, state: Option<AdminState>, configured: AdminState, weight: Option<u32>) -> bool {
+        let state = self.gate.want(state.unwrap_or(configured), state.is_some());
+        let weight = weight.unwrap_or(u32::MAX);
+        (self.weight.swap(weight, Relaxed) != weight) | state
+    }
+
+    /// What checks, connects and its agent found.
     pub fn health(&self) -> Health {
-        if self.health.load(Relaxed) == 0 { Health::Up } else { Health::Down }
+        self.gate.health()
+    }
+
+    /// What checks and connects found, whatever its agent says.
+    pub fn checked(&self) -> Health {
+        self.gate.checked()
     }
 
     /// Sets what checks found; `now` in Unix milliseconds is kept as the time of the change.
     pub fn set_health(&self, health: Health, now: u64) {
-        if self.health.swap(health as u8, Relaxed) != health as u8 {
+        if self.gate.set_checked(health) {
             self.changed.store(now, Relaxed);
             if health == Health::Up {
                 self.came_up(now);
@@ -188,6 +220,73 @@ impl ServerState {
         if health == Health::Up {
             self.connect_failures.store(0, Relaxed);
         }
+    }
+
+    /// Takes in what its agent says; what that does not name stays. True: something changed.
+    pub fn agent_reports(&self, report: &Report, now: u64) -> bool {
+        let down = report.health.is_some_and(|health| {
+            let news = self.gate.set_agent_down(health == Health::Down);
+            if news {
+                self.changed.store(now, Relaxed);
+            }
+            news
+        });
+        let state = report.state.is_some_and(|state| self.gate.agent_wants(Some(state)));
+        let share = report.share.is_some_and(|share| self.share.swap(share, Relaxed) != share);
+        let bound = report.maxconn.is_some_and(|n| {
+            let before = self.bounds();
+            self.change_bounds(|bounds| bounds.agent = Some(n).filter(|n| *n > 0));
+            before != self.bounds()
+        });
+        down | state | share | bound
+    }
+
+    /// It has no agent any more: nothing it said holds.
+    pub fn forget_agent(&self) {
+        self.gate.set_agent_down(false);
+        self.gate.agent_wants(None);
+        self.share.store(FULL_SHARE, Relaxed);
+        self.change_bounds(|bounds| bounds.agent = None);
+    }
+
+    /// Whether its agent says that it is down.
+    pub fn agent_down(&self) -> bool {
+        self.gate.agent_down()
+    }
+
+    /// Share of its configured weight that its agent asks for, in percent.
+    pub fn share(&self) -> u32 {
+        self.share.load(Relaxed)
+    }
+
+    /// Whether it is out because it failed too many requests.
+    pub fn ejected(&self) -> bool {
+        self.gate.ejected()
+    }
+
+    /// Takes it out, or back in. True: that is news.
+    pub fn set_ejected(&self, ejected: bool) -> bool {
+        self.gate.set_ejected(ejected)
+    }
+
+    /// Whether discovery knows it no more: what is open stays, nobody comes.
+    pub fn gone(&self) -> bool {
+        self.gate.gone()
+    }
+
+    /// Sets whether discovery knows it no more. True: that is news.
+    pub fn set_gone(&self, gone: bool) -> bool {
+        self.gate.set_gone(gone)
+    }
+
+    /// Whether its health is ignored, because too few servers of its backend are up.
+    pub fn panics(&self) -> bool {
+        self.gate.panics()
+    }
+
+    /// Sets whether its health is ignored. True: that is news.
+    pub fn set_panics(&self, panics: bool) -> bool {
+        self.gate.set_panics(panics)
     }
 
     /// Unix milliseconds of the last change of health; 0: never.
@@ -207,12 +306,12 @@ impl ServerState {
 
     /// Whether a pinned client may go there.
     pub fn takes_pinned(&self) -> bool {
-        self.health.load(Relaxed) == Health::Up as u8 && self.admin.load(Relaxed) != AdminState::Maint as u8
+        self.gate.takes_pinned()
     }
 
     /// Whether a new client may go there.
     pub fn takes_new(&self) -> bool {
-        self.health.load(Relaxed) == Health::Up as u8 && self.admin.load(Relaxed) == AdminState::Ready as u8
+        self.gate.takes_new()
     }
 
     /// All of a weight.

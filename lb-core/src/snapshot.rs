@@ -14,6 +14,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+mod ruled;
+pub use ruled::{Done, Ruled};
+
 /// What all snapshots of a process share.
 #[derive(Debug)]
 pub struct Base {
@@ -65,6 +68,8 @@ pub struct Frontend {
     pub backend: Option<usize>,
     /// Its rules on what tables count, in order.
     pub limits: Vec<Limit>,
+    /// What its other rules have done.
+    pub ruled: Ruled,
     /// Live counts; survive reloads.
     pub state: Arc<FrontendState>,
 }
@@ -129,6 +134,16 @@ pub struct FrontendCounters {
     pub durations: [Count; DURATION_BUCKETS.len() + 1],
     /// Sum of request durations in microseconds.
     pub duration_us: Count,
+    /// Client connections of HTTP/2 open now.
+    pub h2_open: Count,
+    /// Those closed because they flooded us with frames.
+    pub h2_floods: Count,
+    /// Those closed because they broke the protocol.
+    pub h2_errors: Count,
+    /// Streams that clients reset; counted when their connection ends.
+    pub h2_resets_in: Count,
+    /// Streams that we reset; as those.
+    pub h2_resets_out: Count,
 }
 
 /// Upper bounds of the duration buckets, in microseconds.
@@ -149,6 +164,8 @@ pub struct Backend {
     pub counting: Vec<usize>,
     /// The cookie rule, if there is one.
     pub cookie: Option<cookie::rule::Rule>,
+    /// What its rules have done.
+    pub ruled: Ruled,
     /// Live state; survives reloads.
     pub state: Arc<BackendState>,
     /// Smooth weighted round robin, one a worker, so that workers do not share a lock; survives no reload.
@@ -208,9 +225,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// The weight that holds now: the operator's, else the configured one.
+    /// The weight that holds now: the operator's, else the share of the configured one that its agent asks for.
     pub fn weight(&self) -> u32 {
-        self.state.weight().unwrap_or(self.config.weight)
+        self.state.weight().unwrap_or_else(|| match self.state.share() {
+            100 => self.config.weight,
+            // A share of something is something.
+            share => (self.config.weight * share).div_ceil(100).min(256),
+        })
     }
 
     /// As much of [`Self::weight`] as counts now, in parts of [`ServerState::FULL`].
@@ -270,6 +291,7 @@ impl Snapshot {
                     inspect: inspects(f, &config.backends),
                     backend: f.backend.as_ref().and_then(index),
                     limits: f.limit.iter().filter_map(|rule| limit(rule, base, old, &tables)).collect(),
+                    ruled: Ruled::new(&f.rules, base.workers, old.map(|old| (&old.config.rules, &old.ruled))),
                     state: old.map_or_else(fresh, |old| old.state.clone()),
                 }
             })
@@ -400,6 +422,7 @@ fn backend(
         counting: (0..stick.len()).filter(|rule| !stick[*rule].1.spec().store.is_empty()).collect(),
         stick,
         cookie: rule_of_cookie,
+        ruled: Ruled::new(&config.rules, base.workers, old.map(|old| (&old.config.rules, &old.ruled))),
         state: old.map_or_else(
             || {
                 Arc::new(BackendState {

@@ -100,6 +100,18 @@ pub struct ServerStatus {
     /// How many it takes; `None`: no bound.
     #[serde(default)]
     pub maxconn: Option<MaxconnStatus>,
+    /// What its agent says; `None`: it has none, or was not asked yet.
+    #[serde(default)]
+    pub agent: Option<AgentStatus>,
+}
+
+/// What a server's agent says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Its last line.
+    pub said: String,
+    /// Why it could not be heard since.
+    pub error: Option<String>,
 }
 
 /// How many requests and tunnels a server takes.

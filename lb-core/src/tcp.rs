@@ -1,5 +1,6 @@
 //! Connections that are passed on as they are: what a frontend with `mode = "tcp"` knows of one, and which backend takes
 //! it. Where the bytes come from is not known here.
+use crate::matcher::host_matches;
 use crate::stick::KeyExpr;
 use ipnet::IpNet;
 use std::fmt;
@@ -61,7 +62,8 @@ pub trait Opening {
 impl Route {
     /// Whether it takes the connection.
     pub fn takes(&self, opening: &impl Opening) -> bool {
-        let sni = || opening.sni().is_some_and(|name| self.sni.iter().any(|pattern| name_matches(pattern, name)));
+        let sni =
+            || opening.sni().is_some_and(|name| self.sni.iter().any(|pattern| host_matches(pattern, name.as_bytes())));
         let src = opening.src().to_canonical();
         (self.sni.is_empty() || sni())
             && (self.alpn.is_empty() || self.alpn.iter().any(|protocol| opening.offers(protocol)))
@@ -77,16 +79,6 @@ impl Route {
 /// Whether a key is found in the TLS hello.
 pub fn is_inside(key: &KeyExpr) -> bool {
     matches!(key, KeyExpr::Sni | KeyExpr::TlsSessionId)
-}
-
-fn name_matches(pattern: &str, name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name).as_bytes();
-    match pattern.strip_prefix('*') {
-        Some(under) => {
-            name.len() > under.len() && name[name.len() - under.len()..].eq_ignore_ascii_case(under.as_bytes())
-        }
-        None => name.eq_ignore_ascii_case(pattern.as_bytes()),
-    }
 }
 
 /// `sni a.example|b.example and alpn h2 and src 10.0.0.0/8 to app`

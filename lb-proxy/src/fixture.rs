@@ -5,6 +5,7 @@ use lb_core::config::{
 };
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
+use lb_core::rules::Rules;
 use lb_core::server::AdminState;
 use lb_core::snapshot::{Base, Snapshot};
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ pub(crate) fn config() -> Config {
         peers: None,
         log: Log { level: "info".into(), format: LogFormat::Text, access: AccessLog::Off },
         jwt: None,
+        auth: Vec::new(),
         tables: Vec::new(),
         frontends: Vec::new(),
         backends: Vec::new(),
@@ -57,12 +59,15 @@ pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
         on_down: OnDown::Redispatch,
         drain: DrainMode::Stay,
         check: None,
+        agent: None,
         retries: 3,
         retry_after: Duration::from_secs(5),
         max_queue: 1000,
         real_ip: false,
         max_idle: 64,
         timeout: Timeouts::default(),
+        rules: Rules::default(),
+        proto: Default::default(),
         servers: servers.iter().map(|(name, addr)| Arc::new(server(name, *addr))).collect(),
     }
 }
@@ -80,7 +85,7 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
     Frontend {
         name: name.into(),
         tcp: None,
-        listen: listen.iter().map(|addr| Listen { addr: *addr }).collect(),
+        listen: listen.iter().map(|addr| Listen { addr: *addr, h2c: false }).collect(),
         routes: Vec::new(),
         backend: None,
         timeout: Timeouts::default(),
@@ -91,6 +96,8 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
         max_headers: 100,
         limit: Vec::new(),
         max_tarpit: 1000,
+        rules: Rules::default(),
+        http2: Default::default(),
     }
 }
 

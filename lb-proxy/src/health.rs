@@ -1,13 +1,16 @@
-//! Health: which servers answer. Active checks, a task a server ([`Checks`]), and what the data plane's failed
-//! connects say ([`passive`]). Results go into [`ServerState`], where balancing reads them.
+//! Health: which servers answer. Active checks, a task a server ([`Checks`]), what their agents say, and what the data
+//! plane's failed connects say ([`passive`]). Results go into [`ServerState`], where balancing reads them.
 //!
 //! It knows servers and their state; not listeners, not peers: each instance judges health for itself.
-use lb_core::config;
+use agent::Agents;
+pub use agent::Heard;
+use lb_core::config::Proto;
 use lb_core::health::RiseFall;
-use lb_core::server::{AdminState, Health, ServerState};
+use lb_core::server::{Health, ServerState};
 use lb_core::snapshot::Snapshot;
 use parking_lot::Mutex;
-use probe::Failed;
+use probe::Target;
+use schedule::{Schedule, Spec};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
@@ -16,23 +19,28 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+mod agent;
 pub mod passive;
 pub mod probe;
+mod schedule;
+mod tls;
 
-/// The first check comes within this time of the start, the interval permitting: nobody wants to send clients to a
-/// dead server for long, nor ask a hundred servers in one instant.
-const FIRST_WITHIN: Duration = Duration::from_millis(200);
+pub use tls::{Prepared, TlsError};
 
 /// All running checks of an instance. Dropping it ends them.
 #[derive(Debug, Default)]
 pub struct Checks {
     running: Mutex<HashMap<u32, Running>>,
     reasons: Arc<Reasons>,
+    agents: Agents,
 }
 
-/// Why servers are down, by [`ServerState::uid`].
+/// Why servers are down, by [`ServerState::uid`], and that something about them has changed.
 #[derive(Debug, Default)]
-struct Reasons(Mutex<HashMap<u32, String>>);
+struct Reasons {
+    why: Mutex<HashMap<u32, String>>,
+    changed: Notify,
+}
 
 #[derive(Debug)]
 struct Running {
@@ -47,25 +55,20 @@ impl Drop for Running {
     }
 }
 
-/// What one task checks; when it changes, the task starts anew.
-#[derive(Clone, Debug, PartialEq)]
-struct Spec {
-    check: config::Check,
-    timeout: Duration,
-    addr: SocketAddr,
-}
-
 impl Checks {
     /// Runs the checks of a configuration on the current runtime: starts what is new, ends what is gone, leaves
     /// alone what has not changed.
-    pub fn apply(&self, snapshot: &Snapshot) {
+    pub fn apply(&self, snapshot: &Snapshot, prepared: &Prepared) {
         let mut running = self.running.lock();
         let mut before = std::mem::take(&mut *running);
         for backend in &snapshot.backends {
             let Some(check) = &backend.config.check else { continue };
             for server in &backend.servers {
                 let addr = server.config.addr;
-                let spec = Spec { check: check.clone(), timeout: backend.config.timeout.check, addr };
+                let addr = SocketAddr::new(check.addr.unwrap_or(addr.ip()), check.port.unwrap_or(addr.port()));
+                let h2 = backend.config.proto == Proto::H2;
+                let target = Target { addr, tls: prepared.get(&backend.config.name), h2 };
+                let spec = Spec { check: check.clone(), timeout: backend.config.timeout.check, target };
                 let uid = server.state.uid;
                 let task = match before.remove(&uid) {
                     Some(old) if old.spec == spec => old,
@@ -77,11 +80,13 @@ impl Checks {
         }
         drop(running);
         self.reasons.keep(snapshot);
+        self.agents.apply(snapshot, &self.reasons);
     }
 
     /// Ends all checks.
     pub fn stop(&self) {
         self.running.lock().clear();
+        self.agents.stop();
     }
 
     /// Checks a server at once, because something suggests that its health changed.
@@ -93,7 +98,17 @@ impl Checks {
 
     /// Why the server is down: the last failed check.
     pub fn reason(&self, server: &ServerState) -> Option<String> {
-        (server.health() == Health::Down).then(|| self.reasons.0.lock().get(&server.uid).cloned()).flatten()
+        (server.checked() == Health::Down).then(|| self.reasons.why.lock().get(&server.uid).cloned()).flatten()
+    }
+
+    /// What was last heard of the server's agent.
+    pub fn heard(&self, server: &ServerState) -> Option<Heard> {
+        self.agents.heard(server.uid)
+    }
+
+    /// Waits until a server's health, or what its agent says, has changed.
+    pub async fn changed(&self) {
+        self.reasons.changed.notified().await;
     }
 
     fn is_checked(&self, uid: u32) -> bool {
@@ -103,7 +118,7 @@ impl Checks {
     fn start(&self, spec: Spec, server: Arc<ServerState>, known: bool) -> Running {
         let nudge = Arc::new(Notify::new());
         let schedule = Schedule {
-            health: RiseFall::new(server.health(), spec.check.rise, spec.check.fall),
+            health: RiseFall::new(server.checked(), spec.check.rise, spec.check.fall),
             known,
             reasons: self.reasons.clone(),
             spec: spec.clone(),
@@ -121,80 +136,22 @@ impl Reasons {
         let name = format!("{}/{}", server.backend, server.name);
         match health {
             Health::Up => {
-                self.0.lock().remove(&server.uid);
+                self.why.lock().remove(&server.uid);
                 tracing::info!(server = %name, reason, "server is up");
             }
             Health::Down => {
-                self.0.lock().insert(server.uid, reason.to_owned());
+                self.why.lock().insert(server.uid, reason.to_owned());
                 tracing::warn!(server = %name, reason, "server is down");
             }
         }
+        self.changed.notify_one();
     }
 
     /// Forgets servers that the configuration no longer has.
     fn keep(&self, snapshot: &Snapshot) {
         let uids: std::collections::HashSet<u32> =
             snapshot.backends.iter().flat_map(|b| &b.servers).map(|s| s.state.uid).collect();
-        self.0.lock().retain(|uid, _| uids.contains(uid));
-    }
-}
-
-/// The checks of one server, one after the other.
-struct Schedule {
-    spec: Spec,
-    server: Arc<ServerState>,
-    health: RiseFall,
-    /// Whether it ever passed (or was checked before a reload). A server that is new counts as up so that a start
-    /// needs no waiting, but its first failure takes it out, as HAProxy does.
-    known: bool,
-    reasons: Arc<Reasons>,
-}
-
-impl Schedule {
-    async fn run(mut self, nudge: Arc<Notify>) {
-        let interval = self.spec.check.interval;
-        let first = interval.min(FIRST_WITHIN).mul_f64(random_unit());
-        tokio::select! { () = tokio::time::sleep(first) => {}, () = nudge.notified() => {} }
-        loop {
-            if self.server.admin() != AdminState::Maint {
-                self.check().await;
-            }
-            tokio::select! { () = tokio::time::sleep(jittered(interval)) => {}, () = nudge.notified() => {} }
-        }
-    }
-
-    async fn check(&mut self) {
-        let result = probe::probe(&self.spec.check.probe, self.spec.addr, self.spec.timeout).await;
-        // An operator may have taken it out while the probe was on its way.
-        if self.server.admin() == AdminState::Maint {
-            return;
-        }
-        match result {
-            Ok(()) => self.observe(true, "check passed"),
-            Err(Failed::Server(why)) => self.observe(false, &why),
-            Err(Failed::Local(why)) => {
-                let name = format!("{}/{}", self.server.backend, self.server.name);
-                tracing::warn!(server = %name, reason = why, "a check could not be made; the server's state stays");
-            }
-        }
-    }
-
-    fn observe(&mut self, passed: bool, reason: &str) {
-        let known = std::mem::replace(&mut self.known, true);
-        if !known && !passed && self.health.health() == Health::Up {
-            self.health = RiseFall::new(Health::Down, self.spec.check.rise, self.spec.check.fall);
-            return self.reasons.change(&self.server, Health::Down, reason);
-        }
-        match self.health.observe(passed) {
-            Some(health) => self.reasons.change(&self.server, health, reason),
-            // A newer reason for the same state.
-            None if !passed && self.health.health() == Health::Down => {
-                self.reasons.0.lock().insert(self.server.uid, reason.to_owned());
-            }
-            // The data plane's failures in a row asked for a check, and it passed.
-            None if passed && self.health.health() == Health::Up => self.server.connected(),
-            None => {}
-        }
+        self.why.lock().retain(|uid, _| uids.contains(uid));
     }
 }
 

@@ -12,7 +12,7 @@ use crate::bind::{BindError, Bound, Wanted, bind_all};
 use crate::logging::{self, access};
 use crate::shared::{AskPeers, Shared, now};
 use crate::worker::Worker;
-use crate::{admin, metrics};
+use crate::{admin, health, metrics};
 use arc_swap::{ArcSwap, ArcSwapOption};
 pub use control::{Control, Listening};
 pub use decide::{Change, DecideError};
@@ -96,6 +96,9 @@ pub enum StartError {
     /// Replication.
     #[error(transparent)]
     Peers(#[from] lb_peers::StartError),
+    /// A health check over TLS.
+    #[error(transparent)]
+    Check(#[from] health::TlsError),
     /// The access log.
     #[error(transparent)]
     Access(#[from] access::OpenError),
@@ -147,6 +150,7 @@ impl Instance {
         let state = Arc::new(state::Store::new(shared.clone(), decisions.clone(), local.clone()));
         // Nobody can be served yet, so that nobody waits for it.
         state.load();
+        let prepared = health::Prepared::of(&config)?;
         let bound = bind_all(&wanted(&config), workers, &HashSet::new())?;
         let sockets = admin::open(&config.admin)?;
         let access_dropped = Arc::default();
@@ -171,14 +175,19 @@ impl Instance {
             admin,
         }));
         control.set_access(log);
-        Ok(Self::assemble(control, bound, sockets))
+        Ok(Self::assemble(control, bound, sockets, &prepared))
     }
 
     /// From here on nothing fails.
-    fn assemble(control: Arc<Control>, bound: Vec<Bound>, sockets: admin::Sockets) -> Self {
+    fn assemble(
+        control: Arc<Control>,
+        bound: Vec<Bound>,
+        sockets: admin::Sockets,
+        prepared: &health::Prepared,
+    ) -> Self {
         control.apply_decisions();
         control.listen(bound);
-        control.checks.apply(&control.shared.snapshot.load());
+        control.checks.apply(&control.shared.snapshot.load(), prepared);
         let admin = Some(admin::serve(sockets, control.clone()));
         let mut tasks = JoinSet::new();
         upkeep::spawn(&control, &mut tasks);

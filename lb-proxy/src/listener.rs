@@ -1,6 +1,8 @@
 //! Accepting: one task for each listening socket of a worker. An accept that fails never spins and never ends it.
 use crate::http::h1;
 use crate::http::refuse_connection;
+use crate::http2;
+use crate::stream::Stream;
 use crate::tcp;
 use crate::worker::Local;
 use lb_core::snapshot::{Frontend, FrontendState, Snapshot};
@@ -18,13 +20,20 @@ pub(crate) struct Listening {
     pub(crate) state: Arc<FrontendState>,
     /// Where the frontend was in the last snapshot.
     hint: Cell<usize>,
+    /// The address as configured.
+    addr: SocketAddr,
 }
 
 impl Listening {
-    /// For the frontend of that name; `None` when the configuration does not know it.
-    pub(crate) fn new(snap: &Snapshot, frontend: &str) -> Option<Self> {
+    /// For the frontend of that name at this address; `None` when the configuration does not know it.
+    pub(crate) fn new(snap: &Snapshot, frontend: &str, addr: SocketAddr) -> Option<Self> {
         let hint = snap.frontends.iter().position(|f| f.config.name == frontend)?;
-        Some(Self { state: snap.frontends[hint].state.clone(), hint: Cell::new(hint) })
+        Some(Self { state: snap.frontends[hint].state.clone(), hint: Cell::new(hint), addr })
+    }
+
+    /// Whether clients may begin with HTTP/2 without TLS.
+    fn h2c(&self, snap: &Snapshot) -> bool {
+        self.frontend(snap).is_some_and(|f| f.config.listen.iter().any(|l| l.h2c && l.addr == self.addr))
     }
 
     /// The frontend in this snapshot; `None` when a reload took it away.
@@ -101,8 +110,34 @@ fn accept(local: &Rc<Local>, listening: &Rc<Listening>, stream: TcpStream, addr:
         return;
     }
     let (local, listening) = (local.clone(), listening.clone());
-    match tcp {
-        true => tokio::task::spawn_local(tcp::serve(local, stream.into(), addr, listening, admission)),
-        false => tokio::task::spawn_local(h1::serve(local, stream.into(), addr, listening, admission)),
-    };
+    if tcp {
+        tokio::task::spawn_local(tcp::serve(local, stream.into(), addr, listening, admission));
+    } else if listening.h2c(&local.snapshot()) {
+        tokio::task::spawn_local(detect(local, stream.into(), addr, listening, admission));
+    } else {
+        tokio::task::spawn_local(h1::serve(local, stream.into(), addr, listening, admission, Vec::new()));
+    }
+}
+
+/// A plain connection that may speak HTTP/2 or HTTP/1.1: its first bytes tell.
+async fn detect(
+    local: Rc<Local>,
+    mut stream: Stream,
+    addr: SocketAddr,
+    listening: Rc<Listening>,
+    admission: Admission,
+) {
+    let limit = listening.frontend(&local.snapshot()).map(|f| f.config.timeout.http_request);
+    let mut input = Vec::new();
+    let Some(limit) = limit else { return };
+    match http2::serve::prior_knowledge(&local, &mut stream, &mut input, limit).await {
+        // Tasks of their own: this one's memory is that of the larger.
+        Some(true) => {
+            tokio::task::spawn_local(http2::serve::serve(local, stream, addr, listening, admission, input));
+        }
+        Some(false) => {
+            tokio::task::spawn_local(h1::serve(local, stream, addr, listening, admission, input));
+        }
+        None => {}
+    }
 }

@@ -5,7 +5,7 @@
 //! then gone from the next scrape, and two instances in one process (tests) do not mix. The recorder holds what other
 //! crates record through the `metrics` facade.
 use lb_core::server::{AdminState, Health};
-use lb_core::snapshot::{Backend, DURATION_BUCKETS, Server, Snapshot};
+use lb_core::snapshot::{Backend, DURATION_BUCKETS, Ruled, Server, Snapshot};
 use lb_core::status::PeersStatus;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
@@ -63,11 +63,15 @@ families! {
     FRONTEND_REFUSED Counter "lb_frontend_connections_refused_total" ["frontend"] "Client connections refused by maxconn.";
     TCP Counter "lb_tcp_connections_total" ["frontend" "result"] "Connections of frontends with mode = \"tcp\": passed on to a server, denied by a rule, failed (no route, no server, a wrong or late TLS hello).";
     LIMIT Counter "lb_limit_total" ["frontend" "rule" "action"] "Times a limit rule (by its number, from 0) did what it says.";
+    RULES Counter "lb_rule_total" ["frontend" "backend" "list" "rule" "action"] "Times a rule of a frontend or of a backend (by its number in request or response, from 0) did what it says.";
     TARPITTED Gauge "lb_tarpit_active" ["frontend"] "Requests that a tarpit holds now.";
     TARPIT_FULL Counter "lb_tarpit_full_total" ["frontend"] "Requests denied at once because the tarpit was full.";
     REQUESTS Counter "lb_http_requests_total" ["frontend" "code"] "Requests finished, by class of their answer.";
     OWN_ANSWERS Counter "lb_http_own_answers_total" ["frontend"] "Requests answered by lb itself (errors), not by a server.";
     DURATION Histogram "lb_http_request_duration_seconds" ["frontend"] "From a request's first byte to the end of its answer.";
+    HTTP2_ACTIVE Gauge "lb_http2_connections_active" ["frontend"] "Client connections of HTTP/2 open now.";
+    HTTP2_CLOSED Counter "lb_http2_connections_closed_total" ["frontend" "reason"] "Client connections of HTTP/2 closed for a flood of frames (flood), or for breaking the protocol (error).";
+    HTTP2_RESETS Counter "lb_http2_resets_total" ["frontend" "by"] "Streams of HTTP/2 reset by clients (client) and by us (lb), counted when their connection ends.";
     SERVER_UP Gauge "lb_server_up" ["backend" "server"] "1 when checks and connects find the server up.";
     SERVER_STATE Gauge "lb_server_state" ["backend" "server" "state"] "1 for the state that the operator wants (ready, drain, maint).";
     SERVER_WEIGHT Gauge "lb_server_weight" ["backend" "server"] "Weight that holds now.";
@@ -78,6 +82,8 @@ families! {
     SERVER_ERRORS Counter "lb_server_errors_total" ["backend" "server" "kind"] "Failed connects (connect), and answers that never came or came broken (response).";
     SERVER_BYTES Counter "lb_server_bytes_total" ["backend" "server" "direction"] "Body and tunnel bytes from clients (in) and to clients (out).";
     SERVER_RESPONSES Counter "lb_server_responses_total" ["backend" "server" "code"] "Answers of the server, by class.";
+    SERVER_CHECKS Counter "lb_server_checks_total" ["backend" "server" "result"] "Health checks, by result (passed, failed).";
+    AGENT_ERRORS Counter "lb_server_agent_errors_total" ["backend" "server"] "Times that the server's agent could not be heard.";
     AFFINITY Counter "lb_affinity_total" ["backend" "result"] "Why requests went to their server: cookie, table, new, redispatched, returned.";
     RETRIES Counter "lb_backend_retries_total" ["backend"] "Connection attempts after the first.";
     NO_SERVER Counter "lb_backend_no_server_total" ["backend"] "Requests that no server could take.";
@@ -174,8 +180,10 @@ pub fn render(
     let mut out = Text::default();
     instance(&mut out, snapshot, process);
     frontends(&mut out, snapshot);
+    http2(&mut out, snapshot);
     servers(&mut out, snapshot);
     backends(&mut out, snapshot);
+    rules(&mut out, snapshot);
     tables(&mut out, snapshot);
     if let Some(replication) = replication {
         peers::write(&mut out, replication);
@@ -243,6 +251,40 @@ fn frontends(out: &mut Text, snapshot: &Snapshot) {
     }
 }
 
+fn http2(out: &mut Text, snapshot: &Snapshot) {
+    let mut rows = out.family(&HTTP2_ACTIVE);
+    for f in &snapshot.frontends {
+        rows = rows.row(&[&f.config.name], f.state.sum(|c| &c.h2_open));
+    }
+    let mut rows = out.family(&HTTP2_CLOSED);
+    for f in &snapshot.frontends {
+        let (name, state) = (&f.config.name, &f.state);
+        rows =
+            rows.row(&[name, "flood"], state.sum(|c| &c.h2_floods)).row(&[name, "error"], state.sum(|c| &c.h2_errors));
+    }
+    let mut rows = out.family(&HTTP2_RESETS);
+    for f in &snapshot.frontends {
+        let (name, state) = (&f.config.name, &f.state);
+        rows = rows
+            .row(&[name, "client"], state.sum(|c| &c.h2_resets_in))
+            .row(&[name, "lb"], state.sum(|c| &c.h2_resets_out));
+    }
+}
+
+fn rules(out: &mut Text, snapshot: &Snapshot) {
+    let mut rows = out.family(&RULES);
+    let frontends = snapshot.frontends.iter().map(|f| ([&*f.config.name, ""], &f.config.rules, &f.ruled));
+    let backends = snapshot.backends.iter().map(|b| (["", &*b.config.name], &b.config.rules, &b.ruled));
+    for ([frontend, backend], rules, ruled) in frontends.chain(backends) {
+        let request = rules.request.iter().map(|rule| rule.then.word()).zip(&ruled.request);
+        let response = rules.response.iter().map(|rule| rule.word()).zip(&ruled.response);
+        let request = request.enumerate().map(|all| ("request", all));
+        for (list, (number, (action, done))) in request.chain(response.enumerate().map(|all| ("response", all))) {
+            rows = rows.row(&[frontend, backend, list, &number.to_string(), action], Ruled::times(done));
+        }
+    }
+}
+
 fn servers(out: &mut Text, snapshot: &Snapshot) {
     let all = || snapshot.backends.iter().flat_map(|b| b.servers.iter().map(move |s| (b, s)));
     let mut each = |family: &Family, value: &dyn Fn(&Server) -> u64| {
@@ -257,6 +299,7 @@ fn servers(out: &mut Text, snapshot: &Snapshot) {
     each(&WEBSOCKETS, &|s| s.state.sum(|c| &c.tunnels));
     each(&SERVER_REQUESTS, &|s| s.state.sum(|c| &c.requests));
     each(&SERVER_CONNECTS, &|s| s.state.sum(|c| &c.connects));
+    each(&AGENT_ERRORS, &|s| s.state.control.agent_errors.get());
     // The last label takes several values for each server.
     let mut split = |family: &Family, values: &dyn Fn(&Server) -> Vec<(&'static str, u64)>| {
         let mut rows = out.family(family);
@@ -269,6 +312,10 @@ fn servers(out: &mut Text, snapshot: &Snapshot) {
     split(&SERVER_STATE, &|s| {
         let is = |state| u64::from(s.state.admin() == state);
         vec![("ready", is(AdminState::Ready)), ("drain", is(AdminState::Drain)), ("maint", is(AdminState::Maint))]
+    });
+    split(&SERVER_CHECKS, &|s| {
+        let control = &s.state.control;
+        vec![("passed", control.checks_passed.get()), ("failed", control.checks_failed.get())]
     });
     split(&SERVER_ERRORS, &|s| {
         vec![("connect", s.state.sum(|c| &c.connect_errors)), ("response", s.state.sum(|c| &c.response_errors))]

@@ -3,6 +3,7 @@
 //!
 //! Tables, counters, health, open connections and listeners that did not change stay as they are.
 use crate::bind::{BindError, Wanted, bind_all};
+use crate::health::{Prepared, TlsError};
 use crate::instance::control::{replicated, tell_systemd};
 use crate::instance::{Control, Phase, wanted};
 use crate::logging::{self, access};
@@ -37,6 +38,9 @@ pub enum ReloadError {
     /// A new listener.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A health check over TLS.
+    #[error(transparent)]
+    Check(#[from] TlsError),
     /// The access log.
     #[error(transparent)]
     Access(#[from] access::OpenError),
@@ -100,7 +104,8 @@ fn load(path: &Path, name: Option<&str>, running: &str) -> Result<Config, Reload
     let text = std::fs::read_to_string(path).map_err(|why| ReloadError::Read { path: path.to_owned(), why })?;
     // Without a name in the file the host's name holds, as it did at the start.
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").map_or(running.to_owned(), |h| h.trim().to_owned());
-    let loaded = lb_core::config::load(&text, &host, name, &|var| std::env::var(var).ok());
+    let (env, files) = (|var: &str| std::env::var(var).ok(), |path: &Path| std::fs::read(path));
+    let loaded = lb_core::config::load_with(&text, &host, name, &env, Some(&files));
     loaded.map_err(|errors| {
         let lines = errors.iter().map(|e| format!("{}:{e}", path.display()));
         ReloadError::Invalid(lines.collect::<Vec<_>>().join("\n"))
@@ -119,6 +124,7 @@ fn take_on(control: &Control, config: Config) -> Result<Reloaded, ReloadError> {
     logging::filter(&config.log.level)?;
     let (opened, closed) = difference(control, &config);
     let served: HashSet<_> = control.listening().iter().map(|l| l.real).collect();
+    let prepared = Prepared::of(&config)?;
     let bound = bind_all(&opened, control.shared.base.workers, &served)?;
     // Opened anew even when unchanged: whoever rotated the file sends SIGHUP for this.
     let log = access::open(&config.log, &control.counts.access_dropped)?;
@@ -130,7 +136,7 @@ fn take_on(control: &Control, config: Config) -> Result<Reloaded, ReloadError> {
     control.unlisten(&closed);
     control.set_access(log);
     logging::set_level(&snapshot.config.log.level).ok();
-    control.checks.apply(&snapshot);
+    control.checks.apply(&snapshot, &prepared);
     control.apply_decisions();
     control.bounds.set(snapshot.servers());
     control.shared.queues.admit(&snapshot.backends);

@@ -65,14 +65,23 @@ pub struct AccessLine {
     pub total_us: u64,
     /// Until the server's answer began, microseconds.
     pub wait_us: Option<u64>,
-    /// Why this server: `cookie`, `table:NAME`, `new`, `redispatched`, `returned`, `-`; or `limit[N]`, the rule that denied it.
+    /// Why this server: `cookie`, `table:NAME`, `new`, `redispatched`, `returned`, `-`; or the rule that answered instead:
+    /// `limit[N]`, `request[N]`, `BACKEND.request[N]`.
     pub why: String,
+    /// Its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Box<str>>,
+    /// Who showed a right password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Box<str>>,
     /// How it ended: `ok`, or a reason code as in the body of our own answers, or for tunnels the side that closed.
     pub end: &'static str,
     /// Connection attempts after the first.
     pub retries: u32,
     /// Whether it became a tunnel.
     pub tunnel: bool,
+    /// What the client speaks: `http/1.1` or `h2`.
+    pub protocol: &'static str,
 }
 
 /// The time that lives, stamps and cookies go by: the wall clock of the process's beginning, carried on steadily.

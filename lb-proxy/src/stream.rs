@@ -1,13 +1,15 @@
-//! A connection's bytes, whatever carries them: TCP, a Unix socket, TLS on either.
+//! A connection's bytes, whatever carries them: TCP, a Unix socket, TLS on either, one stream of HTTP/2.
 //!
 //! Both directions work at the same time from one task, as the two halves of a TCP stream do. It knows nothing of what
 //! the bytes mean. Variants instead of a trait: what handles a connection exists once, and a branch costs less than
 //! the second copy of it in the instruction cache.
+use crate::http2::Exchange;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -29,6 +31,8 @@ pub(crate) enum Stream {
     /// Both halves need all of it; each borrows it for one poll only. An end without `close_notify` is an error, so that
     /// nobody on the way can make a body look whole that is not.
     Tls(Box<RefCell<TlsStream<Plain>>>),
+    /// Bodies and tunnels go through it as through the others; heads and trailers are said to the [`Exchange`] itself.
+    H2(Rc<Exchange>),
 }
 
 /// The half that is read.
@@ -36,6 +40,7 @@ pub(crate) enum Reader<'a> {
     Tcp(tcp::ReadHalf<'a>),
     Unix(unix::ReadHalf<'a>),
     Tls(&'a RefCell<TlsStream<Plain>>),
+    H2(&'a Exchange),
 }
 
 /// The half that is written.
@@ -43,6 +48,7 @@ pub(crate) enum Writer<'a> {
     Tcp(tcp::WriteHalf<'a>),
     Unix(unix::WriteHalf<'a>),
     Tls(&'a RefCell<TlsStream<Plain>>),
+    H2(&'a Exchange),
 }
 
 impl From<TcpStream> for Stream {
@@ -85,7 +91,13 @@ impl Stream {
                 (Reader::Unix(reader), Writer::Unix(writer))
             }
             Self::Tls(stream) => (Reader::Tls(stream), Writer::Tls(stream)),
+            Self::H2(stream) => (Reader::H2(stream), Writer::H2(stream)),
         }
+    }
+
+    /// The stream of HTTP/2 that it is.
+    pub(crate) fn h2(&self) -> Option<&Rc<Exchange>> {
+        if let Self::H2(stream) = self { Some(stream) } else { None }
     }
 
     /// The half that is written.
@@ -93,21 +105,18 @@ impl Stream {
         self.split().1
     }
 
-    /// Does something with the socket below.
-    fn socket<T>(&self, with: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
-        match self {
-            Self::Tcp(stream) => with(stream.as_fd()),
-            Self::Unix(stream) => with(stream.as_fd()),
-            Self::Tls(stream) => with(stream.borrow().get_ref().0.as_fd()),
-        }
-    }
-
     /// When dropped, the other side sees a reset instead of an end.
     pub(crate) fn reset_on_drop(&self) {
-        self.socket(|fd| {
+        fn without_end(fd: BorrowedFd<'_>) {
             // An error means that the connection is over already.
             let _ = socket2::SockRef::from(&fd).set_linger(Some(Duration::ZERO));
-        });
+        }
+        match self {
+            Self::Tcp(stream) => without_end(stream.as_fd()),
+            Self::Unix(stream) => without_end(stream.as_fd()),
+            Self::Tls(stream) => without_end(stream.borrow().get_ref().0.as_fd()),
+            Self::H2(stream) => stream.reset(h2::Reason::INTERNAL_ERROR),
+        }
     }
 
     /// Whether nothing has come, no end either, as far as the event loop has seen; costs no system call where nothing
@@ -130,6 +139,8 @@ impl Stream {
                 let mut buf = [0; 1];
                 Pin::new(&mut *stream.borrow_mut()).poll_read(&mut cx, &mut ReadBuf::new(&mut buf)).is_pending()
             }
+            // Never idle: each serves one request.
+            Self::H2(_) => false,
         }
     }
 
@@ -147,6 +158,10 @@ impl Stream {
                 .await
                 .map(|()| false);
             }
+            Self::H2(stream) => {
+                poll_fn(|cx| stream.poll_reset(cx)).await;
+                return Ok(true);
+            }
         };
         Ok(ready.is_read_closed())
     }
@@ -158,6 +173,7 @@ impl AsyncRead for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream.get_mut()).poll_read(cx, buf),
+            Self::H2(stream) => stream.poll_read(cx, buf),
         }
     }
 }
@@ -168,6 +184,7 @@ impl AsyncRead for Reader<'_> {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(&mut *stream.borrow_mut()).poll_read(cx, buf),
+            Self::H2(stream) => stream.poll_read(cx, buf),
         }
     }
 }
@@ -177,8 +194,13 @@ impl Reader<'_> {
     pub(crate) fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Self::Tcp(half) => Some(half.as_ref()),
-            Self::Unix(_) | Self::Tls(_) => None,
+            Self::Unix(_) | Self::Tls(_) | Self::H2(_) => None,
         }
+    }
+
+    /// The stream of HTTP/2 that it reads.
+    pub(crate) fn h2(&self) -> Option<&Exchange> {
+        if let Self::H2(stream) = self { Some(stream) } else { None }
     }
 }
 
@@ -187,7 +209,7 @@ impl Writer<'_> {
     pub(crate) fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Self::Tcp(half) => Some(half.as_ref()),
-            Self::Unix(_) | Self::Tls(_) => None,
+            Self::Unix(_) | Self::Tls(_) | Self::H2(_) => None,
         }
     }
 
@@ -229,13 +251,14 @@ impl Writer<'_> {
                 0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 n => Poll::Ready(Ok(n)),
             },
+            Self::H2(stream) => stream.poll_write(cx, pieces),
         }
     }
 
     /// Brings what TLS keeps to the socket. Others keep nothing.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tcp(_) | Self::Unix(_) | Self::H2(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(&mut *stream.borrow_mut()).poll_flush(cx),
         }
     }
@@ -255,7 +278,13 @@ impl Writer<'_> {
                 let _ = Pin::new(&mut *stream.borrow_mut()).poll_shutdown(&mut cx);
                 write_end(stream.borrow().get_ref().0.as_fd());
             }
+            Self::H2(stream) => stream.shutdown(),
         }
+    }
+
+    /// The stream of HTTP/2 that it writes.
+    pub(crate) fn h2(&self) -> Option<&Exchange> {
+        if let Self::H2(stream) = self { Some(stream) } else { None }
     }
 }
 

@@ -52,6 +52,13 @@ impl From<Reason> for Refusal {
     }
 }
 
+/// A connection whose client has said what is awaited of it.
+struct Begun {
+    conn: Conn,
+    account: account::Request,
+    hello: Option<ClientHello>,
+}
+
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     local: Rc<Local>,
@@ -62,57 +69,82 @@ pub(crate) async fn serve(
 ) {
     let (timer, input, opened) = (Timer::new(), Vec::new(), Opened::default());
     let conn = Conn { local, stream, addr, listening, admission, timer, input, opened };
-    // Apart, so that a tunnel does not hold the memory of what led to it.
-    if let Some(tunnel) = Box::pin(conn.open()).await {
+    // Each apart, so that a silent client does not hold the memory of what comes after it spoke, nor a tunnel that of
+    // what led to it.
+    let Some(begun) = Box::pin(conn.begin()).await else { return };
+    if let Some(tunnel) = Box::pin(begun.open()).await {
         tunnel::run(tunnel).await;
     }
 }
 
-impl Conn {
+impl Begun {
     /// The tunnel that it becomes; `None`: it was refused, and is over.
-    async fn open(mut self) -> Option<Box<Tunnel>> {
-        let local = self.local.clone();
-        let mut account = account::Request::connection(&local, &self.listening.state, self.addr);
-        let refusal = match self.pass(&mut account).await {
-            Ok(passed) => return Some(self.tunnel(passed, account)),
-            Err(refusal) => refusal,
-        };
+    async fn open(self) -> Option<Box<Tunnel>> {
+        let Self { mut conn, mut account, hello } = self;
+        match conn.pass(hello.as_ref(), &mut account).await {
+            Ok(passed) => Some(conn.tunnel(passed, account)),
+            Err(refusal) => {
+                conn.refuse(refusal, account).await;
+                None
+            }
+        }
+    }
+}
+
+impl Conn {
+    /// Everything that is awaited of the client; `None`: it was refused, and is over.
+    async fn begin(mut self) -> Option<Begun> {
+        let mut account = account::Request::connection(&self.local, &self.listening.state, self.addr);
+        match self.ask(&mut account).await {
+            Ok(hello) => Some(Begun { conn: self, account, hello }),
+            Err(refusal) => {
+                self.refuse(refusal, account).await;
+                None
+            }
+        }
+    }
+
+    async fn refuse(mut self, refusal: Refusal, account: account::Request) {
         match refusal {
             Refusal::Reason(reason) => account.refused(reason.code, false),
             Refusal::Denied(denied) => {
-                let snap = local.snapshot();
-                let frontend = self.listening.frontend(&snap);
-                let here = match frontend {
-                    Some(frontend) => denied.hold(&local, &mut self.timer, &self.stream, frontend).await,
+                let snap = self.local.snapshot();
+                let here = match self.listening.frontend(&snap) {
+                    Some(frontend) => denied.hold(&self.local, &mut self.timer, &self.stream, frontend).await,
                     None => true,
                 };
                 account.refused(if here { "limit" } else { Reason::CLIENT_GONE.code }, true);
             }
         }
         self.stream.reset_on_drop();
-        None
+    }
+
+    /// Limits that look at the address alone, and the client's hello where something looks at that.
+    async fn ask(&mut self, account: &mut account::Request) -> Result<Option<ClientHello>, Refusal> {
+        let snap = self.local.snapshot();
+        let frontend = self.listening.frontend(&snap).ok_or(Reason::NO_ROUTE)?;
+        let src = self.addr.ip();
+        // What can be denied for its address is denied before a byte is read.
+        if !limits_look_inside(frontend) {
+            self.limit(frontend, src, None, account)?;
+        }
+        let delay = frontend.config.tcp.as_ref().map(|tcp| tcp.inspect_delay).filter(|_| frontend.inspect);
+        drop(snap);
+        let Some(delay) = delay else { return Ok(None) };
+        let hello = self.hello(delay).await?;
+        account.asked(hello.as_ref().and_then(|hello| hello.sni.as_deref()));
+        Ok(hello)
     }
 
     /// Everything up to a server's connection.
-    async fn pass(&mut self, account: &mut account::Request) -> Result<Passed, Refusal> {
+    async fn pass(&mut self, hello: Option<&ClientHello>, account: &mut account::Request) -> Result<Passed, Refusal> {
         let local = self.local.clone();
-        let src = self.addr.ip();
         let snap = local.snapshot();
         let frontend = self.listening.frontend(&snap).ok_or(Reason::NO_ROUTE)?;
-        let mut hello = None;
-        // What can be denied for its address alone is denied before a byte is read.
-        let early = !frontend.limits.iter().any(|limit| lb_core::tcp::is_inside(&limit.rule.key));
-        if early {
-            self.limit(frontend, src, None, account)?;
+        let opening = Opening { src: self.addr.ip(), hello };
+        if limits_look_inside(frontend) {
+            self.limit(frontend, opening.src, hello, account)?;
         }
-        if let (true, Some(tcp)) = (frontend.inspect, &frontend.config.tcp) {
-            hello = self.hello(tcp.inspect_delay).await?;
-            account.asked(hello.as_ref().and_then(|hello| hello.sni.as_deref()));
-        }
-        if !early {
-            self.limit(frontend, src, hello.as_ref(), account)?;
-        }
-        let opening = Opening { src, hello: hello.as_ref() };
         let index = route(frontend, &opening).ok_or(Reason::NO_ROUTE)?;
         let backend = &snap.backends[index];
         account.at_backend(backend);
@@ -176,7 +208,7 @@ impl Conn {
             account,
             slot,
             opened: self.opened,
-            admission: self.admission,
+            admission: Some(self.admission),
         })
     }
 }
@@ -191,9 +223,32 @@ struct Passed {
     client: Duration,
 }
 
+/// Whether a limit looks at the hello.
+fn limits_look_inside(frontend: &Frontend) -> bool {
+    frontend.limits.iter().any(|limit| lb_core::tcp::is_inside(&limit.rule.key))
+}
+
 /// Index of the backend that takes the connection.
 fn route(frontend: &Frontend, opening: &Opening<'_>) -> Option<usize> {
     let routes = frontend.config.tcp.iter().flat_map(|tcp| &tcp.routes);
     let matched = routes.zip(&frontend.routes).find(|(route, _)| route.takes(opening));
     matched.map(|(_, index)| *index).or(frontend.backend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_says_nothing_and_a_tunnel_are_small() {
+        fn connection<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+            size_of::<F>()
+        }
+        fn begin<F>(_: fn(Conn) -> F) -> usize {
+            size_of::<F>()
+        }
+        // The first lasts as long as the tunnel.
+        assert!(connection(serve) <= 384, "{}", connection(serve));
+        assert!(begin(Conn::begin) <= 2048, "{}", begin(Conn::begin));
+    }
 }

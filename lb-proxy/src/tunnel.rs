@@ -8,6 +8,7 @@ use crate::http::account::Request;
 use crate::http::limits::Opened;
 use crate::listener::Admission;
 use crate::shared::now;
+use crate::splice::{self, Pipe, Spliced};
 use crate::stream::{Reader, Stream, Writer};
 use crate::tcp::first::Unanswered;
 use crate::upstream::Slot;
@@ -22,9 +23,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, sleep_until};
-
-mod splice;
-use splice::{Pipe, Spliced};
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 * 1024].into_boxed_slice());
@@ -51,7 +49,7 @@ pub(crate) struct Tunnel {
     /// Given back in this order at the end.
     _slot: Slot,
     _opened: Opened,
-    _admission: Admission,
+    _admission: Option<Admission>,
 }
 
 /// What a tunnel begins with.
@@ -76,8 +74,8 @@ pub(crate) struct Start {
     pub(crate) slot: Slot,
     /// The keys whose connection it is, where tables count.
     pub(crate) opened: Opened,
-    /// Its place among the client connections.
-    pub(crate) admission: Admission,
+    /// Its place among the client connections; a stream of HTTP/2 has none of its own.
+    pub(crate) admission: Option<Admission>,
 }
 
 /// One direction.
@@ -226,11 +224,14 @@ impl Tunnel {
     /// Remembers what is to be remembered, if the server has answered by now; `held`: it has held the connection for
     /// long enough.
     fn settle(&mut self, held: bool) {
-        // A server that closes in order after the client has taken what it sent.
-        let over = self.down.ended && self.up.told;
-        let answered = |first: &mut Box<Unanswered>| first.done || over || (held && !self.down.ended);
+        let (ended, told) = (self.down.ended, self.up.told);
+        // A server that closes in order after the client has taken what that sent.
+        let answered = |first: &mut Box<Unanswered>| first.done || (ended && told) || (held && !ended);
         if let Some(first) = self.first.take_if(answered) {
             self.holding = first.confirm();
+        } else if ended {
+            // It closed without a word: that is no answer, whatever comes from the client yet.
+            self.first = None;
         }
     }
 

@@ -2,12 +2,15 @@
 use crate::io::{Elapsed, Timer};
 use crate::shared::Shared;
 use crate::stream::Stream;
+use crate::worker::Local;
+use lb_core::config::Proto;
 use lb_core::server::{InFlight, ServerState};
 use lb_core::snapshot::{Backend, Server};
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -71,16 +74,26 @@ impl Pool {
     }
 }
 
-/// Opens a connection.
-pub(crate) async fn connect(server: &Server, limit: Duration, timer: &mut Timer) -> io::Result<Stream> {
-    match timer.within(limit, TcpStream::connect(server.config.addr)).await {
-        Ok(stream) => {
-            let stream = stream?;
-            stream.set_nodelay(true)?;
-            Ok(stream.into())
-        }
-        Err(Elapsed) => Err(io::ErrorKind::TimedOut.into()),
-    }
+/// Opens a connection; with HTTP/2 a stream, on a connection that may be there already.
+pub(crate) async fn connect(
+    local: &Rc<Local>,
+    backend: &Backend,
+    server: &Server,
+    limit: Duration,
+    timer: &mut Timer,
+) -> io::Result<Stream> {
+    let opened = match backend.config.proto {
+        Proto::H1 => timer.within(limit, dial(server)).await,
+        Proto::H2 => timer.within(limit, local.h2.stream(local, server, dial(server))).await,
+    };
+    opened.unwrap_or_else(|Elapsed| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// A new connection.
+async fn dial(server: &Server) -> io::Result<Stream> {
+    let stream = TcpStream::connect(server.config.addr).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream.into())
 }
 
 /// A request's or tunnel's place on a server; given to the next in the queue when dropped.

@@ -1,6 +1,9 @@
 //! One data-plane thread: its runtime, its listeners, its connections. It shares nothing with the other workers but
 //! what [`Shared`] holds.
 use crate::http::head::Field;
+use crate::http::ids::Ids;
+use crate::http::passwords::Passwords;
+use crate::http2::servers::Servers;
 use crate::io::Buffers;
 use crate::listener::{self, Listening};
 use crate::shared::Shared;
@@ -106,6 +109,9 @@ pub(crate) struct Local {
     pub(crate) buffers: Buffers,
     pub(crate) fields: SpareFields,
     pub(crate) pool: Pool,
+    pub(crate) ids: Ids,
+    pub(crate) passwords: Passwords,
+    pub(crate) h2: Servers,
     snapshot: RefCell<Pinned>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
     next_id: Cell<u64>,
@@ -143,6 +149,9 @@ impl Local {
             buffers: Buffers::default(),
             fields: SpareFields::default(),
             pool: Pool::default(),
+            ids: Ids::default(),
+            passwords: Passwords::new(),
+            h2: Servers::default(),
             snapshot,
             clients: RefCell::default(),
             next_id: Cell::new(0),
@@ -232,6 +241,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                     listeners.drain().for_each(|(_, task)| task.abort());
                     local.draining.set(true);
                     local.pool.clear();
+                    local.h2.clear();
                     local.wake_clients();
                     if local.open.get() == 0 {
                         return;
@@ -242,6 +252,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
             _ = sweep.tick() => {
                 let snap = local.snapshot();
                 local.pool.sweep(&snap.backends);
+                local.h2.sweep(&snap.backends);
                 local.shared.queues.sweep(&snap.backends);
             }
             () = local.empty.notified() => {
@@ -254,7 +265,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
 }
 
 fn listen(local: &Rc<Local>, listeners: &mut Listeners, frontend: String, addr: SocketAddr, listener: TcpListener) {
-    let listening = Listening::new(&local.snapshot(), &frontend);
+    let listening = Listening::new(&local.snapshot(), &frontend, addr);
     match (tokio::net::TcpListener::from_std(listener), listening) {
         (Ok(listener), Some(listening)) => {
             let task = tokio::task::spawn_local(listener::run(local.clone(), Rc::new(listening), listener));

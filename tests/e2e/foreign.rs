@@ -1,12 +1,19 @@
 //! Other people's WebSocket servers and clients: Node's `ws`, Python's `websockets`. `tests/run` installs them.
 use lb_tests::Instance;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-struct Server {
-    child: Child,
-    port: u16,
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    pub(crate) port: u16,
+}
+
+impl Server {
+    /// A line on its input.
+    pub(crate) fn say(&mut self, line: &str) {
+        writeln!(self.child.stdin.as_mut().expect("piped"), "{line}").expect("it listens");
+    }
 }
 
 impl Drop for Server {
@@ -16,24 +23,25 @@ impl Drop for Server {
     }
 }
 
-fn here(path: &str) -> PathBuf {
+pub(crate) fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn python(script: &str) -> Command {
+pub(crate) fn python(script: &str) -> Command {
     let mut command = Command::new(here("../target/foreign/venv/bin/python"));
     command.arg(here("foreign").join(script));
     command
 }
 
-fn node(script: &str) -> Command {
+pub(crate) fn node(script: &str) -> Command {
     let mut command = Command::new("node");
     command.arg(here("foreign").join(script)).env("NODE_PATH", here("../target/foreign/node_modules"));
     command
 }
 
-fn server(mut command: Command, name: &str) -> Server {
-    let mut child = command.arg(name).stdout(Stdio::piped()).spawn().expect("installed by tests/run");
+pub(crate) fn server(mut command: Command, name: &str) -> Server {
+    let mut child =
+        command.arg(name).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("installed by tests/run");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("its port");
     Server { child, port: line.trim().parse().expect("its port") }

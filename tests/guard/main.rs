@@ -27,6 +27,8 @@ fn check(text: &str) -> Result<(), String> {
     let output = Command::new(lb())
         .args(["check", "-c"])
         .arg(&path)
+        // Where the files are that the examples name.
+        .current_dir(root().join("deploy"))
         .envs([("LB_PORT", "8080"), ("LB_ADMIN_PORT", "8404"), ("LB_PEER_PORT", "8405"), ("LB_ADMIN_TOKEN", "t")])
         .output()
         .expect("lb runs");

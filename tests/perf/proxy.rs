@@ -24,13 +24,17 @@ impl Kind {
         }
     }
 
-    fn config(self, dir: &Path, own: SocketAddr, admin: SocketAddr, backend: SocketAddr) -> String {
-        let dir = dir.display();
-        let template = match self {
+    /// Its configuration for HTTP, with names in place of addresses.
+    fn template(self) -> &'static str {
+        match self {
             Self::Lb => LB,
             Self::Haproxy => HAPROXY,
             Self::Nginx => NGINX,
-        };
+        }
+    }
+
+    fn config(template: &str, dir: &Path, own: SocketAddr, admin: SocketAddr, backend: SocketAddr) -> String {
+        let dir = dir.display();
         let fill = |text: String, (name, value): (&str, String)| text.replace(name, &value);
         [
             ("OWN", own.to_string()),
@@ -156,10 +160,15 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts it on the proxies' core, in front of the backend; waits until it accepts.
     pub(crate) fn start(kind: Kind, backend: SocketAddr) -> Result<Self> {
+        Self::with(kind, kind.template(), backend)
+    }
+
+    /// As [`Self::start`], with a configuration of its own, in which OWN, ADMIN, BACKEND and DIR stand for what they are.
+    pub(crate) fn with(kind: Kind, template: &str, backend: SocketAddr) -> Result<Self> {
         let dir = TempDir::new()?;
         let (addr, admin) = (free()?, free()?);
         let config = dir.path().join(if kind == Kind::Lb { "lb.toml" } else { "proxy.conf" });
-        std::fs::write(&config, kind.config(dir.path(), addr, admin, backend))?;
+        std::fs::write(&config, Kind::config(template, dir.path(), addr, admin, backend))?;
         let mut child = kind.command(&config, dir.path())?.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(addr).is_err() {

@@ -12,7 +12,15 @@ pub(crate) const LOAD_CORE: usize = 1;
 
 /// Installs what is missing of `(command, Debian package)`.
 pub(crate) fn install(needs: &[(&str, &str)]) -> Result<()> {
-    let missing: Vec<&str> = needs.iter().filter(|(command, _)| find(command).is_none()).map(|(_, p)| *p).collect();
+    packages(needs.iter().filter(|(command, _)| find(command).is_none()).map(|(_, p)| *p).collect())
+}
+
+/// Installs a Debian package if a file of it is missing.
+pub(crate) fn install_file(path: &str, package: &str) -> Result<()> {
+    packages(if Path::new(path).exists() { Vec::new() } else { vec![package] })
+}
+
+fn packages(missing: Vec<&str>) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }

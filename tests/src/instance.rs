@@ -186,6 +186,23 @@ impl Instance {
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
+    /// As [`Self::cli`], its standard output as it is.
+    ///
+    /// # Panics
+    /// It failed.
+    pub fn text(&self, args: &[&str]) -> String {
+        let output = self.cli(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The value of one row of `/metrics`, by its name and labels as they stand there; 0 when it is not there.
+    pub fn metric(&self, row: &str) -> f64 {
+        let text = self.admin_text("/metrics");
+        let value = text.lines().find_map(|line| line.strip_prefix(row)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or(0.0)
+    }
+
     /// How many peers are up.
     pub fn peers_up(&self) -> usize {
         let peers = self.api("/api/peers");

@@ -62,7 +62,11 @@ fn row(server: &ServerStatus) -> Vec<String> {
         let (cluster, allowance) = (m.cluster?, m.allowance?);
         Some(format!("{allowance} of {cluster} for this instance, {} elsewhere", m.elsewhere))
     });
-    let notes = [server.reason.clone(), decision, shared].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    let agent = server.agent.as_ref().map(|agent| match &agent.error {
+        Some(error) => format!("its agent is silent: {error}"),
+        None => format!("its agent says \"{}\"", agent.said),
+    });
+    let notes = [server.reason.clone(), agent, decision, shared].into_iter().flatten().collect::<Vec<_>>().join("; ");
     vec![
         format!("{}/{}", server.backend, server.name),
         server.addr.clone(),

@@ -1,10 +1,12 @@
 //! What separates two configurations, as a reload would meet it. It changes nothing and knows no live state: how many
 //! connections a change touches is counted by whoever has them.
 use super::{Backend, Config, Frontend, Peers, Table};
+use crate::rules::Auth;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+mod checks;
 mod fields;
 use fields::Fields;
 
@@ -21,6 +23,8 @@ pub enum Thing {
     Log,
     /// `[jwt]`
     Jwt,
+    /// `[auth.NAME]`
+    Auth(String),
     /// `[table.NAME]`
     Table(String),
     /// `[frontend.NAME]`
@@ -116,6 +120,7 @@ impl fmt::Display for Thing {
             Self::Peers => f.write_str("peers"),
             Self::Log => f.write_str("log"),
             Self::Jwt => f.write_str("jwt"),
+            Self::Auth(name) => write!(f, "auth {name}"),
             Self::Table(name) => write!(f, "table {name}"),
             Self::Frontend(name) => write!(f, "frontend {name}"),
             Self::Listener { frontend, addr } => write!(f, "listener {addr} of frontend {frontend}"),
@@ -162,6 +167,8 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         let shown = |config| if keys(config).is_empty() { "none" } else { "(secret)" }.to_owned();
         out.push(Change::Changed { thing: Thing::Jwt, key: "keys", from: shown(old), to: shown(new) });
     }
+    let auth = |a: &Arc<Auth>| Thing::Auth(a.name.clone());
+    each(&old.auth, &new.auth, auth, |a, b, out| compare(&auth(b), fields::auth(a), fields::auth(b), out), out);
     let (table, frontend, backend) = (
         |t: &Arc<Table>| Thing::Table(t.name.clone()),
         |f: &Arc<Frontend>| Thing::Frontend(f.name.clone()),
@@ -175,7 +182,13 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         |a, b, out| {
             compare(&frontend(b), fields::frontend(a), fields::frontend(b), out);
             let listener = |l: &super::Listen| Thing::Listener { frontend: b.name.clone(), addr: l.addr.to_string() };
-            each(&a.listen, &b.listen, listener, |_, _, _| (), out);
+            each(
+                &a.listen,
+                &b.listen,
+                listener,
+                |x, y, out| compare(&listener(y), fields::listen(x), fields::listen(y), out),
+                out,
+            );
         },
         out,
     );

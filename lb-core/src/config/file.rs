@@ -117,6 +117,13 @@ pub static ROOT: Shape =
             key("table", Kind::Named(&TABLE), "{ sessions = { type = \"string\" } }", "Stick tables, by name.")
                 .also(&["tables", "stick-table", "stick_table"]),
             key(
+                "auth",
+                Kind::Named(&super::file_rules::AUTH),
+                "{ admins = { file = \"admins.htpasswd\" } }",
+                "Users and passwords that rules ask for, by name.",
+            )
+            .also(&["users", "userlist", "user"]),
+            key(
                 "frontend",
                 Kind::Named(&super::file_traffic::FRONTEND),
                 "{ web = { listen = \"0.0.0.0:80\", backend = \"app\" } }",

@@ -1,5 +1,7 @@
 //! The shape of the file, second half: frontends and backends. See [`super::file`].
 use super::file::{Kind, Shape, TIMEOUT, key};
+use super::file_http2::HTTP2;
+use super::file_rules;
 
 pub(super) static FRONTEND: Shape = Shape {
     doc: "Where clients arrive.",
@@ -34,7 +36,7 @@ pub(super) static FRONTEND: Shape = Shape {
             "[{ path_prefix = \"/ws\", backend = \"ws\" }]",
             "Tried in order; the first that matches decides.",
         )
-        .also(&["route", "rules", "locations", "location"]),
+        .also(&["route", "locations", "location"]),
         key(
             "timeout",
             Kind::Section(&TIMEOUT),
@@ -69,7 +71,7 @@ pub(super) static FRONTEND: Shape = Shape {
             "[{ key = \"src\", table = \"clients\", when = \"http_req_rate > 100\", then = \"deny 429\" }]",
             "Rules on what tables count, tried in order for each request, before its route.",
         )
-        .also(&["limits", "rate_limit", "limit_req", "limit_conn", "http_request"]),
+        .also(&["limits", "rate_limit", "limit_req", "limit_conn"]),
         key(
             "max_tarpit",
             Kind::Size(0, 1_000_000),
@@ -77,6 +79,13 @@ pub(super) static FRONTEND: Shape = Shape {
             "Requests that `tarpit` rules hold at a time, in each worker; past it they are denied at once. \
              Default 1,000.",
         ),
+        file_rules::REQUEST,
+        file_rules::RESPONSE,
+        file_rules::ERROR_PAGES,
+        file_rules::MAINTENANCE_KEY,
+        file_rules::REQUEST_ID_KEY,
+        key("http2", Kind::Section(&HTTP2), "{ max_streams = 100 }", "What one client connection of HTTP/2 may hold.")
+            .also(&["h2"]),
     ],
 };
 
@@ -110,9 +119,18 @@ static LIMIT: Shape = Shape {
 
 static LISTEN: Shape = Shape {
     doc: "One address of a frontend.",
-    keys: &[key("addr", Kind::Text, "\"0.0.0.0:80\"", "IP address and port; port 0 takes a free one.")
-        .required()
-        .also(&["address", "listen", "bind"])],
+    keys: &[
+        key("addr", Kind::Text, "\"0.0.0.0:80\"", "IP address and port; port 0 takes a free one.")
+            .required()
+            .also(&["address", "listen", "bind"]),
+        key(
+            "h2c",
+            Kind::Flag,
+            "true",
+            "Clients may begin with HTTP/2 without TLS (prior knowledge) beside HTTP/1.1. Default false.",
+        )
+        .also(&["http2", "h2", "proto"]),
+    ],
 };
 
 static ROUTE: Shape = Shape {
@@ -143,7 +161,7 @@ static ROUTE: Shape = Shape {
         key("websocket", Kind::Flag, "true", "Whether the request asks for a WebSocket.").also(&["ws", "upgrade"]),
         key(
             "if",
-            Kind::Section(&super::file_rules::IF),
+            Kind::Section(&file_rules::IF),
             "{ method = \"GET\" }",
             "What else must hold: path by pattern, method, query, cookie, source, TLS, counters, `not`.",
         )
@@ -215,11 +233,19 @@ pub(super) static BACKEND: Shape = Shape {
         ),
         key(
             "check",
-            Kind::Section(&CHECK),
+            Kind::Section(&super::file_check::CHECK),
             "{ http = \"GET /health\", expect = 200 }",
             "Health check. Default: none, servers are up until connecting fails.",
         )
         .also(&["health_check", "healthcheck", "httpchk", "option"]),
+        key(
+            "agent",
+            Kind::Section(&super::file_check::AGENT),
+            "{ port = 9999 }",
+            "A process beside each server that says how it is, in HAProxy's agent-check protocol: `up`, `down`, `drain`, \
+             `maint`, `ready`, `75%`, `maxconn:30`. Operators' decisions hold over it. Default: none.",
+        )
+        .also(&["agent_check", "agent-check"]),
         key(
             "retries",
             Kind::Whole(0, 100),
@@ -253,6 +279,13 @@ pub(super) static BACKEND: Shape = Shape {
         )
         .also(&["timeouts"]),
         key(
+            "proto",
+            Kind::Word(&["h1", "h2"]),
+            "\"h2\"",
+            "What the servers speak: HTTP/1.1, or HTTP/2 (with prior knowledge), as gRPC needs it. Default h1.",
+        )
+        .also(&["protocol", "http2", "h2", "grpc"]),
+        key(
             "server",
             Kind::List(&Kind::Section(&SERVER)),
             "[{ name = \"node1\", addr = \"10.0.1.10:8080\" }]",
@@ -260,6 +293,11 @@ pub(super) static BACKEND: Shape = Shape {
         )
         .required()
         .also(&["servers", "targets", "endpoints"]),
+        file_rules::REQUEST,
+        file_rules::RESPONSE,
+        file_rules::ERROR_PAGES,
+        file_rules::MAINTENANCE_KEY,
+        file_rules::COMPRESSION_KEY,
     ],
 };
 
@@ -330,34 +368,6 @@ static STICKY: Shape = Shape {
             .also(&["learn", "app_cookie", "store-response"]),
         key("table", Kind::Text, "\"sessions\"", "The table of `on`, `match`, `store_request`, `store_response`."),
         super::file_affinity::STICKY_IF,
-    ],
-};
-
-static CHECK: Shape = Shape {
-    doc: "Health check: `tcp = true` or `http = \"GET /path\"`.",
-    keys: &[
-        key("tcp", Kind::Flag, "true", "A connection opens."),
-        key("http", Kind::Text, "\"GET /health\"", "A request is answered as expected: method and path.")
-            .also(&["path", "uri", "httpchk"]),
-        key(
-            "headers",
-            Kind::Pairs,
-            "{ Host = \"shop.example.com\" }",
-            "Headers of the request. `Host` defaults to the server's address.",
-        )
-        .also(&["header"]),
-        key(
-            "expect",
-            Kind::Many(&Kind::Either(&[Kind::Whole(100, 599), Kind::Text])),
-            "200",
-            "Statuses taken: 200, \"200-399\", or a list of these. Default 200-399.",
-        )
-        .also(&["status", "matcher"]),
-        key("expect_body", Kind::Text, "\"ok\"", "Text that the first 64 KiB of the body must hold. Default: any.")
-            .also(&["body"]),
-        key("interval", Kind::Span, "\"2s\"", "Time between two. Default 2s.").also(&["inter"]),
-        key("fall", Kind::Whole(1, 1000), "3", "Failures in a row until a server is down. Default 3."),
-        key("rise", Kind::Whole(1, 1000), "2", "Successes in a row until it is up. Default 2."),
     ],
 };
 

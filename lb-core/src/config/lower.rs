@@ -4,25 +4,31 @@
 //! on and the next mistake is found as well. The result counts only if nothing was reported.
 use super::diagnostic::Diagnostic;
 use super::file::ROOT;
-use super::reader::{Cx, Env, Section};
+use super::reader::{Cx, Env, Files, Section};
 use super::{Config, Timeouts};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 use toml::de::DeTable;
 
+mod auth;
 mod backend;
 mod balance;
 mod check;
 mod cookie;
 mod counter;
+mod edit;
 mod frontend;
+mod http2;
 mod instance;
 mod jwt;
 mod limit;
 mod matcher;
 mod mode;
+mod page;
 mod peers;
+mod place;
+mod rules;
 mod sticky;
 mod syntax;
 mod table;
@@ -37,9 +43,24 @@ mod value;
 /// # Errors
 /// Every mistake in the file, in the order of the text.
 pub fn load(text: &str, host_name: &str, name_override: Option<&str>, env: Env<'_>) -> Result<Config, Vec<Diagnostic>> {
+    load_with(text, host_name, name_override, env, None)
+}
+
+/// As [`load`], with the files that the configuration names (pages, users): an instance runs with them. Without, they
+/// are taken as empty.
+///
+/// # Errors
+/// As [`load`], and files that cannot be read.
+pub fn load_with(
+    text: &str,
+    host_name: &str,
+    name_override: Option<&str>,
+    env: Env<'_>,
+    files: Option<Files<'_>>,
+) -> Result<Config, Vec<Diagnostic>> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut found = syntax::diagnostics(text, &errors);
-    let cx = Cx::new(text, env, !found.is_empty());
+    let cx = Cx::new(text, env, !found.is_empty()).with_files(files);
     let config = config(&cx, root.get_ref(), host_name, name_override);
     let meant = syntax::beside(&errors, &found, cx.into_found());
     found.extend(meant);
@@ -69,13 +90,15 @@ pub(super) fn config(cx: &Cx<'_>, root: &DeTable<'_>, host_name: &str, name_over
     let tables = table::tables(&root);
     let named_backends = root.get("backend").map_or(Vec::new(), |item| item.named());
     let modes = mode::Backends::read(&named_backends);
-    let frontends = frontend::frontends(&root, &modes, &tables, &defaults, instance.maxconn, &mut addresses);
+    let (auth, auth_names) = auth::auths(&root);
+    let known = rules::Known { tables: &tables, auth: &auth, auth_names: &auth_names };
+    let frontends = frontend::frontends(&root, &modes, &known, &defaults, instance.maxconn, &mut addresses);
     let backends = named_backends
         .iter()
-        .filter_map(|(name, at, section)| backend::backend(name, at, section, modes.mode(name), &tables, &defaults))
+        .filter_map(|(name, at, section)| backend::backend(name, at, section, modes.mode(name), &known, &defaults))
         .collect();
     let tables = tables.into_iter().filter_map(|(_, table)| table).collect();
-    Some(Config { instance, admin, peers: peers?, log, jwt: jwt.flatten(), tables, frontends, backends })
+    Some(Config { instance, admin, peers: peers?, log, jwt: jwt.flatten(), auth, tables, frontends, backends })
 }
 
 fn section<'a>(parent: &Section<'a>, name: &'static str) -> Option<Section<'a>> {

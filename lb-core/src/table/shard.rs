@@ -209,7 +209,7 @@ impl Shard {
     /// Puts a tombstone on a live pin (of `server`, if given). False: there is none.
     pub(super) fn clear(&mut self, env: &Env, slot: u32, server: Option<NameId>, now: Timestamp) -> bool {
         let pin = self.slab[slot].live_pin(now, 0);
-        let clears = pin.is_some_and(|pin| server.is_none_or(|s| s == pin.server));
+        let clears = pin.is_some_and(|pin| server.is_none_or(|s| env.names.is_at(pin.server, s)));
         if clears {
             self.write(env, slot, NameId::NONE, now);
         }

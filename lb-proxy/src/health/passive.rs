@@ -52,7 +52,7 @@ impl Passive {
 
 fn nudge(server: &Arc<ServerState>, mark: Option<Mark>, checks: &Checks) -> Option<Mark> {
     let failures = server.connect_failures();
-    if failures < TOO_MANY || server.health() == Health::Down {
+    if failures < TOO_MANY || server.checked() == Health::Down {
         return None;
     }
     match mark {
@@ -73,7 +73,7 @@ fn judge(
     now: Instant,
 ) -> Option<Mark> {
     let failures = server.connect_failures();
-    if server.health() == Health::Down {
+    if server.checked() == Health::Down {
         let since = match mark {
             Some(Mark::Down { since }) => since,
             // A check that is gone since a reload left it down.

@@ -1,14 +1,17 @@
 use super::passive::Passive;
+use super::schedule::FIRST_WITHIN;
 use super::*;
 use crate::fixture;
-use lb_core::config::{Backend, Check, Probe};
+use lb_core::config::{self, Backend, Check, Probe};
+use lb_core::server::AdminState;
 use std::time::Instant;
 use tokio::net::TcpListener;
 
+const TCP: Probe = Probe::Tcp { steps: Vec::new() };
 const TICK: Duration = Duration::from_millis(10);
 
 fn check(probe: Probe) -> Check {
-    Check { probe, interval: TICK, fall: 3, rise: 2 }
+    Check { interval: TICK, fast_interval: TICK, down_interval: TICK, ..Check::new(probe) }
 }
 
 fn backend(addr: SocketAddr, check: Option<Check>) -> Backend {
@@ -42,9 +45,9 @@ async fn until(server: &ServerState, health: Health) {
 async fn a_server_that_dies_goes_down_with_a_reason_and_comes_back() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let (snapshot, server) = snapshot(backend(addr, Some(check(Probe::Tcp))));
+    let (snapshot, server) = snapshot(backend(addr, Some(check(TCP))));
     let checks = Checks::default();
-    checks.apply(&snapshot);
+    checks.apply(&snapshot, &Prepared::default());
     listener.accept().await.unwrap();
     assert_eq!(server.health(), Health::Up);
     assert_eq!(checks.reason(&server), None);
@@ -67,11 +70,11 @@ async fn a_new_server_that_fails_its_first_check_is_out_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     drop(listener);
-    let mut slow = check(Probe::Tcp);
+    let mut slow = check(TCP);
     slow.interval = Duration::from_secs(3600);
     let (snapshot, server) = snapshot(backend(addr, Some(slow)));
     let checks = Checks::default();
-    checks.apply(&snapshot);
+    checks.apply(&snapshot, &Prepared::default());
     until(&server, Health::Down).await;
 }
 
@@ -79,10 +82,10 @@ async fn a_new_server_that_fails_its_first_check_is_out_at_once() {
 async fn a_server_in_maintenance_is_not_checked() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let (snapshot, server) = snapshot(backend(addr, Some(check(Probe::Tcp))));
+    let (snapshot, server) = snapshot(backend(addr, Some(check(TCP))));
     server.set_admin(AdminState::Maint);
     let checks = Checks::default();
-    checks.apply(&snapshot);
+    checks.apply(&snapshot, &Prepared::default());
     let quiet = tokio::time::timeout(FIRST_WITHIN * 2, listener.accept()).await;
     assert!(quiet.is_err(), "it was checked");
     server.set_admin(AdminState::Ready);
@@ -93,17 +96,17 @@ async fn a_server_in_maintenance_is_not_checked() {
 #[tokio::test]
 async fn an_unchanged_check_goes_on_and_a_removed_one_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let with = backend(listener.local_addr().unwrap(), Some(check(Probe::Tcp)));
+    let with = backend(listener.local_addr().unwrap(), Some(check(TCP)));
     let (snapshot, server) = snapshot(with);
     let checks = Checks::default();
-    checks.apply(&snapshot);
+    checks.apply(&snapshot, &Prepared::default());
     let nudge = checks.running.lock()[&server.uid].nudge.clone();
-    checks.apply(&snapshot);
+    checks.apply(&snapshot, &Prepared::default());
     assert!(Arc::ptr_eq(&nudge, &checks.running.lock()[&server.uid].nudge));
 
     let mut config = (*snapshot.config).clone();
     config.backends = vec![Arc::new(backend(listener.local_addr().unwrap(), None))];
-    checks.apply(&fixture::snapshot(config));
+    checks.apply(&fixture::snapshot(config), &Prepared::default());
     assert!(checks.running.lock().is_empty());
 }
 
@@ -151,14 +154,104 @@ fn on_trial_one_failure_is_enough_and_one_success_ends_the_trial() {
 #[tokio::test]
 async fn with_a_check_failed_connects_bring_the_check_forward() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut slow = check(Probe::Tcp);
+    let mut slow = check(TCP);
     slow.interval = Duration::from_secs(3600);
     let (snapshot, server) = snapshot(backend(listener.local_addr().unwrap(), Some(slow)));
     let (checks, mut passive) = (Checks::default(), Passive::default());
-    checks.apply(&snapshot);
+    checks.apply(&snapshot, &Prepared::default());
     listener.accept().await.unwrap();
     (0..3).for_each(|_| _ = server.connect_failed());
     passive.poll(&snapshot, &checks, Instant::now());
     tokio::time::timeout(Duration::from_secs(20), listener.accept()).await.expect("checked early").unwrap();
     assert_eq!(server.health(), Health::Up, "the check decides");
+}
+
+#[tokio::test]
+async fn checks_come_faster_while_in_transition_and_slower_while_down() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    // The port of a check is its own: nobody listens at the server's.
+    let mut config = backend(([127, 0, 0, 1], 1).into(), None);
+    let hour = Duration::from_secs(3600);
+    config.check = Some(Check { interval: hour, fast_interval: TICK, port: Some(addr.port()), ..check(TCP) });
+    let (snapshot, server) = snapshot(config);
+    let checks = Checks::default();
+    checks.apply(&snapshot, &Prepared::default());
+    listener.accept().await.unwrap();
+    drop(listener);
+    // One failure was asked for; the rest come by themselves, though the interval is an hour.
+    tokio::time::sleep(TICK).await;
+    checks.nudge(server.uid);
+    until(&server, Health::Down).await;
+    assert_eq!(server.control.checks_failed.get(), 3);
+}
+
+/// An agent that says these lines, one a connection, the last again and again.
+async fn agent(lines: &'static [&'static str]) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+    use tokio::io::AsyncWriteExt;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        for line in lines.iter().chain(std::iter::repeat(&lines[lines.len() - 1])) {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(line.as_bytes()).await.ok();
+        }
+    });
+    (addr, task)
+}
+
+fn asked(addr: SocketAddr, agent: SocketAddr) -> Backend {
+    let mut config = backend(addr, None);
+    config.servers = vec![Arc::new(lb_core::config::Server { weight: 10, ..fixture::server("node1", addr) })];
+    let agent = config::Agent { port: agent.port(), addr: None, send: b"hello\n".to_vec(), interval: TICK };
+    config.agent = Some(agent);
+    config
+}
+
+async fn eventually(what: &str, is: impl Fn() -> bool) {
+    let reached = tokio::time::timeout(Duration::from_secs(20), async {
+        while !is() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    reached.await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+#[tokio::test]
+async fn an_agent_sets_weight_state_and_health_and_an_operator_overrules_it() {
+    let (addr, _agent) = agent(&["50% drain\n", "down # disk full\n", "up ready 30%\n", "drain maxconn:7\n"]).await;
+    let (snapshot, server) = snapshot(asked(([127, 0, 0, 1], 1).into(), addr));
+    let weight = || snapshot.server("app", "node1").unwrap().weight();
+    let checks = Checks::default();
+    checks.apply(&snapshot, &Prepared::default());
+    eventually("drain", || server.admin() == AdminState::Drain).await;
+    eventually("down", || server.health() == Health::Down && !server.takes_pinned()).await;
+    eventually("a third", || weight() == 3).await;
+    eventually("a bound", || server.bounds().agent == Some(7) && server.admin() == AdminState::Drain).await;
+    assert!(server.health() == Health::Up && server.is_bounded());
+    server.decide(Some(AdminState::Ready), AdminState::Ready, Some(9));
+    let heard = || checks.heard(&server).expect("it was heard");
+    eventually("it says so again", || heard().said == "drain maxconn:7").await;
+    assert_eq!((server.admin(), weight()), (AdminState::Ready, 9), "the operator's word holds");
+    server.decide(None, AdminState::Ready, None);
+    assert_eq!((server.admin(), weight()), (AdminState::Drain, 3), "taken back");
+    // A configuration without an agent: nothing it said holds.
+    let mut config = (*snapshot.config).clone();
+    config.backends = vec![Arc::new(backend(([127, 0, 0, 1], 1).into(), None))];
+    checks.apply(&Snapshot::build(Arc::new(config), &fixture::base(), Some(&snapshot)), &Prepared::default());
+    assert_eq!((server.admin(), weight(), server.is_bounded()), (AdminState::Ready, 10, false));
+}
+
+#[tokio::test]
+async fn an_agent_that_falls_silent_changes_nothing_and_is_shown() {
+    let (addr, task) = agent(&["drain\n"]).await;
+    let (snapshot, server) = snapshot(asked(([127, 0, 0, 1], 1).into(), addr));
+    let checks = Checks::default();
+    checks.apply(&snapshot, &Prepared::default());
+    eventually("drain", || server.admin() == AdminState::Drain).await;
+    task.abort();
+    let heard = || checks.heard(&server).expect("it was heard");
+    eventually("silence", || heard().error.is_some()).await;
+    assert_eq!((heard().said.as_str(), server.admin()), ("drain", AdminState::Drain));
+    assert!(server.control.agent_errors.get() > 0);
 }

@@ -3,6 +3,7 @@ use super::affinity::Why;
 use super::head;
 use super::limits::Counting;
 use crate::shared::AccessLine;
+use crate::stream::Stream;
 use crate::worker::Local;
 use lb_core::limit::Action;
 use lb_core::server::{Count, ServerState};
@@ -74,9 +75,12 @@ impl Request {
                 total_us: 0,
                 wait_us: None,
                 why: "-".into(),
+                id: None,
+                user: None,
                 end: "-",
                 retries: 0,
                 tunnel: false,
+                protocol: "http/1.1",
             })
         });
         Self {
@@ -111,6 +115,13 @@ impl Request {
             fields: Vec::new(),
         };
         Self::new(local, frontend, client, &request, empty)
+    }
+
+    /// What the client speaks.
+    pub(crate) fn protocol(&mut self, stream: &Stream) {
+        if let Some(log) = self.log.as_mut().filter(|_| stream.h2().is_some()) {
+            log.protocol = "h2";
+        }
     }
 
     /// The server has answered.
@@ -150,6 +161,27 @@ impl Request {
     pub(crate) fn at_backend(&mut self, backend: &Backend) {
         if let Some(log) = &mut self.log {
             log.backend = Some(backend.config.name.clone());
+        }
+    }
+
+    /// It has an id.
+    pub(crate) fn identified(&mut self, id: &str) {
+        if let Some(log) = &mut self.log {
+            log.id = Some(id.into());
+        }
+    }
+
+    /// Somebody showed a right password.
+    pub(crate) fn user(&mut self, user: &str) {
+        if let Some(log) = &mut self.log {
+            log.user = Some(user.into());
+        }
+    }
+
+    /// A rule refuses it, or sends it elsewhere.
+    pub(crate) fn ruled(&mut self, rule: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            log.why = rule();
         }
     }
 

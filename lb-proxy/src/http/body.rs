@@ -16,6 +16,8 @@ pub(crate) struct Transfer {
     from: From,
     /// A body without a known length is written in chunks; else as it comes.
     chunk: bool,
+    /// Lines of the trailers that came behind the body, where it is not written in chunks.
+    trailers: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,7 @@ impl Transfer {
             Framing::UntilClose => From::UntilClose,
             Framing::Chunked => From::Chunked(Chunks::default()),
         };
-        Self { from, chunk }
+        Self { from, chunk, trailers: Vec::new() }
     }
 
     /// Whether the body has ended.
@@ -88,6 +90,7 @@ impl Transfer {
             From::Chunked(chunks) => {
                 let taken = chunks.push(input, out, self.chunk)?;
                 if chunks.state == State::Done {
+                    self.trailers = std::mem::take(&mut chunks.trailer);
                     self.from = From::Done;
                 }
                 Ok(taken)
@@ -99,15 +102,24 @@ impl Transfer {
         }
     }
 
-    /// The sender has closed.
+    /// The trailers that came behind the body, as lines, where they did not go out with it in chunks.
+    pub(crate) fn trailers(&self) -> &[u8] {
+        &self.trailers
+    }
+
+    /// The sender has closed, with these lines as trailers.
     ///
     /// # Errors
     /// It closed in the middle.
-    pub(crate) fn closed(&mut self, out: &mut Vec<u8>) -> Result<(), Reason> {
+    pub(crate) fn closed(&mut self, trailers: Vec<u8>, out: &mut Vec<u8>) -> Result<(), Reason> {
         match self.from {
             From::UntilClose => {
                 if self.chunk {
-                    out.extend_from_slice(b"0\r\n\r\n");
+                    out.extend_from_slice(b"0\r\n");
+                    out.extend_from_slice(&trailers);
+                    out.extend_from_slice(b"\r\n");
+                } else {
+                    self.trailers = trailers;
                 }
                 self.from = From::Done;
                 Ok(())
@@ -118,7 +130,7 @@ impl Transfer {
     }
 }
 
-fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
+pub(super) fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
     if data.is_empty() {
         return;
     }
@@ -264,7 +276,7 @@ fn hex(byte: u8) -> Result<u64, Reason> {
 }
 
 /// Fields that must not come late: framing, routing, what a server trusts us to set (RFC 9110, 6.5.1).
-fn trailer_allowed(name: &[u8]) -> bool {
+pub(crate) fn trailer_allowed(name: &[u8]) -> bool {
     const REFUSED: [&str; 18] = [
         "authorization",
         "cache-control",

@@ -1,32 +1,41 @@
 //! ONE REQUEST, top to bottom: backend, keys, server, connection, the request out, the answer back, what is remembered
 //! and counted. All branching is here; what it calls is small.
 use super::account;
+use super::admit::{Gate, admit};
 use super::affinity::Plan;
 use super::answer::{self, Answered, Answering, Fault};
 use super::body::Transfer;
 use super::h1::Conn;
 use super::head::Request;
 use super::headers::{self, Rewrite};
-use super::limits::{self, Denied, Opened};
+use super::limits::{Denied, Opened};
 use super::looked::Looked;
+use super::own::{self, Refusal};
+use super::passage::Passage;
 use super::reason::Reason;
+use super::say;
 use super::upload::{self, Uploading};
-use crate::io::{self, Elapsed, Timer};
+use crate::http2::{Exchange, is_unprocessed};
+use crate::io::{Elapsed, Timer};
 use crate::listener::Admission;
 use crate::shared::now;
 use crate::stream::Stream;
 use crate::tunnel::{Holding, Start, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
 use crate::worker::Local;
-use lb_core::route::route;
+use lb_core::config::Proto;
 use lb_core::snapshot::{Backend, Frontend, Snapshot};
 use lb_core::tcp::Mode;
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
+
+/// How often a request is sent again that a server of HTTP/2 has not looked at.
+const REFUSALS: u32 = 3;
 
 /// What becomes of the connection after a request.
 pub(crate) enum After {
@@ -53,7 +62,7 @@ pub(crate) struct Switch {
 
 impl Switch {
     /// Puts the client's socket to it.
-    pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Admission) -> Box<Tunnel> {
+    pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Option<Admission>) -> Box<Tunnel> {
         let Self { server, from_client, from_server, timeout, slot, account, holding } = self;
         Tunnel::new(Start {
             client,
@@ -83,11 +92,13 @@ pub(crate) struct Facts {
 }
 
 /// The request failed.
-enum Failure {
+pub(super) enum Failure<'s> {
     /// Before the client got a byte of an answer: it gets ours.
     Unanswered(Reason),
-    /// As that, because a rule says so.
+    /// As that, because a limit says so.
     Denied(Denied),
+    /// As that, because a rule says so.
+    Refused(Box<Refusal<'s>>),
     /// In the middle of an answer: only the connection's end tells.
     Cut(&'static str),
 }
@@ -105,7 +116,15 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
         upgrade: request.upgrade.map(|u| u.get(&conn.input).into()),
     };
     let body_done = Cell::new(false);
-    match forward(conn, &snap, frontend, request, &facts, &mut account, &body_done).await {
+    let mut passage = Passage::default();
+    account.protocol(&conn.stream);
+    let forwarded = until_reset(
+        conn.stream.h2().cloned(),
+        forward(conn, &snap, frontend, request, &facts, &mut passage, &mut account, &body_done),
+    )
+    .await;
+    let refusing = Refusing { frontend, passage: &passage, facts: &facts, body_done: body_done.get() };
+    match forwarded {
         Ok(Forwarded::Done { keep }) => {
             account.finish("ok");
             match (keep, body_done.get()) {
@@ -126,43 +145,69 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
             conn.stream.reset_on_drop();
             After::Close
         }
-        Err(Failure::Unanswered(reason)) => refuse(conn, reason, None, &facts, body_done.get(), account).await,
+        Err(Failure::Unanswered(reason)) => refusing.send(conn, reason.into(), account).await,
+        Err(Failure::Refused(refusal)) => refusing.send(conn, *refusal, account).await,
         Err(Failure::Denied(denied)) => {
             if !denied.hold(&conn.local, &mut conn.timer, &conn.stream, frontend).await {
                 account.finish(Reason::CLIENT_GONE.code);
                 return After::Close;
             }
             let reason = Reason::limit(denied.status);
-            refuse(conn, reason, Some(&denied), &facts, body_done.get(), account).await
+            let label = Some(format!("{}[{}]", reason.code, denied.rule));
+            let refusal = Refusal { label, retry_after: denied.retry_after, ..reason.into() };
+            refusing.send(conn, refusal, account).await
         }
     }
 }
 
+/// A client that speaks HTTP/2 can take back a request at any time: everything about it then ends at once.
+async fn until_reset<'s>(
+    stream: Option<Rc<Exchange>>,
+    forwarded: impl Future<Output = Result<Forwarded, Failure<'s>>>,
+) -> Result<Forwarded, Failure<'s>> {
+    let mut forwarded = pin!(forwarded);
+    poll_fn(|cx| match &stream {
+        Some(stream) if stream.poll_reset(cx).is_ready() => Poll::Ready(Err(Failure::Cut(Reason::CLIENT_GONE.code))),
+        _ => forwarded.as_mut().poll(cx),
+    })
+    .await
+}
+
 /// Our own answer instead of a server's.
-async fn refuse(
-    conn: &mut Conn,
-    reason: Reason,
-    denied: Option<&Denied>,
-    facts: &Facts,
+struct Refusing<'a, 's> {
+    frontend: &'s Frontend,
+    passage: &'a Passage<'s>,
+    facts: &'a Facts,
     body_done: bool,
-    mut account: account::Request,
-) -> After {
-    account.status = reason.status;
-    if reason.status == 0 {
+}
+
+impl Refusing<'_, '_> {
+    async fn send(&self, conn: &mut Conn, refusal: Refusal<'_>, mut account: account::Request) -> After {
+        let reason = refusal.reason;
+        account.status = reason.status;
+        if reason.status == 0 {
+            account.finish(reason.code);
+            return After::Close;
+        }
+        account.own_answer();
+        let fine = !conn.local.draining() && !matches!(reason.status, 400 | 408);
+        let keep = self.facts.keep_alive && self.body_done && fine;
+        let backend = self.passage.backend.map(|b| &b.config.rules);
+        let edits = self.passage.answer(self.passage.echo(None, self.frontend), reason.status, "", conn.local.id);
+        let way = own::Way {
+            head: self.facts.head,
+            keep,
+            rules: [backend, Some(&self.frontend.config.rules)],
+            edits: edits.as_ref(),
+        };
+        let answer = own::answer(&refusal, &way);
+        let sent = conn.timer.within(Duration::from_secs(5), say(&conn.stream.writer(), &answer)).await;
         account.finish(reason.code);
-        return After::Close;
-    }
-    account.own_answer();
-    let keep = facts.keep_alive && body_done && !conn.local.draining() && !matches!(reason.status, 400 | 408);
-    let rule = denied.map(|d| format!("{}[{}]", reason.code, d.rule));
-    let code = rule.as_deref().unwrap_or(reason.code);
-    let answer = headers::own_answer(reason.status, code, facts.head, keep, denied.and_then(|d| d.retry_after));
-    let sent = conn.timer.within(Duration::from_secs(5), io::write_all(&conn.stream.writer(), &answer)).await;
-    account.finish(reason.code);
-    match sent {
-        Ok(Ok(())) if keep => After::Next,
-        Ok(Ok(())) => After::Linger,
-        _ => After::Close,
+        match sent {
+            Ok(Ok(())) if keep => After::Next,
+            Ok(Ok(())) => After::Linger,
+            _ => After::Close,
+        }
     }
 }
 
@@ -171,29 +216,24 @@ enum Forwarded {
     Switched { server: Stream, from_server: Vec<u8>, slot: Slot, timeout: Duration, holding: Holding },
 }
 
-async fn forward(
+#[allow(clippy::too_many_arguments)]
+async fn forward<'s>(
     conn: &mut Conn,
-    snap: &Snapshot,
-    frontend: &Frontend,
+    snap: &'s Snapshot,
+    frontend: &'s Frontend,
     request: Request,
     facts: &Facts,
+    passage: &mut Passage<'s>,
     account: &mut account::Request,
     body_done: &Cell<bool>,
-) -> Result<Forwarded, Failure> {
+) -> Result<Forwarded, Failure<'s>> {
     let local = conn.local.clone();
     let buf = &conn.input;
     let client = conn.addr.ip();
     let src = headers::source(buf, &request, &frontend.config, client);
-    let looked = Looked { request: &request, buf, src, snap };
     // 1. Whether it may pass, and where to.
-    let denied = limits::check(frontend, &looked, &mut conn.opened, account);
-    let routed = match denied {
-        Some(denied) => Err(Failure::Denied(denied)),
-        None => {
-            let index = route(frontend, &looked);
-            index.ok_or(Failure::Unanswered(Reason::NO_ROUTE))
-        }
-    };
+    let gate = Gate { local: &local, snap, frontend, request: &request, buf, client, src };
+    let routed = admit(gate, passage, &mut conn.opened, account).await;
     let index = match routed {
         Ok(index) => index,
         Err(failure) => {
@@ -203,8 +243,9 @@ async fn forward(
         }
     };
     let backend = &snap.backends[index];
-    account.at_backend(backend);
     // 2. Keys, and the request as the server will see it; after this its bytes are no longer needed.
+    // As the client sent it, whatever rules have made of it.
+    let looked = Looked { request: &request, buf, client, src, snap, frontend, backend: Some(backend), made: None };
     let mut plan = Plan::read(backend, &looked, now());
     for (table, key) in plan.counted(backend) {
         account.counting().meet(&mut conn.opened, table, key);
@@ -216,13 +257,20 @@ async fn forward(
         affinity: backend.cookie.as_ref(),
         client,
         src,
+        edits: passage.made().map(|made| &made.edits),
+        target: passage.made().and_then(|made| made.target.as_ref()).map(|target| &target.bytes[..]),
     };
     headers::request(buf, &request, &rewrite, &mut out);
-    let mut transfer = Transfer::new(request.framing, true);
+    let head = out.len();
+    let framing = if conn.stream.h2().is_some() { request.framing.by_end() } else { request.framing };
+    let mut transfer = Transfer::new(framing, backend.config.proto == Proto::H1);
     let taken = transfer.push(&buf[request.len..], &mut out).map_err(Failure::Unanswered)?;
     account.bytes_in += taken as u64;
-    body_done.set(transfer.done());
     conn.consume(request.len + taken);
+    if let Some(stream) = conn.stream.h2().filter(|_| request.upgrade.is_none() && !transfer.done()) {
+        account.bytes_in += upload::at_once(stream, &local, &mut transfer, &mut out).map_err(Failure::Unanswered)?;
+    }
+    body_done.set(transfer.done());
     local.fields.give(request.fields);
     // 3. + 4. A server, a place on it, a connection.
     ask_peers(&local, backend, &plan).await;
@@ -237,28 +285,35 @@ async fn forward(
     backend.servers[server].state.counters[local.id].requests.bump();
     let whole = transfer.done();
     // 5. to 8. The request out, the answer back.
-    let mut talk = Talk { conn, backend, server, retries, plan: &mut plan, account, facts, body_done };
+    let passage = &*passage;
+    let mut talk = Talk { conn, backend, server, retries, plan: &mut plan, passage, account, facts, body_done };
+    let mut refusals = 0;
     let answered = loop {
-        let answered = talk.run(frontend, &mut stream, &out, &mut transfer).await;
-        // An idle connection that the server closed as we wrote on it: nothing is lost that may not be said twice.
-        if matches!(answered, Err(Fault::Nothing(_))) && reused && whole && facts.idempotent {
-            reused = false;
-            let limit = backend.config.timeout.connect;
-            match upstream::connect(&backend.servers[server], limit, &mut talk.conn.timer).await {
-                Ok(fresh) => {
-                    stream = fresh;
-                    continue;
-                }
-                Err(_) => break Err(Fault::Before(Reason::CONNECT_FAILED)),
+        let answered = talk.run(frontend, &mut stream, out.split_at(head), &mut transfer).await;
+        let again = match answered {
+            // An idle connection that the server closed as we wrote on it: nothing is lost that may not be said twice.
+            Err(Fault::Nothing(_)) => std::mem::take(&mut reused) && facts.idempotent,
+            // The server has not even looked at it.
+            Err(Fault::Unprocessed) => {
+                refusals += 1;
+                refusals <= REFUSALS
             }
+            _ => false,
+        };
+        if !again || !whole {
+            break answered;
         }
-        break answered;
+        let limit = backend.config.timeout.connect;
+        match upstream::connect(&local, backend, &backend.servers[server], limit, &mut talk.conn.timer).await {
+            Ok(fresh) => stream = fresh,
+            Err(_) => break Err(Fault::Before(Reason::CONNECT_FAILED)),
+        }
     };
     local.buffers.give(out);
     let state = &backend.servers[server].state;
     match answered {
         Ok(Answered::Done { keep_client, keep_server }) => {
-            if keep_server && body_done.get() {
+            if keep_server && body_done.get() && stream.h2().is_none() {
                 local.pool.give(state.uid, stream, backend.config.max_idle);
             }
             drop(slot);
@@ -268,6 +323,10 @@ async fn forward(
             let holding = Holding::new(plan.held(backend));
             let timeout = backend.config.timeout.tunnel;
             Ok(Forwarded::Switched { server: stream, from_server, slot, timeout, holding })
+        }
+        Err(Fault::Unprocessed) => {
+            state.counters[local.id].response_errors.bump();
+            Err(Failure::Unanswered(Reason::REFUSED))
         }
         Err(Fault::Nothing(reason) | Fault::Before(reason)) => {
             if reason.is_servers() {
@@ -303,7 +362,7 @@ pub(crate) struct Reached {
 
 /// Chooses and connects, again and again while servers fail and retries last. Nothing of the request is sent yet.
 pub(crate) async fn reach(
-    local: &Local,
+    local: &Rc<Local>,
     backend: &Backend,
     plan: &mut Plan,
     timer: &mut Timer,
@@ -329,7 +388,11 @@ pub(crate) async fn reach(
         {
             return Ok(Reached { server, slot, stream, reused: true, retries });
         }
-        let error = match upstream::connect(target, backend.config.timeout.connect, timer).await {
+        let error = match upstream::connect(local, backend, target, backend.config.timeout.connect, timer).await {
+            // One of HTTP/2 shares a connection that may have been there before.
+            Ok(stream) if stream.h2().is_some() => {
+                return Ok(Reached { server, slot, stream, reused: true, retries });
+            }
             Ok(stream) => {
                 target.state.connected();
                 target.state.counters[local.id].connects.bump();
@@ -362,27 +425,36 @@ pub(crate) async fn reach(
 }
 
 /// A request and its answer over one connection.
-struct Talk<'a> {
+struct Talk<'a, 's> {
     conn: &'a mut Conn,
     backend: &'a Backend,
     server: usize,
     retries: u32,
     plan: &'a mut Plan,
+    passage: &'a Passage<'s>,
     account: &'a mut account::Request,
     facts: &'a Facts,
     body_done: &'a Cell<bool>,
 }
 
-impl Talk<'_> {
+impl Talk<'_, '_> {
     async fn run(
         &mut self,
         frontend: &Frontend,
         stream: &mut Stream,
-        out: &[u8],
+        (head, body): (&[u8], &[u8]),
         transfer: &mut Transfer,
     ) -> Result<Answered, Fault> {
         let limit = self.backend.config.timeout.server;
-        match self.conn.timer.within(limit, io::write_all(&stream.writer(), out)).await {
+        let writer = stream.writer();
+        if let Some(server) = writer.h2() {
+            server.request(head, transfer.done() && body.is_empty() && transfer.trailers().is_empty()).map_err(
+                |e| {
+                    if is_unprocessed(&e) { Fault::Unprocessed } else { Fault::Nothing(Reason::SERVER_CLOSED) }
+                },
+            )?;
+        }
+        match self.conn.timer.within(limit, upload::begin(&writer, head, body, transfer)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Fault::Nothing(Reason::SERVER_CLOSED)),
             Err(Elapsed) => return Err(Fault::Before(Reason::SERVER_TIMEOUT)),
@@ -400,6 +472,8 @@ impl Talk<'_> {
             chosen: self.server,
             retries: self.retries,
             plan: self.plan,
+            passage: self.passage,
+            frontend,
             account: self.account,
             facts: self.facts,
             body_done: self.body_done,

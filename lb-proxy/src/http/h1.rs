@@ -3,7 +3,7 @@ use super::forward::{self, After};
 use super::head::{self, Request};
 use super::limits::Opened;
 use super::reason::Reason;
-use super::{account, headers};
+use super::{account, own};
 use crate::io::{self, Elapsed, Timer};
 use crate::listener::{Admission, Listening};
 use crate::stream::Stream;
@@ -26,7 +26,7 @@ pub(crate) struct Conn {
     pub(crate) stream: Stream,
     /// The client's address.
     pub(crate) addr: SocketAddr,
-    client: Rc<Client>,
+    pub(crate) client: Rc<Client>,
     pub(crate) listening: Rc<Listening>,
     pub(crate) timer: Timer,
     /// What came and was not used yet. No memory while there is nothing.
@@ -35,16 +35,17 @@ pub(crate) struct Conn {
     pub(crate) opened: Opened,
 }
 
-/// Serves a connection to its end.
+/// Serves a connection to its end. `input` was read from it already.
 pub(crate) async fn serve(
     local: Rc<Local>,
     stream: Stream,
     addr: SocketAddr,
     listening: Rc<Listening>,
     admission: Admission,
+    input: Vec<u8>,
 ) {
     let client = local.remember();
-    let (timer, input, opened) = (Timer::new(), Vec::new(), Opened::default());
+    let (timer, opened) = (Timer::new(), Opened::default());
     let mut conn = Conn { local, stream, addr, client, listening, timer, input, opened };
     let mut first = true;
     loop {
@@ -65,7 +66,7 @@ pub(crate) async fn serve(
             After::Switch(switch) => {
                 conn.local.forget(&conn.client);
                 // A task of its own, because this one's memory is that of a whole request.
-                tokio::task::spawn_local(tunnel::run(switch.into_tunnel(conn.stream, conn.opened, admission)));
+                tokio::task::spawn_local(tunnel::run(switch.into_tunnel(conn.stream, conn.opened, Some(admission))));
                 return;
             }
         }
@@ -139,13 +140,16 @@ impl Conn {
     }
 
     /// Answers a request that could not be read.
-    async fn refuse(&mut self, reason: Reason) -> After {
+    pub(crate) async fn refuse(&mut self, reason: Reason) -> After {
         let frontend = self.listening.state.clone();
         let mut account = account::Request::unread(&self.local, &frontend, self.addr);
+        account.protocol(&self.stream);
         account.status = reason.status;
         account.own_answer();
-        let answer = headers::own_answer(reason.status, reason.code, false, false, None);
-        let sent = self.timer.within(LINGER.0, io::write_all(&self.stream.writer(), &answer)).await;
+        let snap = self.local.snapshot();
+        let rules = self.listening.frontend(&snap).map(|f| &f.config.rules);
+        let answer = own::answer(&reason.into(), &own::Way { rules: [None, rules], ..own::Way::default() });
+        let sent = self.timer.within(LINGER.0, super::say(&self.stream.writer(), &answer)).await;
         account.finish(reason.code);
         if matches!(sent, Ok(Ok(()))) { After::Linger } else { After::Close }
     }
@@ -194,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_connection_between_two_requests_is_small() {
-        fn future<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+        fn future<A, B, C, D, E, G, F>(_: fn(A, B, C, D, E, G) -> F) -> usize {
             size_of::<F>()
         }
         assert!(future(serve) <= 2048, "{}", future(serve));

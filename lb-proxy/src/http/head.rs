@@ -108,6 +108,13 @@ pub(crate) enum Framing {
     UntilClose,
 }
 
+impl Framing {
+    /// As HTTP/2 has it: what is not counted ends where its stream does.
+    pub(crate) fn by_end(self) -> Self {
+        if self == Self::Chunked { Self::UntilClose } else { self }
+    }
+}
+
 /// A request's head.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -402,6 +409,11 @@ fn host_of(buf: &[u8], authority: Piece) -> Result<Piece, Reason> {
         host.iter().all(allowed)
     };
     if port_ok && host_ok { Ok(authority.sub(0..end)) } else { Err(Reason::BAD_HOST) }
+}
+
+/// Whether a text may stand as `Host`: a host, and perhaps a port.
+pub(crate) fn is_authority(text: &[u8]) -> bool {
+    host_of(text, Piece::of(text, text)).is_ok_and(|host| !host.get(text).is_empty())
 }
 
 /// `Content-Length`, strictly: digits only, one value.

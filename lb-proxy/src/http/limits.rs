@@ -17,6 +17,7 @@ use lb_core::snapshot::{Frontend, FrontendState, Limit};
 use lb_core::stick::KeyExpr;
 use lb_core::table::{Counted, StickKey, StickTable};
 use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,19 +38,28 @@ fn same(place: &Place, table: &Arc<StickTable>, key: &StickKey) -> bool {
     Arc::ptr_eq(&place.0, table) && place.1 == *key
 }
 
-/// What a connection's requests have named: each key has one connection more until this is dropped.
-#[derive(Default)]
-pub(crate) struct Opened(Vec<(Place, Option<Counted>)>);
+/// What a connection's requests have named: each key has one connection more until this, and every clone of it, is dropped.
+#[derive(Clone, Default)]
+pub(crate) struct Opened(Option<Rc<RefCell<Vec<Named>>>>);
+
+/// A key, and the connection more that it has.
+type Named = (Place, Option<Counted>);
 
 impl Opened {
+    /// For the many requests of a connection that go on at the same time: each gets a clone.
+    pub(crate) fn shared() -> Self {
+        Self(Some(Rc::default()))
+    }
+
     fn meet(&mut self, table: &Arc<StickTable>, key: &StickKey) {
-        if self.0.iter().any(|(place, _)| same(place, table, key)) {
+        let mut named = self.0.get_or_insert_default().borrow_mut();
+        if named.iter().any(|(place, _)| same(place, table, key)) {
             return;
         }
-        if self.0.len() == OPENED {
-            self.0.remove(0);
+        if named.len() == OPENED {
+            named.remove(0);
         }
-        self.0.push(((table.clone(), key.clone()), table.open(key, now())));
+        named.push(((table.clone(), key.clone()), table.open(key, now())));
     }
 }
 

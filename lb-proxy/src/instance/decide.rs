@@ -96,14 +96,12 @@ impl Control {
     fn follow(&self, server: &Server) {
         let state = &server.state;
         let decision = self.decision(&state.backend, &state.name).map(|(d, _)| d);
-        let wanted = decision.as_ref().and_then(|d| d.state).unwrap_or(server.config.state);
-        let weight = decision.as_ref().and_then(|d| d.weight);
-        let (before, weight_before) = (state.admin(), state.weight());
-        if (before, weight_before) == (wanted, weight) {
+        let wanted = decision.as_ref().and_then(|d| d.state);
+        let before = state.admin();
+        if !state.decide(wanted, server.config.state, decision.as_ref().and_then(|d| d.weight)) {
             return;
         }
-        state.set_admin(wanted);
-        state.set_weight(weight);
+        let wanted = state.admin();
         let (author, reason, node) =
             decision.as_ref().map_or(("", "", ""), |d| (d.author.as_str(), d.reason.as_str(), d.node.as_str()));
         let name = format!("{}/{}", state.backend, state.name);

@@ -1,5 +1,6 @@
 //! The status views, made from the running state.
 use super::Control;
+use crate::health::Heard;
 use crate::shared::now;
 use lb_core::config::{self, Balance, CookieValue, StickAction, Sticky};
 use lb_core::counters::Counter;
@@ -8,8 +9,8 @@ use lb_core::matcher::Matcher;
 use lb_core::server::Bounds;
 use lb_core::snapshot::{Backend, Frontend, Server, Snapshot};
 use lb_core::status::{
-    BackendStatus, DecisionStatus, EntryStatus, FrontendStatus, MaxconnStatus, PeersStatus, ServerStatus, Status,
-    TableStatus,
+    AgentStatus, BackendStatus, DecisionStatus, EntryStatus, FrontendStatus, MaxconnStatus, PeersStatus, ServerStatus,
+    Status, TableStatus,
 };
 use lb_core::table::{CountedKey, StickKey, StickTable, Update};
 use lb_core::tcp::Mode;
@@ -116,12 +117,14 @@ impl Control {
                 local,
             }),
             maxconn: maxconn(state.bounds()),
+            agent: self.checks.heard(state).map(|Heard { said, error }| AgentStatus { said, error }),
         }
     }
 }
 
 fn maxconn(bounds: Bounds) -> Option<MaxconnStatus> {
-    let Bounds { instance, cluster, allowance, elsewhere } = bounds;
+    let Bounds { instance, agent, cluster, allowance, elsewhere } = bounds;
+    let instance = agent.or(instance);
     // Alone, all of it is this instance's.
     let allowance = cluster.map(|cluster| allowance.unwrap_or(cluster));
     (instance.is_some() || cluster.is_some()).then_some(MaxconnStatus { instance, cluster, allowance, elsewhere })

@@ -136,11 +136,20 @@ fn write_text(line: &AccessLine, out: &mut Vec<u8>) {
         total = line.total_us as f64 / 1000.0,
         end = line.end,
     );
+    if let Some(id) = &line.id {
+        let _ = write!(out, " id={id}");
+    }
+    if let Some(user) = &line.user {
+        let _ = write!(out, " user={}", user.escape_debug());
+    }
     if line.retries > 0 {
         let _ = write!(out, " retries={}", line.retries);
     }
     if line.tunnel {
         out.extend_from_slice(b" tunnel");
+    }
+    if line.protocol != "http/1.1" {
+        let _ = write!(out, " {}", line.protocol);
     }
 }
 
@@ -173,9 +182,12 @@ mod tests {
             total_us: 1500,
             wait_us: Some(1200),
             why: "table:sessions".into(),
+            id: None,
+            user: None,
             end: "ok",
             retries: 1,
             tunnel: false,
+            protocol: "http/1.1",
         }
     }
 

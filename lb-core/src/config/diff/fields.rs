@@ -2,11 +2,13 @@
 //!
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
-    AccessLog, Admin, Backend, Balance, Check, Cookie, CookieValue, Frontend, Instance, Log, Maxconn, PeerTls, Peers,
-    Persist, Probe, Route, Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Timeouts,
+    AccessLog, Admin, Backend, Balance, Cookie, CookieValue, Frontend, Http2, Instance, Listen, Log, Maxconn, PeerTls,
+    Peers, Persist, Route, Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Timeouts,
 };
+use super::checks;
 use crate::jwt::Keys;
 use crate::matcher::Matcher;
+use crate::rules::{Auth, Rules};
 use crate::secret::Secret;
 use crate::tcp::Mode;
 use crate::time::format_duration;
@@ -81,6 +83,26 @@ pub(super) fn jwt(of: Option<&Keys>) -> Fields {
     vec![("unverified", of.is_some_and(|keys| !keys.verifies()).to_string())]
 }
 
+/// The hashes are secrets: only whether they changed is shown.
+pub(super) fn auth(of: &Auth) -> Fields {
+    let Auth { name: _, realm, users } = of;
+    let all: String = users.iter().map(|(user, hash)| format!("{user}:{hash}\n")).collect();
+    let digest = crate::hash::stable(all.as_bytes()) as u32;
+    vec![("realm", realm.clone()), ("users", format!("{} users ({digest:08x})", users.len()))]
+}
+
+fn rules(of: &Rules) -> Fields {
+    let Rules { request, response, pages, maintenance, request_id, compression } = of;
+    vec![
+        ("request", list(request, ToString::to_string)),
+        ("response", list(response, ToString::to_string)),
+        ("error_pages", list(pages, |(kind, page)| format!("{kind}: {page}"))),
+        ("maintenance", or_none(maintenance.as_ref())),
+        ("request_id", or_none(request_id.as_ref())),
+        ("compression", or_none(compression.as_ref())),
+    ]
+}
+
 pub(super) fn table(of: &Table) -> Fields {
     let Table { name: _, kind, len, size, expire, max_life, when_full, replicate, store } = of;
     vec![
@@ -111,6 +133,8 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         max_headers,
         limit,
         max_tarpit,
+        rules,
+        http2: Http2 { max_streams, window },
     } = of;
     let mut fields = vec![
         ("backend", or_none(backend.as_ref())),
@@ -124,9 +148,18 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         ("max_headers", max_headers.to_string()),
         ("limit", list(limit, ToString::to_string)),
         ("max_tarpit", max_tarpit.to_string()),
+        ("http2.max_streams", max_streams.to_string()),
+        ("http2.window", window.to_string()),
     ];
     fields.extend(timeouts(timeout));
+    fields.extend(self::rules(rules));
     fields
+}
+
+/// Without the address, by which it is known.
+pub(super) fn listen(of: &Listen) -> Fields {
+    let Listen { addr: _, h2c } = of;
+    vec![("h2c", h2c.to_string())]
 }
 
 fn route(of: &Route) -> String {
@@ -146,12 +179,15 @@ pub(super) fn backend(of: &Backend) -> Fields {
         on_down,
         drain,
         check,
+        agent,
         retries,
         retry_after,
         max_queue,
         real_ip,
         max_idle,
         timeout,
+        rules,
+        proto,
         servers: _,
     } = of;
     let balance = match balance {
@@ -172,14 +208,17 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("ignore_persist", list(ignore, ToString::to_string)),
         ("on_down", word(on_down)),
         ("drain", word(drain)),
-        ("check", or_none(check.as_ref().map(self::check))),
+        ("check", or_none(check.as_ref().map(checks::check))),
+        ("agent", or_none(agent.as_ref().map(checks::agent))),
         ("retries", retries.to_string()),
         ("retry_after", time(retry_after)),
         ("max_queue", max_queue.to_string()),
         ("real_ip", real_ip.to_string()),
         ("max_idle", max_idle.to_string()),
+        ("proto", word(proto)),
     ];
     fields.extend(timeouts(timeout));
+    fields.extend(self::rules(rules));
     fields
 }
 
@@ -252,20 +291,6 @@ fn cookie(of: &Cookie) -> String {
     words.join(" ") + &only(when)
 }
 
-fn check(of: &Check) -> String {
-    let Check { probe, interval, fall, rise } = of;
-    let probe = match probe {
-        Probe::Tcp => "tcp".into(),
-        Probe::Http { method, path, headers, expect, expect_body } => {
-            let headers: String = headers.iter().map(|(name, value)| format!(" {name}: {value:?}")).collect();
-            let body = expect_body.as_ref().map_or(String::new(), |text| format!(" with {text:?}"));
-            let expect = list(expect, |(from, to)| if from == to { from.to_string() } else { format!("{from}-{to}") });
-            format!("{method} {path}{headers} expects {expect}{body}")
-        }
-    };
-    format!("{probe} every {} fall {fall} rise {rise}", time(interval))
-}
-
 pub(super) fn server(of: &Server) -> Fields {
     let Server { name: _, addr, weight, maxconn, backup, slow_start, cookie, generation, state } = of;
     vec![
@@ -305,7 +330,7 @@ fn timeouts(of: &Timeouts) -> Fields {
     ]
 }
 
-fn time(of: &Duration) -> String {
+pub(super) fn time(of: &Duration) -> String {
     format_duration(*of)
 }
 
@@ -318,6 +343,6 @@ fn or_none(of: Option<impl Display>) -> String {
     of.map_or_else(|| "none".into(), |value| value.to_string())
 }
 
-fn list<T>(of: &[T], show: impl Fn(&T) -> String) -> String {
+pub(super) fn list<T>(of: &[T], show: impl Fn(&T) -> String) -> String {
     format!("[{}]", of.iter().map(show).collect::<Vec<_>>().join(", "))
 }

@@ -1,7 +1,8 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{Backend, Balance, CookieMode, Maxconn, Persist, Server, SlowStart, Sticky};
-use super::{Defaults, Unique, balance, check, cookie, sticky, table::Tables, tcp, value};
+use super::{Defaults, Unique, balance, check, cookie, rules, rules::Known, sticky, table::Tables, tcp, value};
+use crate::rules::Rules;
 use crate::tcp::Mode;
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,13 +13,13 @@ pub(super) fn backend(
     at: &Range<usize>,
     section: &Section<'_>,
     mode: Mode,
-    tables: &Tables,
+    known: &Known<'_>,
     defaults: &Defaults,
 ) -> Option<Arc<Backend>> {
     tcp::backend(section, mode);
     let good = value::check_name(section.cx, "backend", name, at, &section.path);
     let slow_start = section.get("slow_start").and_then(|item| balance::slow_start(&item));
-    let sticky = stickies(section, mode, tables);
+    let sticky = stickies(section, mode, known.tables);
     let prefixed = sticky.iter().any(|rule| matches!(rule, Sticky::Cookie(c) if c.mode == CookieMode::Prefix));
     let servers = servers(section, slow_start, prefixed);
     let algorithm = section
@@ -31,20 +32,23 @@ pub(super) fn backend(
         spread: balance::spread(section, algorithm.as_ref(), &servers),
         balance: algorithm.unwrap_or(Balance::RoundRobin),
         persist: Persist {
-            force: sticky::any_of(section, "force_persist", tables),
-            ignore: sticky::any_of(section, "ignore_persist", tables),
+            force: sticky::any_of(section, "force_persist", known.tables),
+            ignore: sticky::any_of(section, "ignore_persist", known.tables),
             fail_back: cookie::fail_back(section, &sticky),
         },
         sticky,
         on_down: section.word("on_down").unwrap_or_default(),
         drain: section.word("drain").unwrap_or_default(),
         check: check.flatten(),
+        agent: section.get("agent").and_then(|item| check::agent(&item.section()?)),
         retries: section.whole("retries", defaults.retries),
         retry_after: section.duration("retry_after", Duration::from_secs(5)),
         max_queue: section.size("max_queue", 1000),
         real_ip: section.flag("real_ip", false),
         max_idle: section.size("max_idle", 64),
         timeout: defaults.timeouts(section),
+        rules: Rules { compression: rules::compression(section), ..rules::rules(section, known) },
+        proto: section.word("proto").unwrap_or_default(),
         servers,
     };
     good.then(|| Arc::new(backend))

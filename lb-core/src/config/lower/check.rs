@@ -1,50 +1,240 @@
-//! `check` of a backend
+//! `check` and `agent` of a backend
 use super::super::reader::{Item, Section};
-use super::super::{Check, Probe};
+use super::super::{Agent, Check, CheckTls, Expected, Probe, Step};
 use super::value;
 use crate::stick::is_token;
+use std::net::IpAddr;
 use std::time::Duration;
 
+/// The ways to ask, and the keys that each of them has for itself.
+const WAYS: [(&str, &[&str]); 4] =
+    [("tcp", &[]), ("http", &["headers", "expect", "expect_body"]), ("websocket", &["headers"]), ("grpc", &[])];
+const HELP: &str = "`tcp = true`, `http = \"GET /health\"`, `websocket = \"/path\"` or `grpc = true`";
+
 pub(super) fn check(section: &Section<'_>) -> Option<Check> {
-    let tcp = section.get("tcp").map(|item| (item.flag(), item));
-    let probe = match (tcp, section.get("http")) {
-        (None, Some(item)) => http(&item, section),
-        (Some((Some(true), _)), None) => {
-            for item in ["headers", "expect", "expect_body"].into_iter().filter_map(|name| section.get(name)) {
-                item.cx.bad(
-                    item.word.clone(),
-                    &item.path,
-                    "a TCP check looks at no answer",
-                    "remove it, or write `http = \"GET /health\"`",
-                );
-            }
-            Some(Probe::Tcp)
-        }
-        (Some((None, _)), None) => None,
-        (Some((_, item)), http) => {
-            let help = match http {
-                Some(_) => "remove `tcp`: an HTTP check connects as well",
-                None => "write `tcp = true` or `http = \"GET /health\"`, or remove the check",
-            };
-            item.cx.bad(item.word.clone(), &item.path, "a check is either TCP or HTTP", help);
-            None
-        }
-        (None, None) => {
-            let help = "add `tcp = true` or `http = \"GET /health\"`";
-            section.cx.missing(section.at.clone(), &section.path, "this check does not say how to ask", help);
-            None
-        }
-    };
+    let probe = probe(section);
+    let tls = section.get("tls").and_then(|item| tls(&item));
     let interval = section.duration("interval", Duration::from_secs(2));
-    let (fall, rise) = (section.whole("fall", 3), section.whole("rise", 2));
-    Some(Check { probe: probe?, interval, fall, rise })
+    let check = Check {
+        probe: Probe::Tcp { steps: Vec::new() },
+        tls,
+        addr: section.get("addr").and_then(|item| ip(&item)),
+        port: section.get("port").and_then(|item| port(&item)),
+        interval,
+        fast_interval: section.duration("fast_interval", interval),
+        down_interval: section.duration("down_interval", interval),
+        fall: section.whole("fall", 3),
+        rise: section.whole("rise", 2),
+    };
+    Some(Check { probe: probe?, ..check })
+}
+
+/// `backend.agent`
+pub(super) fn agent(section: &Section<'_>) -> Option<Agent> {
+    let port = section.need("port").and_then(|item| port(&item));
+    let addr = section.get("addr").and_then(|item| ip(&item));
+    let send = section.text("send").unwrap_or_default().into_bytes();
+    let interval = section.duration("interval", Duration::from_secs(2));
+    Some(Agent { port: port?, addr, send, interval })
+}
+
+/// The one way in which this check asks.
+fn probe(section: &Section<'_>) -> Option<Probe> {
+    let ways: Vec<_> = WAYS.iter().filter_map(|(way, own)| Some((*way, *own, section.get(way)?))).collect();
+    let [(way, own, item)] = ways.as_slice() else {
+        match ways.get(1) {
+            Some((_, _, second)) => {
+                let message = format!("a check asks in one way, this one has `{}` already", ways[0].0);
+                second.cx.bad(second.word.clone(), &second.path, message, format!("write one of {HELP}"));
+            }
+            None => {
+                let message = "this check does not say how to ask";
+                section.cx.missing(section.at.clone(), &section.path, message, format!("add {HELP}"));
+            }
+        }
+        return None;
+    };
+    for name in ["headers", "expect", "expect_body"].into_iter().filter(|name| !own.contains(name)) {
+        if let Some(item) = section.get(name) {
+            let message = format!("a check by `{way}` has no `{name}`");
+            item.cx.bad(item.word.clone(), &item.path, message, unfit(way, name));
+        }
+    }
+    match *way {
+        "tcp" => tcp(item),
+        "http" => http(item, section),
+        "websocket" => websocket(item, section),
+        _ => grpc(item),
+    }
+}
+
+fn unfit(way: &str, key: &str) -> &'static str {
+    match (way, key) {
+        ("tcp", "expect" | "expect_body") => {
+            "remove it, write `http = \"GET /health\"`, or a dialogue: `tcp = [{ send = \"PING\\r\\n\", expect = \"+PONG\" }]`"
+        }
+        _ => "remove it, or write `http = \"GET /health\"`",
+    }
+}
+
+/// `true`, or a dialogue.
+fn tcp(item: &Item<'_>) -> Option<Probe> {
+    let value = item.either()?;
+    if value.is_flag() {
+        return on(item, &value).then_some(Probe::Tcp { steps: Vec::new() });
+    }
+    let items = value.elements();
+    if items.is_empty() {
+        item.bad("this check has no step", "write `tcp = true`, or at least one step");
+    }
+    let steps = items.iter().filter_map(|item| step(&item.section()?)).collect();
+    Some(Probe::Tcp { steps })
+}
+
+/// Whether a way that is given as a flag is on; off is no way.
+fn on(item: &Item<'_>, value: &Item<'_>) -> bool {
+    match value.flag() {
+        Some(false) => {
+            let help = format!("write one of {HELP}, or remove the check");
+            item.cx.bad(item.word.clone(), &item.path, "this check does not say how to ask", help);
+            false
+        }
+        flag => flag.is_some(),
+    }
+}
+
+fn step(section: &Section<'_>) -> Option<Step> {
+    let one_of = |names: &[&'static str]| {
+        let mut given = names.iter().filter_map(|name| Some((*name, section.get(name)?)));
+        let first = given.next();
+        if let (Some((name, _)), Some((second, item))) = (&first, given.next()) {
+            let message = format!("this step has `{name}` and `{second}`");
+            item.cx.bad(item.word.clone(), &item.path, message, "write two steps, or remove one of them");
+        }
+        first
+    };
+    let send = one_of(&["send", "send_hex"]);
+    let expect = one_of(&["expect", "expect_regex", "expect_hex"]);
+    if send.is_none() && expect.is_none() {
+        let message = "this step does nothing";
+        section.cx.missing(
+            section.at.clone(),
+            &section.path,
+            message,
+            "add `send = \"PING\\r\\n\"` or `expect = \"+PONG\"`",
+        );
+    }
+    let send = match send {
+        Some(("send_hex", item)) => hex(&item)?,
+        Some((_, item)) => item.text()?.into_bytes(),
+        None => Vec::new(),
+    };
+    let expect = match expect {
+        Some(("expect_hex", item)) => Some(Expected::Bytes(hex(&item)?)),
+        Some(("expect_regex", item)) => Some(Expected::Pattern(pattern(&item)?)),
+        Some((_, item)) => Some(Expected::Bytes(item.text()?.into_bytes())),
+        None => None,
+    };
+    Some(Step { send, expect })
+}
+
+/// `"16 03 01"`
+fn hex(item: &Item<'_>) -> Option<Vec<u8>> {
+    let text = item.text()?;
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
+        .collect();
+    match digits {
+        Some(digits) if digits.len().is_multiple_of(2) && !digits.is_empty() => {
+            Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+        }
+        _ => {
+            item.bad(format!("\"{text}\" is not hexadecimal"), "write two digits for each byte, as \"16 03 01\"");
+            None
+        }
+    }
+}
+
+fn pattern(item: &Item<'_>) -> Option<regex::bytes::Regex> {
+    let text = item.text()?;
+    let built = regex::bytes::RegexBuilder::new(&text).size_limit(1 << 20).build();
+    match built {
+        Ok(pattern) => Some(pattern),
+        Err(why) => {
+            let why = why.to_string();
+            let why = why.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
+            item.bad(format!("\"{text}\" is no regular expression: {why}"), item.example());
+            None
+        }
+    }
+}
+
+fn tls(item: &Item<'_>) -> Option<CheckTls> {
+    let value = item.either()?;
+    if value.is_flag() {
+        return value.flag()?.then(CheckTls::default);
+    }
+    let section = value.section()?;
+    let sni = section.get("sni").and_then(|item| {
+        let name = item.text()?;
+        let good = super::peers::is_host(&name);
+        if !good {
+            item.bad(format!("\"{name}\" is no host name"), item.example());
+        }
+        good.then_some(name)
+    });
+    Some(CheckTls { ca: section.text("ca").map(Into::into), sni })
+}
+
+fn ip(item: &Item<'_>) -> Option<IpAddr> {
+    let text = item.text()?;
+    let ip = text.parse().ok();
+    if ip.is_none() {
+        let help = match text.parse::<std::net::SocketAddr>() {
+            Ok(addr) => format!("write `addr = \"{}\"` and `port = {}`", addr.ip(), addr.port()),
+            Err(_) => item.example(),
+        };
+        item.bad(format!("\"{text}\" is no IP address"), help);
+    }
+    ip
+}
+
+fn port(item: &Item<'_>) -> Option<u16> {
+    item.whole().and_then(|n| u16::try_from(n).ok())
+}
+
+fn websocket(item: &Item<'_>, section: &Section<'_>) -> Option<Probe> {
+    let path = item.text()?;
+    let headers = section.get("headers").map_or(Vec::new(), |item| headers(&item));
+    if !legal(&path) {
+        let bare = path.strip_prefix("GET ").filter(|p| legal(p));
+        let help = bare.map_or_else(|| item.example(), |p| format!("write \"{p}\""));
+        item.bad(format!("\"{path}\" is no path"), help);
+        return None;
+    }
+    Some(Probe::WebSocket { path, headers })
+}
+
+fn grpc(item: &Item<'_>) -> Option<Probe> {
+    let value = item.either()?;
+    if value.is_flag() {
+        return on(item, &value).then(|| Probe::Grpc { service: String::new() });
+    }
+    Some(Probe::Grpc { service: value.text()? })
+}
+
+/// A path that may stand in a request.
+fn legal(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
 }
 
 fn http(item: &Item<'_>, section: &Section<'_>) -> Option<Probe> {
     let request = item.text().and_then(|text| request(item, &text));
     let headers = section.get("headers").map_or(Vec::new(), |item| headers(&item));
     let expect: Vec<_> =
-        section.get("expect").iter().flat_map(Item::elements).filter_map(|item| statuses(&item)).collect();
+        section.get("expect").iter().flat_map(Item::elements).filter_map(|item| status(&item)).collect();
     let expect = if expect.is_empty() { vec![(200, 399)] } else { expect };
     let expect_body = section.text("expect_body");
     let (method, path) = request?;
@@ -53,7 +243,6 @@ fn http(item: &Item<'_>, section: &Section<'_>) -> Option<Probe> {
 
 /// `GET /health`
 fn request(item: &Item<'_>, text: &str) -> Option<(String, String)> {
-    let legal = |path: &str| path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
     if let Some((method, path)) = text.split_once(' ')
         && !method.is_empty()
         && method.bytes().all(is_token)
@@ -78,7 +267,16 @@ fn request(item: &Item<'_>, text: &str) -> Option<(String, String)> {
 }
 
 fn headers(item: &Item<'_>) -> Vec<(String, String)> {
-    let framing = ["content-length", "transfer-encoding", "connection", "upgrade", "expect"];
+    let framing = [
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "upgrade",
+        "expect",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "sec-websocket-extensions",
+    ];
     let read = |(name, item): (String, Item<'_>)| {
         let named = value::header_name(item.cx, &name, item.word.clone(), &item.path);
         if framing.contains(&name.to_ascii_lowercase().as_str()) {
@@ -92,7 +290,7 @@ fn headers(item: &Item<'_>) -> Vec<(String, String)> {
 }
 
 /// `200` or `"200-399"`
-fn statuses(item: &Item<'_>) -> Option<(u16, u16)> {
+pub(super) fn status(item: &Item<'_>) -> Option<(u16, u16)> {
     let value = item.either()?;
     if item.is_number() {
         let status = u16::try_from(value.whole()?).ok()?;

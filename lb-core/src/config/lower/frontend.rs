@@ -2,16 +2,17 @@
 use super::super::reader::{Item, Section};
 use super::super::{Frontend, Listen, Route, suggest};
 use super::mode::Backends;
-use super::{Addresses, Defaults, instance, limit, matcher, table::Tables, tcp, value};
+use super::{Addresses, Defaults, http2, instance, limit, matcher, rules, rules::Known, table::Tables, tcp, value};
 use crate::limit::Limit;
 use crate::matcher::Matcher;
+use crate::rules::Rules;
 use crate::tcp::Mode;
 use std::sync::Arc;
 
 pub(super) fn frontends(
     root: &Section<'_>,
     backends: &Backends,
-    tables: &Tables,
+    known: &Known<'_>,
     defaults: &Defaults,
     maxconn: usize,
     addresses: &mut Addresses,
@@ -23,7 +24,7 @@ pub(super) fn frontends(
     };
     let read = |(name, at, section): (String, _, Section<'_>)| {
         let good = value::check_name(section.cx, "frontend", &name, &at, &section.path);
-        let frontend = frontend(name, &section, backends, tables, defaults, maxconn, addresses);
+        let frontend = frontend(name, &section, backends, known, defaults, maxconn, addresses);
         backends.settle(&section, frontend.tcp.as_ref().map_or(Mode::Http, |_| Mode::Tcp));
         good.then(|| Arc::new(frontend))
     };
@@ -34,24 +35,28 @@ fn frontend(
     name: String,
     section: &Section<'_>,
     backends: &Backends,
-    tables: &Tables,
+    known: &Known<'_>,
     defaults: &Defaults,
     maxconn: usize,
     addresses: &mut Addresses,
 ) -> Frontend {
+    let mode: Mode = section.word("mode").unwrap_or_default();
     let listen_item = section.need("listen");
-    let listen: Vec<_> = listen_item.iter().flat_map(Item::elements).filter_map(|i| listen(&i, addresses)).collect();
+    let items = listen_item.iter().flat_map(Item::elements);
+    let listen: Vec<_> = items.filter_map(|i| listen(&i, mode, addresses)).collect();
     if let Some(item) = listen_item.filter(|item| item.elements().is_empty() && item.is_list()) {
         item.bad(format!("`{}` listens nowhere", section.path), item.example());
     }
     let routes_item = section.get("routes");
-    let mode: Mode = section.word("mode").unwrap_or_default();
     let tcp = tcp::frontend(section, mode, backends);
     let of_http = routes_item.iter().filter(|_| tcp.is_none());
-    let routes = of_http.flat_map(Item::elements).filter_map(|i| route(&i, backends, tables)).collect();
+    let routes = of_http.flat_map(Item::elements).filter_map(|i| route(&i, backends, known.tables)).collect();
     let backend_item = section.get("backend");
     if backend_item.is_none() && routes_item.is_none() {
-        let help = "add `backend = \"app\"`, or `routes = [{ path_prefix = \"/\", backend = \"app\" }]`";
+        let help = match mode {
+            Mode::Http => "add `backend = \"app\"`, or `routes = [{ path_prefix = \"/\", backend = \"app\" }]`",
+            Mode::Tcp => "add `backend = \"app\"`, or `routes = [{ sni = \"a.example.com\", backend = \"app\" }]`",
+        };
         section.cx.missing(section.at.clone(), &section.path, format!("`{}` leads to no backend", section.path), help);
     }
     let trusted = section.get("trusted_proxies");
@@ -68,19 +73,27 @@ fn frontend(
         trusted_proxies: trusted.iter().flat_map(Item::elements).filter_map(|i| value::network(&i)).collect(),
         max_head: section.size("max_head", 16 * 1024),
         max_headers: section.size("max_headers", 100),
-        limit: limit_item.iter().flat_map(Item::elements).filter_map(|i| limit(&i.section()?, mode, tables)).collect(),
+        limit: limit_item
+            .iter()
+            .flat_map(Item::elements)
+            .filter_map(|i| limit(&i.section()?, mode, known.tables))
+            .collect(),
         max_tarpit: section.size("max_tarpit", 1000),
+        rules: Rules { request_id: rules::request_id(section), ..rules::rules(section, known) },
+        http2: http2::http2(section),
     }
 }
 
 /// `"0.0.0.0:80"` or `{ addr = "0.0.0.0:80" }`
-fn listen(item: &Item<'_>, addresses: &mut Addresses) -> Option<Listen> {
+fn listen(item: &Item<'_>, mode: Mode, addresses: &mut Addresses) -> Option<Listen> {
     let value = item.either()?;
-    let addr = match item.is_text() {
-        true => instance::claimed(&value, addresses)?,
-        false => instance::claimed(&value.section()?.need("addr")?, addresses)?,
-    };
-    Some(Listen { addr })
+    if item.is_text() {
+        return Some(Listen { addr: instance::claimed(&value, addresses)?, h2c: false });
+    }
+    let section = value.section()?;
+    tcp::listen(&section, mode);
+    let addr = instance::claimed(&section.need("addr")?, addresses)?;
+    Some(Listen { addr, h2c: section.flag("h2c", false) })
 }
 
 /// A rule of `limit`, as the frontend's mode allows it.

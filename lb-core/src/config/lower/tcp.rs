@@ -14,7 +14,18 @@ const FRONTEND_KEYS: [&str; 8] =
 /// What a route has in this mode.
 const ROUTE_KEYS: [&str; 4] = ["sni", "alpn", "src", "backend"];
 /// What a backend has in HTTP alone.
-const HTTP_BACKEND_KEYS: [&str; 4] = ["real_ip", "max_idle", "force_persist", "ignore_persist"];
+const HTTP_BACKEND_KEYS: [&str; 10] = [
+    "real_ip",
+    "max_idle",
+    "proto",
+    "request",
+    "response",
+    "error_pages",
+    "maintenance",
+    "compression",
+    "force_persist",
+    "ignore_persist",
+];
 
 const HELP: &str = "remove it, or set `mode = \"http\"`";
 
@@ -35,10 +46,17 @@ pub(super) fn frontend(section: &Section<'_>, mode: Mode, backends: &Backends) -
     Some(Tcp { routes, inspect_delay: delay.unwrap_or(Duration::from_secs(5)) })
 }
 
+/// Reports what an address of a frontend has of HTTP alone.
+pub(super) fn listen(section: &Section<'_>, mode: Mode) {
+    if let Some(item) = section.get("h2c").filter(|_| mode == Mode::Tcp) {
+        unfit(&item, "`h2c` is of HTTP, and this frontend has `mode = \"tcp\"`", HELP);
+    }
+}
+
 /// Reports, in a route of a frontend with `mode = "http"`, what only the other mode has.
 pub(super) fn not_in_http(section: &Section<'_>) {
     for item in ["sni", "alpn", "src"].iter().filter_map(|name| section.get(name)) {
-        let help = "remove it (a route of HTTP has `host`), or set `mode = \"tcp\"` on the frontend";
+        let help = "remove it (a route of HTTP has `host` and `if`), or set `mode = \"tcp\"` on the frontend";
         unfit(&item, &format!("`{}` is for routes of a frontend with `mode = \"tcp\"`", item.name()), help);
     }
 }

@@ -77,6 +77,7 @@ fn what_only_http_has_is_refused_in_a_tcp_frontend() {
     for (line, message, help) in [
         ("¦forwarded = true", "`forwarded` is of HTTP", "`mode = \"http\"`"),
         ("¦trusted_proxies = \"10.0.0.0/8\"", "`trusted_proxies` is of HTTP", "remove it"),
+        ("¦http2 = {}", "`http2` is of HTTP", "remove it"),
         ("¦max_head = 2000", "`max_head` is of HTTP", "remove it"),
         ("routes = [{ ¦host = \"a.example\", backend = \"app\" }]", "`host` is of HTTP", "`sni`, `alpn` and `src`"),
         ("routes = [{ src = \"::/0\", ¦websocket = true, backend = \"app\" }]", "`websocket` is of HTTP", "`sni`"),
@@ -90,6 +91,10 @@ fn what_only_http_has_is_refused_in_a_tcp_frontend() {
     ] {
         each(&[(&file(line, ""), message, help)]);
     }
+    let h2c = file("", "").replace("\"127.0.0.1:1\"", "{ addr = \"127.0.0.1:1\", ¦h2c = true }");
+    each(&[(&h2c, "`h2c` is of HTTP", "remove it")]);
+    let nowhere = file("", "").replace("[frontend.tls]", "[frontend.¦tls]").replacen("backend = \"app\"\n", "", 1);
+    each(&[(&nowhere, "leads to no backend", "{ sni = ")]);
 }
 
 #[test]

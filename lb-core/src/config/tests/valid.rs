@@ -231,7 +231,7 @@ server = [{ name = "a", addr = "127.0.0.1:9001" }]
         if method == "HEAD" && path == "/up?x=1" && *expect == [(204, 204), (300, 302)] && headers.len() == 1));
     assert_eq!((app.servers[0].state, app.servers[0].cookie.as_str()), (AdminState::Drain, "c"));
     assert_eq!(config.backends[1].balance, Balance::Hash(KeyExpr::Src));
-    assert_eq!(config.backends[1].check.as_ref().unwrap().probe, Probe::Tcp);
+    assert_eq!(config.backends[1].check.as_ref().unwrap().probe, Probe::Tcp { steps: Vec::new() });
 }
 
 #[test]
@@ -250,4 +250,37 @@ fn off_loopback_peers_may_be_insecure_only_if_the_file_says_so() {
     assert_eq!(valid(&format!("{SMALL}{peers}")).peers.unwrap().tls, None);
     let local = "[peers]\ncluster = \"c\"\nlisten = \"127.0.0.1:0\"\njoin = [\"localhost:1\", \"[::1]:2\"]\n";
     assert_eq!(valid(&format!("{SMALL}{local}")).peers.unwrap().join.len(), 2);
+}
+
+#[test]
+fn every_way_to_check_is_read() {
+    let check = |check: &str| {
+        let text = format!(
+            "[frontend.web]\nlisten = \"127.0.0.1:80\"\nbackend = \"app\"\n[backend.app]\ncheck = {{ {check} }}\n\
+             agent = {{ port = 9999, send = \"app\\n\" }}\nserver = [{{ name = \"a\", addr = \"127.0.0.1:1\" }}]\n"
+        );
+        let config = valid(&text);
+        assert_eq!(
+            config.backends[0].agent.as_ref().map(|a| (a.port, a.send.clone())),
+            Some((9999, b"app\n".to_vec()))
+        );
+        config.backends[0].check.clone().expect("a check")
+    };
+    let dialogue =
+        check(r#"tcp = [{ send_hex = "50 0d", expect = "+P" }, { expect_regex = "^2" }, { expect_hex = "ff" }]"#);
+    let Probe::Tcp { steps } = &dialogue.probe else { panic!("{dialogue:?}") };
+    assert_eq!(steps[0], Step { send: vec![0x50, 0x0d], expect: Some(Expected::Bytes(b"+P".to_vec())) });
+    assert_eq!(steps[1].expect.as_ref().and_then(|e| e.find(b"1\n220 ready")), None, "`^` is the beginning");
+    assert_eq!(steps[1].expect.as_ref().and_then(|e| e.find(b"220 ready")), Some(1));
+    assert_eq!(steps[2].expect, Some(Expected::Bytes(vec![0xff])));
+    assert_eq!(check("grpc = true, tls = true").tls, Some(CheckTls::default()));
+    assert_eq!(check("grpc = \"shop.Orders\"").probe, Probe::Grpc { service: "shop.Orders".into() });
+    let websocket =
+        check("websocket = \"/ws\", headers = { Origin = \"https://a\" }, tls = { ca = \"ca.pem\", sni = \"a.b\" }");
+    assert!(matches!(&websocket.probe, Probe::WebSocket { path, headers } if path == "/ws" && headers.len() == 1));
+    assert_eq!(websocket.tls, Some(CheckTls { ca: Some("ca.pem".into()), sni: Some("a.b".into()) }));
+    let paced = check("tcp = true, interval = \"4s\", fast_interval = \"1s\", addr = \"::1\", port = 81");
+    let s = Duration::from_secs;
+    assert_eq!((paced.interval, paced.fast_interval, paced.down_interval), (s(4), s(1), s(4)));
+    assert_eq!((paced.addr, paced.port), (Some(std::net::Ipv6Addr::LOCALHOST.into()), Some(81)));
 }
