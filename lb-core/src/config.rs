@@ -10,10 +10,12 @@
 //! | [`schema`] | the JSON Schema of the file |
 //! | [`diff`] | what a reload changes |
 use crate::counters::Counter;
+use crate::jwt::Keys;
 use crate::limit::Limit;
 use crate::matcher::Matcher;
 use crate::pace::Pace;
 use crate::rules::{Auth, Rules};
+use crate::secret::Secret;
 use crate::stick::KeyExpr;
 use crate::tcp::{Mode, Tcp};
 use ipnet::IpNet;
@@ -67,6 +69,8 @@ pub struct Config {
     pub peers: Option<Peers>,
     /// What is logged, where.
     pub log: Log,
+    /// What tokens are believed by whose claims are keys; `None`: no claim is a key.
+    pub jwt: Option<Arc<Keys>>,
     /// Who may pass with a password, in the order of the file.
     pub auth: Vec<Arc<Auth>>,
     /// Stick tables, in the order of the file.
@@ -254,6 +258,8 @@ pub struct Table {
     pub size: usize,
     /// Life of an entry that nobody touches. Default 30m.
     pub expire: Duration,
+    /// A pin ends this long after it was made, used or not; `None`: no bound.
+    pub max_life: Option<Duration>,
     /// What a new key gets when the table is full.
     pub when_full: WhenFull,
     /// Whether peers get it. Default true.
@@ -356,6 +362,8 @@ pub struct Backend {
     pub spread: Spread,
     /// Affinity, tried in order: cookie rules first, then tables.
     pub sticky: Vec<Sticky>,
+    /// When affinity is kept in spite of all, when not at all, and when a client goes back.
+    pub persist: Persist,
     /// What a client gets whose pinned server is down.
     pub on_down: OnDown,
     /// Whether a draining server's pinned clients stay or are moved.
@@ -425,6 +433,30 @@ pub struct SlowStart {
     pub pace: Option<NonZeroU32>,
 }
 
+/// When affinity is kept in spite of all, when not at all, and when a client goes back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Persist {
+    /// Such requests go to their pinned server though it is down or in maintenance. Any of them.
+    pub force: Vec<Matcher>,
+    /// Such requests have no affinity: nothing is looked up, stored or set. Any of them.
+    pub ignore: Vec<Matcher>,
+    /// When a redispatched client goes back to its first server.
+    pub fail_back: FailBack,
+}
+
+/// `backend.fail_back`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FailBack {
+    /// It stays where it is.
+    #[default]
+    Never,
+    /// Once it was idle for a quarter of the pin's life.
+    Idle,
+    /// At its next request.
+    Now,
+}
+
 /// One sticky rule.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sticky {
@@ -434,11 +466,19 @@ pub enum Sticky {
     Table(TableRule),
 }
 
-/// An inserted cookie.
+/// A cookie that names a server.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Cookie {
     /// Its name.
     pub name: String,
+    /// Who sets it.
+    pub mode: CookieMode,
+    /// What it says of the server.
+    pub value: CookieValue,
+    /// Keys of dynamic and sealed values, shared by the cluster. The first writes, all are read.
+    pub keys: Vec<Secret>,
+    /// Of which requests; all: for every one.
+    pub when: Matcher,
     /// The server does not see it, and a client that has a right one is not sent it again.
     pub indirect: bool,
     /// `Cache-Control: private` where the cookie is set.
@@ -459,6 +499,35 @@ pub struct Cookie {
     pub max_idle: Option<Duration>,
     /// Ignored this long after it was first set.
     pub max_life: Option<Duration>,
+    /// More attributes, as they are written.
+    pub attr: Vec<String>,
+}
+
+/// Who sets the cookie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CookieMode {
+    /// `insert`: lb.
+    #[default]
+    Insert,
+    /// `rewrite`: the server; lb puts in its own value.
+    Rewrite,
+    /// `prefix`: the server; lb puts its own value before.
+    Prefix,
+    /// `passive`: the server, with the value that names it; lb only looks.
+    Passive,
+}
+
+/// What the cookie says of the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CookieValue {
+    /// Its cookie name.
+    #[default]
+    Name,
+    /// A keyed hash of its address and port.
+    Dynamic,
+    /// Its cookie name, encrypted and authenticated.
+    Sealed,
 }
 
 /// `SameSite`
@@ -482,6 +551,8 @@ pub struct TableRule {
     pub key: KeyExpr,
     /// Which table.
     pub table: String,
+    /// Of which requests; all: for every one.
+    pub when: Matcher,
 }
 
 /// What a stick rule does.
@@ -547,6 +618,8 @@ pub struct Server {
     pub slow_start: Option<SlowStart>,
     /// Its value in the cookie. Default: its name.
     pub cookie: String,
+    /// Which life of this server: dynamic and sealed cookies of another are not believed. Default 0.
+    pub generation: u64,
     /// State it starts in when nobody has decided otherwise.
     pub state: crate::server::AdminState,
 }

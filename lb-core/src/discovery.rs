@@ -188,6 +188,7 @@ fn server(template: &Template, name: &str, place: &Place) -> Server {
         slow_start: template.slow_start,
         // Shows no address to those who do not know it.
         cookie: format!("{:016x}", crate::hash::stable(name.as_bytes())),
+        generation: 0,
         state: AdminState::Ready,
     }
 }

@@ -11,6 +11,8 @@
 //! | [`matcher`] | what a rule asks of a request: `if`, wherever there is one |
 //! | [`route`], [`stick`], [`cookie`] | from a request to a backend, to stick keys, to a server named by a cookie |
 //! | [`budget`] | how many requests may be tried again |
+//! | [`jwt`] | claims of bearer tokens as stick keys |
+//! | [`secret`] | texts that are used and never shown |
 //! | [`balance`] | which server takes a client that no pin binds |
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
 //! | [`pace`] | how fast sockets are closed, and when |
@@ -37,11 +39,13 @@ pub mod hash;
 pub mod health;
 pub mod hlc;
 pub mod id;
+pub mod jwt;
 pub mod limit;
 pub mod matcher;
 pub mod pace;
 pub mod route;
 pub mod rules;
+pub mod secret;
 pub mod server;
 pub mod shares;
 pub mod snapshot;

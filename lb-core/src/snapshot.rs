@@ -3,6 +3,7 @@
 use crate::balance::Rotation;
 use crate::budget::Budget;
 use crate::config::{self, Config};
+use crate::cookie;
 use crate::hlc::Clock;
 use crate::id::{NameId, Names};
 use crate::limit;
@@ -176,17 +177,17 @@ pub struct Backend {
     /// Those of [`Self::stick`] whose table counts.
     pub counting: Vec<usize>,
     /// The cookie rule, if there is one.
-    pub cookie: Option<config::Cookie>,
+    pub cookie: Option<cookie::rule::Rule>,
     /// What its rules have done.
     pub ruled: Ruled,
-    /// Names of servers, where templates make some.
-    names: Option<Arc<Names>>,
     /// How many requests may be tried again; `None`: no bound over all.
     pub budget: Option<Arc<Budget>>,
     /// Live state; survives reloads.
     pub state: Arc<BackendState>,
     /// Smooth weighted round robin, one a worker, so that workers do not share a lock; survives no reload.
     pub rotation: Box<[Rotation]>,
+    /// Names of servers, in tables and here.
+    pub names: Arc<Names>,
     /// Whether some server is a backup.
     pub backups: bool,
     /// Whether some server starts at a pace.
@@ -214,6 +215,8 @@ pub struct BackendCounters {
     pub new: Count,
     /// … by the algorithm, because the pinned server was out.
     pub redispatched: Count,
+    /// … by what the pin said of the client's first server, which was back.
+    pub returned: Count,
     /// Connection attempts after the first.
     pub retries: Count,
     /// Retries that the budget did not allow.
@@ -260,12 +263,12 @@ impl Server {
     }
 
     /// Whether it may get one more new client at its pace.
-    pub(crate) fn may_start(&self, now: Timestamp) -> bool {
+    pub fn may_start(&self, now: Timestamp) -> bool {
         self.config.slow_start.as_ref().is_none_or(|slow| self.state.may_start(slow, now))
     }
 
     /// It gets one more new client.
-    pub(crate) fn started(&self, now: Timestamp) {
+    pub fn started(&self, now: Timestamp) {
         if let Some(slow) = &self.config.slow_start {
             self.state.started(slow, now);
         }
@@ -285,13 +288,23 @@ impl Backend {
     /// Whether a server that is not here was one that a template made and that is found no more, when a pin to it was
     /// written at this time. A younger one may be known to another instance already, and to this one in a moment.
     pub fn has_lost(&self, server: NameId, written: Timestamp, now: Timestamp) -> bool {
-        let Some(names) = &self.names else { return false };
-        if now.0.saturating_sub(written.0) < LOST_AFTER {
+        if self.config.templates.is_empty() || now.0.saturating_sub(written.0) < LOST_AFTER {
             return false;
         }
-        let name = names.name(server);
+        let name = self.names.name(server);
         let made_by = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('-'));
         self.config.templates.iter().any(|template| made_by(&template.name))
+    }
+
+    /// The server that a pin names, and the first server of a client that was moved.
+    pub fn placed(&self, pin: NameId) -> (Option<usize>, Option<NameId>) {
+        match self.by_id(pin) {
+            Some(server) => (Some(server), None),
+            None => match self.names.parted(pin) {
+                Some((server, home)) => (self.by_id(server), Some(home)),
+                None => (None, None),
+            },
+        }
     }
 }
 
@@ -425,10 +438,10 @@ fn backend(
         })
         .collect();
     let mut stick = Vec::new();
-    let mut cookie = None;
+    let mut rule_of_cookie = None;
     for rule in &config.sticky {
         match rule {
-            config::Sticky::Cookie(c) => cookie = Some(c.clone()),
+            config::Sticky::Cookie(c) => rule_of_cookie = Some(cookie::rule::Rule::new(c.clone(), &config.servers)),
             config::Sticky::Table(rule) => {
                 if let Some(table) = tables.get(&rule.table) {
                     stick.push((rule.clone(), table.clone()));
@@ -439,14 +452,14 @@ fn backend(
     Backend {
         config: config.clone(),
         rotation: (0..base.workers).map(|_| Rotation::new(servers.len())).collect(),
+        names: base.names.clone(),
         backups: servers.iter().any(|s| s.config.backup),
         paced: servers.iter().any(|s| s.config.slow_start.is_some_and(|slow| slow.pace.is_some())),
         servers,
         counting: (0..stick.len()).filter(|rule| !stick[*rule].1.spec().store.is_empty()).collect(),
         stick,
-        cookie,
+        cookie: rule_of_cookie,
         ruled: Ruled::new(&config.rules, base.workers, old.map(|old| (&old.config.rules, &old.ruled))),
-        names: (!config.templates.is_empty()).then(|| base.names.clone()),
         budget: config.faults.retry_budget.map(|of| {
             let same = old.and_then(|b| b.budget.clone()).filter(|b| b.of() == of);
             same.unwrap_or_else(|| Arc::new(Budget::new(of, base.workers)))

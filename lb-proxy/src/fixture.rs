@@ -1,7 +1,7 @@
 //! Small valid configurations for unit tests.
 use lb_core::config::{
     AccessLog, Admin, Backend, Balance, Config, DrainMode, Frontend, Instance, KeyKind, Listen, Log, LogFormat,
-    Maxconn, OnDown, Server, Spread, Table, Timeouts, WhenFull,
+    Maxconn, OnDown, Persist, Server, Spread, Table, Timeouts, WhenFull,
 };
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
@@ -27,6 +27,7 @@ pub(crate) fn config() -> Config {
         admin: Admin { listen: None, socket: None, token: None },
         peers: None,
         log: Log { level: "info".into(), format: LogFormat::Text, access: AccessLog::Off },
+        jwt: None,
         auth: Vec::new(),
         tables: Vec::new(),
         frontends: Vec::new(),
@@ -44,6 +45,7 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
         backup: false,
         slow_start: None,
         cookie: name.into(),
+        generation: 0,
         state: AdminState::Ready,
     }
 }
@@ -55,6 +57,7 @@ pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
         balance: Balance::RoundRobin,
         spread: Spread::default(),
         sticky: Vec::new(),
+        persist: Persist::default(),
         on_down: OnDown::Redispatch,
         drain: DrainMode::Stay,
         check: None,
@@ -111,6 +114,7 @@ pub(crate) fn table(name: &str) -> Table {
         len: 64,
         size: 100_000,
         expire: Duration::from_secs(1800),
+        max_life: None,
         when_full: WhenFull::Evict,
         replicate: true,
         store: Vec::new(),

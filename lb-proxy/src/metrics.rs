@@ -98,7 +98,7 @@ families! {
     NAME_ERRORS Counter "lb_dns_errors_total" ["backend" "name"] "Look-ups of the name that failed.";
     NAME_SERVERS Gauge "lb_dns_servers" ["backend" "name"] "Servers made of the name.";
     NAME_LEFT_OUT Gauge "lb_dns_servers_left_out" ["backend" "name"] "Servers left out, because the template has no more slots.";
-    AFFINITY Counter "lb_affinity_total" ["backend" "result"] "Why requests went to their server: cookie, table, new, redispatched.";
+    AFFINITY Counter "lb_affinity_total" ["backend" "result"] "Why requests went to their server: cookie, table, new, redispatched, returned.";
     RETRIES Counter "lb_backend_retries_total" ["backend"] "Attempts after the first: connects, and requests sent again.";
     NO_SERVER Counter "lb_backend_no_server_total" ["backend"] "Requests that no server could take.";
     QUEUED Counter "lb_backend_queued_total" ["backend"] "Requests that waited for a server with maxconn.";
@@ -355,7 +355,8 @@ fn backends(out: &mut Text, snapshot: &Snapshot) {
             .row(&[name, "cookie"], state.sum(|c| &c.by_cookie))
             .row(&[name, "table"], state.sum(|c| &c.by_table))
             .row(&[name, "new"], state.sum(|c| &c.new))
-            .row(&[name, "redispatched"], state.sum(|c| &c.redispatched));
+            .row(&[name, "redispatched"], state.sum(|c| &c.redispatched))
+            .row(&[name, "returned"], state.sum(|c| &c.returned));
     }
     let mut each = |family: &Family, value: &dyn Fn(&Backend) -> u64| {
         let mut rows = out.family(family);

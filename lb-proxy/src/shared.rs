@@ -67,8 +67,8 @@ pub struct AccessLine {
     pub total_us: u64,
     /// Until the server's answer began, microseconds.
     pub wait_us: Option<u64>,
-    /// Why this server: `cookie`, `table:NAME`, `new`, `redispatched`, `-`; or the rule that answered instead: `limit[N]`,
-    /// `request[N]`, `BACKEND.request[N]`.
+    /// Why this server: `cookie`, `table:NAME`, `new`, `redispatched`, `returned`, `-`; or the rule that answered instead:
+    /// `limit[N]`, `request[N]`, `BACKEND.request[N]`.
     pub why: String,
     /// Its id.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -22,6 +22,8 @@ pub enum Thing {
     Peers,
     /// `[log]`
     Log,
+    /// `[jwt]`
+    Jwt,
     /// `[auth.NAME]`
     Auth(String),
     /// `[table.NAME]`
@@ -118,6 +120,7 @@ impl fmt::Display for Thing {
             Self::Admin => f.write_str("admin"),
             Self::Peers => f.write_str("peers"),
             Self::Log => f.write_str("log"),
+            Self::Jwt => f.write_str("jwt"),
             Self::Auth(name) => write!(f, "auth {name}"),
             Self::Table(name) => write!(f, "table {name}"),
             Self::Frontend(name) => write!(f, "frontend {name}"),
@@ -159,6 +162,12 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     }
     peers(old.peers.as_ref(), new.peers.as_ref(), out);
     compare(&Thing::Log, fields::log(&old.log), fields::log(&new.log), out);
+    compare(&Thing::Jwt, fields::jwt(old.jwt.as_deref()), fields::jwt(new.jwt.as_deref()), out);
+    let keys = |config: &Config| config.jwt.as_ref().map_or(Vec::new(), |keys| keys.made_of().to_vec());
+    if keys(old) != keys(new) {
+        let shown = |config| if keys(config).is_empty() { "none" } else { "(secret)" }.to_owned();
+        out.push(Change::Changed { thing: Thing::Jwt, key: "keys", from: shown(old), to: shown(new) });
+    }
     let auth = |a: &Arc<Auth>| Thing::Auth(a.name.clone());
     each(&old.auth, &new.auth, auth, |a, b, out| compare(&auth(b), fields::auth(a), fields::auth(b), out), out);
     let (table, frontend, backend) = (
@@ -190,6 +199,10 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         backend,
         |a, b, out| {
             compare(&backend(b), fields::backend(a), fields::backend(b), out);
+            if fields::secrets(a) != fields::secrets(b) {
+                let (from, to) = ("(secret)".to_owned(), "(secret)".to_owned());
+                out.push(Change::Changed { thing: backend(b), key: "sticky.keys", from, to });
+            }
             let server = |s: &Arc<super::Server>| Thing::Server { backend: b.name.clone(), name: s.name.clone() };
             let (before, after) = (written(a), written(b));
             each(

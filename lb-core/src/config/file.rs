@@ -113,6 +113,7 @@ pub static ROOT: Shape =
                 "Values for frontends and backends that do not set their own.",
             )
             .also(&["default"]),
+            super::file_affinity::JWT,
             key("table", Kind::Named(&TABLE), "{ sessions = { type = \"string\" } }", "Stick tables, by name.")
                 .also(&["tables", "stick-table", "stick_table"]),
             key(
@@ -384,6 +385,7 @@ static TABLE: Shape = Shape {
         key("size", Kind::Size(1, 100_000_000), "100_000", "Greatest number of entries. Default 100,000."),
         key("expire", Kind::Span, "\"30m\"", "Life of an entry that nobody uses. Default 30m.")
             .also(&["ttl", "timeout"]),
+        super::file_affinity::MAX_LIFE,
         key(
             "when_full",
             Kind::Word(&["evict", "refuse"]),

@@ -214,6 +214,9 @@ pub(super) static BACKEND: Shape = Shape {
             "Affinity: cookies first, then tables in the order given.",
         )
         .also(&["stick", "stick_rules", "cookie", "stickiness", "affinity"]),
+        super::file_affinity::FAIL_BACK,
+        super::file_affinity::FORCE_PERSIST,
+        super::file_affinity::IGNORE_PERSIST,
         key(
             "on_down",
             Kind::Word(&["redispatch", "fail"]),
@@ -315,16 +318,21 @@ pub(super) static BACKEND: Shape = Shape {
 };
 
 static STICKY: Shape = Shape {
-    doc: "One sticky rule: a cookie of ours, or a table.",
+    doc: "One sticky rule: a cookie, or a table.",
     keys: &[
         key(
             "cookie",
             Kind::Text,
             "\"SERVERID\"",
-            "A cookie of ours that names the server: its name. Needs `insert = true`.",
+            "A cookie that names the server: its name. Needs one of `insert`, `rewrite`, `prefix`, `passive`.",
         )
         .also(&["lb_cookie"]),
         key("insert", Kind::Flag, "true", "The cookie is set by lb."),
+        super::file_affinity::REWRITE,
+        super::file_affinity::PREFIX,
+        super::file_affinity::PASSIVE,
+        super::file_affinity::VALUE,
+        super::file_affinity::KEYS,
         key(
             "indirect",
             Kind::Flag,
@@ -365,6 +373,7 @@ static STICKY: Shape = Shape {
             "The cookie is ignored this long after it was first set. Default: no bound.",
         )
         .also(&["max_life"]),
+        super::file_affinity::ATTR,
         key("on", Kind::Text, "\"src\"", "Look up this key in the table, and store it on the request.")
             .also(&["stick_on"]),
         key("match", Kind::Text, "\"header(X-Session-ID)\"", "Look up this key in the table.")
@@ -374,6 +383,7 @@ static STICKY: Shape = Shape {
         key("store_response", Kind::Text, "\"cookie(JSESSIONID)\"", "Store this key of the answer in the table.")
             .also(&["learn", "app_cookie", "store-response"]),
         key("table", Kind::Text, "\"sessions\"", "The table of `on`, `match`, `store_request`, `store_response`."),
+        super::file_affinity::STICKY_IF,
     ],
 };
 
@@ -409,6 +419,7 @@ static SERVER: Shape = Shape {
         super::file_affinity::BACKUP,
         super::file_affinity::SERVER_SLOW_START,
         key("cookie", Kind::Text, "\"n1\"", "Its value in the cookie. Default: its name."),
+        super::file_affinity::GENERATION,
         key(
             "state",
             Kind::Word(&["ready", "drain", "maint"]),

@@ -15,6 +15,7 @@ mod auth;
 mod backend;
 mod balance;
 mod check;
+mod cookie;
 mod counter;
 mod discovery;
 mod edit;
@@ -22,6 +23,7 @@ mod faults;
 mod frontend;
 mod http2;
 mod instance;
+mod jwt;
 mod limit;
 mod matcher;
 mod mode;
@@ -86,6 +88,8 @@ pub(super) fn config(cx: &Cx<'_>, root: &DeTable<'_>, host_name: &str, name_over
     };
     let log = instance::log(section(&root, "log"));
     let defaults = Defaults::read(section(&root, "defaults"));
+    let jwt = section(&root, "jwt").map(|s| jwt::keys(&s));
+    cx.jwt.replace(jwt.clone());
     let tables = table::tables(&root);
     let named_backends = root.get("backend").map_or(Vec::new(), |item| item.named());
     let modes = mode::Backends::read(&named_backends);
@@ -97,7 +101,7 @@ pub(super) fn config(cx: &Cx<'_>, root: &DeTable<'_>, host_name: &str, name_over
         .filter_map(|(name, at, section)| backend::backend(name, at, section, modes.mode(name), &known, &defaults))
         .collect();
     let tables = tables.into_iter().filter_map(|(_, table)| table).collect();
-    Some(Config { instance, admin, peers: peers?, log, auth, tables, frontends, backends })
+    Some(Config { instance, admin, peers: peers?, log, jwt: jwt.flatten(), auth, tables, frontends, backends })
 }
 
 fn section<'a>(parent: &Section<'a>, name: &'static str) -> Option<Section<'a>> {

@@ -3,10 +3,12 @@
 use super::diagnostic::Diagnostic;
 use super::file::{Key, Kind, Shape};
 use super::suggest;
+use crate::jwt::Keys;
 use crate::time::parse_duration;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -28,6 +30,8 @@ pub(super) struct Cx<'a> {
     /// The text has syntax errors, so what seems to be missing may only be unreadable.
     partial: bool,
     found: RefCell<Vec<Diagnostic>>,
+    /// What `jwt(CLAIM)` keys are read with; inside, `None`: its section has mistakes. Outside: there is none.
+    pub(super) jwt: RefCell<Option<Option<Arc<Keys>>>>,
     #[cfg(test)]
     pub(super) asked: RefCell<std::collections::BTreeSet<*const Key>>,
 }
@@ -40,6 +44,7 @@ impl<'a> Cx<'a> {
             files: None,
             partial,
             found: RefCell::default(),
+            jwt: RefCell::default(),
             #[cfg(test)]
             asked: RefCell::default(),
         }

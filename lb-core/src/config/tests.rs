@@ -2,6 +2,7 @@
 use super::*;
 use std::time::Duration;
 
+mod affinity;
 mod documents;
 mod http2;
 mod limits;

@@ -134,6 +134,7 @@ impl Request {
             Why::Table(_) => counters.by_table.bump(),
             Why::New => counters.new.bump(),
             Why::Redispatched => counters.redispatched.bump(),
+            Why::Returned => counters.returned.bump(),
         }
         self.at_server(backend, server, why, retries);
         if let Some(log) = &mut self.log {
@@ -153,6 +154,7 @@ impl Request {
                 Why::Table(rule) => format!("table:{}", backend.stick[rule].0.table),
                 Why::New => "new".into(),
                 Why::Redispatched => "redispatched".into(),
+                Why::Returned => "returned".into(),
             };
         }
     }

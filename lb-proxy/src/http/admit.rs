@@ -84,7 +84,7 @@ impl<'g, 's> Gate<'g, 's> {
         account: &mut account::Request,
     ) -> Result<usize, Failure<'s>> {
         let Self { snap, frontend, .. } = *self;
-        if let Some(denied) = limits::check(frontend, self.request, self.buf, self.src, opened, account) {
+        if let Some(denied) = limits::check(frontend, &self.looked(passage), opened, account) {
             return Err(Failure::Denied(denied));
         }
         self.maintained(frontend.config.rules.maintenance.as_ref())?;

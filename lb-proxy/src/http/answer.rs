@@ -204,6 +204,7 @@ impl<'r> Answering<'_, '_, 'r> {
             let onward = Onward {
                 affinity: None,
                 set_cookie: None,
+                cookie_value: None,
                 chunked: false,
                 keep_alive: true,
                 http11: true,
@@ -244,6 +245,7 @@ impl<'r> Answering<'_, '_, 'r> {
         let onward = Onward {
             affinity: self.backend.cookie.as_ref(),
             set_cookie: self.plan.set_cookie(self.backend, self.chosen, now),
+            cookie_value: self.plan.cookie_value(self.backend, self.chosen, &response.fields, buf, now),
             chunked,
             keep_alive,
             http11: self.facts.http11,

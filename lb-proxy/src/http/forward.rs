@@ -9,6 +9,7 @@ use super::h1::Conn;
 use super::head::Request;
 use super::headers::{self, Rewrite};
 use super::limits::{Denied, Opened};
+use super::looked::Looked;
 use super::outcome;
 use super::own::{Refusal, Refusing};
 use super::passage::Passage;
@@ -260,7 +261,9 @@ async fn forward<'s>(
         return Err(Failure::Unanswered(Reason::LEAVING));
     }
     // 2. Keys, and the request as the server will see it; after this its bytes are no longer needed.
-    let plan = Plan::read(backend, &request, buf, src, now());
+    // As the client sent it, whatever rules have made of it.
+    let looked = Looked { request: &request, buf, client, src, snap, frontend, backend: Some(backend), made: None };
+    let plan = Plan::read(backend, &looked, now());
     for (table, key) in plan.counted(backend) {
         account.counting().meet(&mut conn.opened, table, key);
     }

@@ -4,8 +4,8 @@
 //! depend on (RFC 9110, 7.6.1, and what went wrong elsewhere).
 use super::edits::Edits;
 use super::head::{Field, Framing, Known, Request, Response, options};
-use lb_core::config::{self, Cookie};
-use lb_core::cookie;
+use lb_core::config::{self, Cookie, CookieMode};
+use lb_core::cookie::{self, rule::Rule};
 use std::io::Write as _;
 use std::net::IpAddr;
 
@@ -57,7 +57,7 @@ pub(crate) struct Rewrite<'a> {
     pub(crate) frontend: &'a config::Frontend,
     pub(crate) backend: &'a config::Backend,
     /// The affinity rule of the backend.
-    pub(crate) affinity: Option<&'a Cookie>,
+    pub(crate) affinity: Option<&'a Rule>,
     /// The connection's other end.
     pub(crate) client: IpAddr,
     /// The client behind trusted proxies.
@@ -83,11 +83,12 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
     out.extend_from_slice(target.unwrap_or_else(|| request.target.get(buf)));
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let named = named(buf, &request.fields);
-    let hidden = affinity.filter(|c| c.indirect);
+    let affinity = affinity.map(|rule| &rule.config);
+    let changed = affinity.filter(|c| c.indirect || c.mode == CookieMode::Prefix);
     let cookie_here = |f: &Field| {
         f.known == Known::Cookie
             && !rewrite.dropped(b"cookie")
-            && hidden.is_some_and(|c| cookie::find(f.value.get(buf), &c.name).is_some())
+            && changed.is_some_and(|c| cookie::find(f.value.get(buf), &c.name).is_some())
     };
     let mut lengths = 0;
     let keep = |f: &Field| match f.known {
@@ -108,7 +109,11 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
         let before = out.len();
         out.extend_from_slice(b"Cookie: ");
         let start = out.len();
-        cookie::without(field.value.get(buf), hidden.map_or("", |c| &c.name), out);
+        match changed {
+            Some(c) if c.indirect => cookie::without(field.value.get(buf), &c.name, out),
+            Some(c) => cookie::unprefixed(field.value.get(buf), &c.name, out),
+            None => {}
+        }
         if out.len() == start {
             out.truncate(before);
         } else {
@@ -192,9 +197,11 @@ pub(crate) fn source(buf: &[u8], request: &Request, frontend: &config::Frontend,
 /// How an answer goes to the client.
 pub(crate) struct Onward<'a> {
     /// The affinity rule of the backend.
-    pub(crate) affinity: Option<&'a Cookie>,
+    pub(crate) affinity: Option<&'a Rule>,
     /// `Set-Cookie` to add.
     pub(crate) set_cookie: Option<String>,
+    /// What goes into the affinity cookie that the server sets.
+    pub(crate) cookie_value: Option<String>,
     /// The body is sent in chunks.
     pub(crate) chunked: bool,
     /// The connection stays open.
@@ -209,13 +216,18 @@ pub(crate) struct Onward<'a> {
 pub(crate) fn response(buf: &[u8], response: &Response, onward: &Onward<'_>, out: &mut Vec<u8>) {
     status_line(response.status, response.phrase.get(buf), out);
     let named = named(buf, &response.fields);
+    let affinity = onward.affinity.map(|rule| &rule.config);
     // A cookie of our name that the server sets would say something we do not mean, unless it may.
-    let replaced = onward.affinity.filter(|c| !c.preserve);
+    let changed = affinity.filter(|c| match c.mode {
+        CookieMode::Insert => !c.preserve,
+        CookieMode::Rewrite | CookieMode::Prefix => onward.cookie_value.is_some(),
+        CookieMode::Passive => false,
+    });
     let ours = |f: &Field, rule: &Cookie| {
         cookie::set_pair(f.value.get(buf)).is_some_and(|(name, _)| name == rule.name.as_bytes())
     };
     let mut length_seen = false;
-    let preserved = onward.affinity.is_some_and(|rule| {
+    let preserved = affinity.is_some_and(|rule| {
         rule.preserve && response.fields.iter().any(|f| f.known == Known::SetCookie && ours(f, rule))
     });
     let dropped = |f: &Field| onward.edits.is_some_and(|edits| edits.drops(f.name.get(buf)));
@@ -223,7 +235,7 @@ pub(crate) fn response(buf: &[u8], response: &Response, onward: &Onward<'_>, out
     copy_fields(buf, &response.fields, response.len, out, |f| match f.known {
         known if hop_by_hop(known) => false,
         Known::ContentLength => !duplicate_length,
-        Known::SetCookie => !replaced.is_some_and(|rule| ours(f, rule)),
+        Known::SetCookie => !changed.is_some_and(|rule| ours(f, rule)),
         _ => !named_away(f, buf, &named),
     } && !dropped(f));
     for field in response.fields.iter().filter(|f| f.known == Known::ContentLength && duplicate_length) {
@@ -234,6 +246,17 @@ pub(crate) fn response(buf: &[u8], response: &Response, onward: &Onward<'_>, out
             out.extend_from_slice(b"\r\n");
         }
     }
+    if let (Some(value), Some(rule)) = (&onward.cookie_value, changed) {
+        let kept = |f: &&Field| f.known == Known::SetCookie && ours(f, rule) && !dropped(f);
+        for field in response.fields.iter().filter(kept) {
+            out.extend_from_slice(b"Set-Cookie: ");
+            cookie::reset(field.value.get(buf), value, rule.mode == CookieMode::Prefix, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        if rule.nocache {
+            out.extend_from_slice(b"Cache-Control: private\r\n");
+        }
+    }
     if let Some(edits) = onward.edits {
         edits.write("content-length", out);
     }
@@ -241,7 +264,7 @@ pub(crate) fn response(buf: &[u8], response: &Response, onward: &Onward<'_>, out
         out.extend_from_slice(b"Set-Cookie: ");
         out.extend_from_slice(cookie.as_bytes());
         out.extend_from_slice(b"\r\n");
-        if onward.affinity.is_some_and(|c| c.nocache) {
+        if affinity.is_some_and(|c| c.nocache) {
             out.extend_from_slice(b"Cache-Control: private\r\n");
         }
     }
@@ -306,6 +329,7 @@ mod tests {
         let (frontend, backend) = (frontend(), backend());
         let client = client.parse().unwrap();
         let src = source(text.as_bytes(), &request, &frontend, client);
+        let cookie = Rule::new(cookie, &[]);
         let rewrite = Rewrite {
             frontend: &frontend,
             backend: &backend,
@@ -357,8 +381,9 @@ mod tests {
             let cookie =
                 Cookie { name: "SERVERID".into(), preserve, nocache: true, path: "/".into(), ..Cookie::default() };
             let onward = Onward {
-                affinity: Some(&cookie),
+                affinity: Some(&Rule::new(cookie, &[])),
                 set_cookie: Some("SERVERID=n1; Path=/".into()),
+                cookie_value: None,
                 chunked: false,
                 keep_alive: true,
                 http11: true,
@@ -392,7 +417,7 @@ mod tests {
         let rewrite = Rewrite {
             frontend: &frontend,
             backend: &backend,
-            affinity: Some(&cookie),
+            affinity: Some(&Rule::new(cookie, &[])),
             client,
             src: client,
             edits: Some(&edits),

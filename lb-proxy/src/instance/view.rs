@@ -2,9 +2,10 @@
 use super::Control;
 use crate::health::Heard;
 use crate::shared::now;
-use lb_core::config::{self, Balance, StickAction, Sticky};
+use lb_core::config::{self, Balance, CookieValue, StickAction, Sticky};
 use lb_core::counters::Counter;
 use lb_core::id::NodeId;
+use lb_core::matcher::Matcher;
 use lb_core::server::Bounds;
 use lb_core::snapshot::{Backend, Frontend, Server, Snapshot};
 use lb_core::status::{
@@ -231,7 +232,13 @@ fn sticky(rule: &Sticky) -> String {
                 ("preserve", cookie.preserve),
             ];
             let flags: String = flags.iter().filter(|(_, on)| *on).map(|(flag, _)| format!(" {flag}")).collect();
-            format!("cookie {} insert{flags}", cookie.name)
+            let mode = format!("{:?}", cookie.mode).to_lowercase();
+            let value = match cookie.value {
+                CookieValue::Name => "",
+                CookieValue::Dynamic => " dynamic",
+                CookieValue::Sealed => " sealed",
+            };
+            format!("cookie {} {mode}{value}{flags}{}", cookie.name, only(&cookie.when))
         }
         Sticky::Table(rule) => {
             let action = match rule.action {
@@ -240,7 +247,12 @@ fn sticky(rule: &Sticky) -> String {
                 StickAction::StoreRequest => "store_request",
                 StickAction::StoreResponse => "store_response",
             };
-            format!("{action} {} in {}", rule.key, rule.table)
+            format!("{action} {} in {}{}", rule.key, rule.table, only(&rule.when))
         }
     }
+}
+
+/// The condition of a sticky rule.
+fn only(when: &Matcher) -> String {
+    if when.0.is_empty() { String::new() } else { format!(" if {when}") }
 }

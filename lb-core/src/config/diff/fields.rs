@@ -2,12 +2,15 @@
 //!
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
-    AccessLog, Admin, Backend, Balance, Cookie, Frontend, Http2, Instance, Listen, Log, Maxconn, Origin, PeerAddr,
-    PeerTls, Peers, Route, Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Template, Timeouts,
-    WebSocket, websocket::Ping,
+    AccessLog, Admin, Backend, Balance, Cookie, CookieValue, Frontend, Http2, Instance, Listen, Log, Maxconn, Origin,
+    PeerAddr, PeerTls, Peers, Persist, Route, Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule,
+    Template, Timeouts, WebSocket, websocket::Ping,
 };
 use super::checks;
+use crate::jwt::Keys;
+use crate::matcher::Matcher;
 use crate::rules::{Auth, Rules};
+use crate::secret::Secret;
 use crate::tcp::Mode;
 use crate::time::format_duration;
 use std::fmt::{Debug, Display};
@@ -77,6 +80,11 @@ pub(super) fn log(of: &Log) -> Fields {
     vec![("level", level.clone()), ("format", word(format)), ("access", access)]
 }
 
+/// Without the keys, which are secret.
+pub(super) fn jwt(of: Option<&Keys>) -> Fields {
+    vec![("unverified", of.is_some_and(|keys| !keys.verifies()).to_string())]
+}
+
 /// The hashes are secrets: only whether they changed is shown.
 pub(super) fn auth(of: &Auth) -> Fields {
     let Auth { name: _, realm, users } = of;
@@ -98,12 +106,13 @@ fn rules(of: &Rules) -> Fields {
 }
 
 pub(super) fn table(of: &Table) -> Fields {
-    let Table { name: _, kind, len, size, expire, when_full, replicate, store } = of;
+    let Table { name: _, kind, len, size, expire, max_life, when_full, replicate, store } = of;
     vec![
         ("type", word(kind)),
         ("len", len.to_string()),
         ("size", size.to_string()),
         ("expire", time(expire)),
+        ("max_life", or_none(max_life.as_ref().map(time))),
         ("when_full", word(when_full)),
         ("replicate", replicate.to_string()),
         ("store", list(store, ToString::to_string)),
@@ -168,6 +177,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
         balance,
         spread: Spread { load_bound, all_backups },
         sticky,
+        persist: Persist { force, ignore, fail_back },
         on_down,
         drain,
         check,
@@ -199,6 +209,9 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("load_bound", or_none(load_bound.as_ref())),
         ("all_backups", all_backups.to_string()),
         ("sticky", list(sticky, self::sticky)),
+        ("fail_back", word(fail_back)),
+        ("force_persist", list(force, ToString::to_string)),
+        ("ignore_persist", list(ignore, ToString::to_string)),
         ("on_down", word(on_down)),
         ("drain", word(drain)),
         ("check", or_none(check.as_ref().map(checks::check))),
@@ -237,20 +250,51 @@ fn websocket(of: &WebSocket) -> String {
 fn sticky(of: &Sticky) -> String {
     match of {
         Sticky::Cookie(of) => cookie(of),
-        Sticky::Table(TableRule { action, key, table }) => {
+        Sticky::Table(TableRule { action, key, table, when }) => {
             let action = match action {
                 StickAction::On => "on",
                 StickAction::Match => "match",
                 StickAction::StoreRequest => "store_request",
                 StickAction::StoreResponse => "store_response",
             };
-            format!("{action} {key} in {table}")
+            format!("{action} {key} in {table}{}", only(when))
         }
     }
 }
 
+/// The keys of cookies.
+pub(super) fn secrets(of: &Backend) -> Vec<&[Secret]> {
+    fn keys(rule: &Sticky) -> Option<&[Secret]> {
+        if let Sticky::Cookie(Cookie { keys, .. }) = rule { Some(keys) } else { None }
+    }
+    of.sticky.iter().filter_map(keys).collect()
+}
+
+/// The condition of a sticky rule.
+fn only(when: &Matcher) -> String {
+    if when.0.is_empty() { String::new() } else { format!(" if {when}") }
+}
+
+/// Without the keys, which are secret.
 fn cookie(of: &Cookie) -> String {
-    let Cookie { name, indirect, nocache, httponly, secure, samesite, domain, path, preserve, max_idle, max_life } = of;
+    let Cookie {
+        name,
+        mode,
+        value,
+        keys,
+        when,
+        indirect,
+        nocache,
+        httponly,
+        secure,
+        samesite,
+        domain,
+        path,
+        preserve,
+        max_idle,
+        max_life,
+        attr,
+    } = of;
     let flags = [
         (*indirect, "indirect"),
         (*nocache, "nocache"),
@@ -258,18 +302,22 @@ fn cookie(of: &Cookie) -> String {
         (*secure, "secure"),
         (*preserve, "preserve"),
     ];
-    let mut words = vec![format!("cookie {name}")];
+    let mut words = vec![format!("cookie {name}"), word(mode)];
+    if *value != CookieValue::Name {
+        words.push(format!("{} by {} keys", word(value), keys.len()));
+    }
     words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()));
     words.extend(samesite.as_ref().map(|s| format!("samesite {}", word(s))));
     words.extend(domain.as_ref().map(|d| format!("domain {d}")));
     words.push(format!("path {path}"));
     words.extend(max_idle.as_ref().map(|d| format!("maxidle {}", time(d))));
     words.extend(max_life.as_ref().map(|d| format!("maxlife {}", time(d))));
-    words.join(" ")
+    words.extend(attr.iter().map(|attr| format!("attr {attr:?}")));
+    words.join(" ") + &only(when)
 }
 
 pub(super) fn server(of: &Server) -> Fields {
-    let Server { name: _, addr, origin, weight, maxconn, backup, slow_start, cookie, state } = of;
+    let Server { name: _, addr, origin, weight, maxconn, backup, slow_start, cookie, generation, state } = of;
     vec![
         ("addr", if let Origin::Named(name) = origin { name.to_string() } else { addr.to_string() }),
         ("weight", weight.to_string()),
@@ -277,6 +325,7 @@ pub(super) fn server(of: &Server) -> Fields {
         ("backup", backup.to_string()),
         ("slow_start", or_none(slow_start.as_ref().map(self::slow_start))),
         ("cookie", cookie.clone()),
+        ("generation", generation.to_string()),
         ("state", word(state)),
     ]
 }

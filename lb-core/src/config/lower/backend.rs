@@ -1,9 +1,9 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
-use super::super::{Backend, Balance, Maxconn, Server, SlowStart, Sticky, WebSocket};
+use super::super::{Backend, Balance, CookieMode, Maxconn, Persist, Server, SlowStart, Sticky, WebSocket};
 use super::{
-    Defaults, Unique, balance, check, discovery, faults, rules, rules::Known, sticky, table::Tables, tcp, value,
-    websocket,
+    Defaults, Unique, balance, check, cookie, discovery, faults, rules, rules::Known, sticky, table::Tables, tcp,
+    value, websocket,
 };
 use crate::rules::Rules;
 use crate::tcp::Mode;
@@ -23,7 +23,9 @@ pub(super) fn backend(
     let good = value::check_name(section.cx, "backend", name, at, &section.path);
     let slow_start = section.get("slow_start").and_then(|item| balance::slow_start(&item));
     let templates = discovery::templates(section, slow_start);
-    let servers = servers(section, slow_start, section.get("server_template").is_some());
+    let sticky = stickies(section, mode, known.tables);
+    let prefixed = sticky.iter().any(|rule| matches!(rule, Sticky::Cookie(c) if c.mode == CookieMode::Prefix));
+    let servers = servers(section, slow_start, section.get("server_template").is_some(), prefixed);
     let algorithm = section
         .get("balance")
         .map_or(Some(Balance::RoundRobin), |item| tcp::balance(&item, balance::algorithm(&item), mode));
@@ -33,7 +35,12 @@ pub(super) fn backend(
         mode,
         spread: balance::spread(section, algorithm.as_ref(), &servers),
         balance: algorithm.unwrap_or(Balance::RoundRobin),
-        sticky: stickies(section, mode, known.tables),
+        persist: Persist {
+            force: sticky::any_of(section, "force_persist", known.tables),
+            ignore: sticky::any_of(section, "ignore_persist", known.tables),
+            fail_back: cookie::fail_back(section, &sticky),
+        },
+        sticky,
         on_down: section.word("on_down").unwrap_or_default(),
         drain: section.word("drain").unwrap_or_default(),
         check: check.flatten(),
@@ -78,8 +85,8 @@ fn stickies(section: &Section<'_>, mode: Mode, tables: &Tables) -> Vec<Sticky> {
     rules
 }
 
-/// `found`: a template makes servers, so that none need be listed.
-fn servers(section: &Section<'_>, slow_start: Option<SlowStart>, found: bool) -> Vec<Arc<Server>> {
+/// `found`: a template makes servers, so that none need be listed. `prefixed`: a cookie has their values as its prefix.
+fn servers(section: &Section<'_>, slow_start: Option<SlowStart>, found: bool, prefixed: bool) -> Vec<Arc<Server>> {
     let list = if found { section.get("server") } else { section.need("server") };
     let Some(list) = list else {
         return Vec::new();
@@ -89,11 +96,16 @@ fn servers(section: &Section<'_>, slow_start: Option<SlowStart>, found: bool) ->
         list.bad(format!("`{}` has no server", section.path), list.example());
     }
     let (mut names, mut cookies) = (Unique::default(), Unique::default());
-    items
-        .iter()
-        .filter_map(|item| server(&item.section()?, slow_start, &mut names, &mut cookies))
-        .map(Arc::new)
-        .collect()
+    let read = |item: &Item<'_>| {
+        let section = item.section()?;
+        let server = server(&section, slow_start, &mut names, &mut cookies)?;
+        if let Some(item) = section.get("cookie").filter(|_| prefixed && server.cookie.contains('~')) {
+            let help = "write it without `~`, which ends the prefix";
+            item.bad(format!("\"{}\" cannot be the prefix of a cookie", server.cookie), help);
+        }
+        Some(Arc::new(server))
+    };
+    items.iter().filter_map(read).collect()
 }
 
 fn server(
@@ -128,9 +140,10 @@ fn server(
     let maxconn = section.get("maxconn").and_then(|item| maxconn(&item)).unwrap_or_default();
     let backup = section.flag("backup", false);
     let slow_start = section.get("slow_start").map_or(slow_start, |item| balance::slow_start(&item));
+    let generation = section.get("generation").and_then(|item| item.whole()).unwrap_or(0);
     let state = section.word("state").unwrap_or_default();
-    let (addr, origin) = addr?;
-    Some(Server { name: name?, addr, origin, weight, maxconn, backup, slow_start, cookie: cookie?, state })
+    let (name, cookie, (addr, origin)) = (name?, cookie?, addr?);
+    Some(Server { name, addr, origin, weight, maxconn, backup, slow_start, cookie, generation, state })
 }
 
 /// A number is for this instance; a section may bound all together.

@@ -14,8 +14,19 @@ const FRONTEND_KEYS: [&str; 8] =
 /// What a route has in this mode.
 const ROUTE_KEYS: [&str; 4] = ["sni", "alpn", "src", "backend"];
 /// What a backend has in HTTP alone.
-const HTTP_BACKEND_KEYS: [&str; 9] =
-    ["retry_on", "real_ip", "max_idle", "proto", "request", "response", "error_pages", "maintenance", "compression"];
+const HTTP_BACKEND_KEYS: [&str; 11] = [
+    "retry_on",
+    "real_ip",
+    "max_idle",
+    "proto",
+    "request",
+    "response",
+    "error_pages",
+    "maintenance",
+    "compression",
+    "force_persist",
+    "ignore_persist",
+];
 
 const HELP: &str = "remove it, or set `mode = \"http\"`";
 
@@ -133,6 +144,9 @@ pub(super) fn sticky(section: &Section<'_>, rule: Option<&Sticky>, mode: Mode) {
             }
         }
         Some(Sticky::Table(rule)) => {
+            if let Some(item) = section.get("if").filter(|_| mode == Mode::Tcp) {
+                unfit(&item, "`if` asks a request, and this backend has mode \"tcp\"", HELP);
+            }
             let names = ["on", "match", "store_request", "store_response"];
             if let Some(item) = names.iter().find_map(|name| section.get(name)) {
                 key(&item, &rule.key, mode, rule.action == StickAction::StoreResponse);

@@ -73,7 +73,12 @@ fn the_example_of_the_readme_means_what_it_says() {
     );
     assert_eq!(cookie.path, "/");
     let rule = |action| {
-        Sticky::Table(TableRule { action, key: KeyExpr::Header("x-session-id".into()), table: "sessions".into() })
+        Sticky::Table(TableRule {
+            action,
+            key: KeyExpr::Header("x-session-id".into()),
+            table: "sessions".into(),
+            when: Matcher::default(),
+        })
     };
     assert_eq!(ws.sticky[1..], [rule(StickAction::Match), rule(StickAction::StoreResponse)]);
     let check = ws.check.as_ref().expect("check");
