@@ -166,6 +166,8 @@ pub struct Backend {
     pub cookie: Option<config::Cookie>,
     /// What its rules have done.
     pub ruled: Ruled,
+    /// Names of servers, where templates make some.
+    names: Option<Arc<Names>>,
     /// How many requests may be tried again; `None`: no bound over all.
     pub budget: Option<Arc<Budget>>,
     /// Live state; survives reloads.
@@ -253,10 +255,26 @@ impl Server {
     }
 }
 
+/// A pin older than this to a server that a template could have made, and that is not there, is one to a server that is
+/// gone: names are looked up more often.
+const LOST_AFTER: u64 = 60_000;
+
 impl Backend {
     /// The server of that name.
     pub fn by_id(&self, id: NameId) -> Option<usize> {
         self.servers.iter().position(|s| s.id == id)
+    }
+
+    /// Whether a server that is not here was one that a template made and that is found no more, when a pin to it was
+    /// written at this time. A younger one may be known to another instance already, and to this one in a moment.
+    pub fn has_lost(&self, server: NameId, written: Timestamp, now: Timestamp) -> bool {
+        let Some(names) = &self.names else { return false };
+        if now.0.saturating_sub(written.0) < LOST_AFTER {
+            return false;
+        }
+        let name = names.name(server);
+        let made_by = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('-'));
+        self.config.templates.iter().any(|template| made_by(&template.name))
     }
 }
 
@@ -411,6 +429,7 @@ fn backend(
         stick,
         cookie,
         ruled: Ruled::new(&config.rules, base.workers, old.map(|old| (&old.config.rules, &old.ruled))),
+        names: (!config.templates.is_empty()).then(|| base.names.clone()),
         budget: config.faults.retry_budget.map(|of| {
             let same = old.and_then(|b| b.budget.clone()).filter(|b| b.of() == of);
             same.unwrap_or_else(|| Arc::new(Budget::new(of, base.workers)))

@@ -3,6 +3,7 @@ use super::*;
 use std::time::Duration;
 
 mod documents;
+mod http2;
 mod limits;
 mod mistakes;
 mod random;

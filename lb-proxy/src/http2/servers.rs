@@ -25,7 +25,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// Requests on one connection at most, whatever the server says.
 const STREAMS: usize = 1000;
 /// A stream's window, and a connection's: what a slow client may leave here of an answer, and of all of them.
-const WINDOW: (u32, u32) = (256 * 1024, 16 * 1024 * 1024);
+const WINDOW: (u32, u32) = (64 * 1024, 16 * 1024 * 1024);
 /// A connection on which nothing was heard for so long is asked whether it lives, and given as long again.
 const PING: Duration = Duration::from_secs(10);
 /// Connections without requests are closed after this long.

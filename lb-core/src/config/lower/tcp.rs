@@ -14,8 +14,8 @@ const FRONTEND_KEYS: [&str; 8] =
 /// What a route has in this mode.
 const ROUTE_KEYS: [&str; 4] = ["sni", "alpn", "src", "backend"];
 /// What a backend has in HTTP alone.
-const HTTP_BACKEND_KEYS: [&str; 8] =
-    ["real_ip", "max_idle", "proto", "request", "response", "error_pages", "maintenance", "compression"];
+const HTTP_BACKEND_KEYS: [&str; 9] =
+    ["retry_on", "real_ip", "max_idle", "proto", "request", "response", "error_pages", "maintenance", "compression"];
 
 const HELP: &str = "remove it, or set `mode = \"http\"`";
 
