@@ -12,6 +12,7 @@
 use crate::counters::Counter;
 use crate::limit::Limit;
 use crate::matcher::Matcher;
+use crate::pace::Pace;
 use crate::rules::{Auth, Rules};
 use crate::stick::KeyExpr;
 use crate::tcp::{Mode, Tcp};
@@ -37,11 +38,13 @@ mod file_faults;
 mod file_http2;
 mod file_rules;
 mod file_traffic;
+mod file_websocket;
 mod http2;
 pub mod lower;
 mod reader;
 pub mod schema;
 mod suggest;
+pub mod websocket;
 
 pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
@@ -51,6 +54,7 @@ pub use faults::Faults;
 pub use http2::{Http2, Proto};
 pub use lower::{load, load_with};
 pub use reader::{Env, Files};
+pub use websocket::WebSocket;
 
 /// A whole, valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +92,8 @@ pub struct Instance {
     pub state: Option<PathBuf>,
     /// How often they are written. Default 60s.
     pub state_interval: Duration,
+    /// How fast sockets are closed where nobody says otherwise. Default 50/s.
+    pub close_pace: Pace,
 }
 
 /// `[admin]`
@@ -372,6 +378,8 @@ pub struct Backend {
     pub max_idle: usize,
     /// Timeouts.
     pub timeout: Timeouts,
+    /// What WebSockets get.
+    pub websocket: WebSocket,
     /// What it does to requests and answers.
     pub rules: Rules,
     /// What the servers speak.

@@ -13,6 +13,7 @@
 //! | [`budget`] | how many requests may be tried again |
 //! | [`balance`] | which server takes a client that no pin binds |
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
+//! | [`pace`] | how fast sockets are closed, and when |
 //! | [`shares`] | how instances share a server's `maxconn` |
 //! | [`discovery`] | which servers names stand for |
 //! | [`health`], [`agent`] | the rise/fall machine; what a server's agent says |
@@ -38,6 +39,7 @@ pub mod hlc;
 pub mod id;
 pub mod limit;
 pub mod matcher;
+pub mod pace;
 pub mod route;
 pub mod rules;
 pub mod server;

@@ -65,6 +65,8 @@ pub struct ServerState {
     bounds: Mutex<Bounds>,
     /// What [`Bounds`] come to, for the request path; `u32::MAX`: no bound.
     limit: AtomicU32,
+    /// Its sockets are being closed: nobody stays.
+    closing: AtomicBool,
     /// Connects that failed in a row.
     connect_failures: AtomicU32,
     /// Requests that it failed in a row.
@@ -139,6 +141,10 @@ pub struct ServerCounters {
     pub bytes_out: Count,
     /// Open WebSocket and other upgraded tunnels.
     pub tunnels: Count,
+    /// Those of them that nobody has told to end yet, and other tunnels as well.
+    pub unclosed: Count,
+    /// WebSocket messages from clients and to them.
+    pub messages: [Count; 2],
     /// Requests that it failed, where `outlier` counts them.
     pub failures: Count,
     /// Requests and tunnels closed because it went down.
@@ -185,6 +191,7 @@ impl ServerState {
             queued: AtomicU32::new(0),
             bounds: Mutex::default(),
             limit: AtomicU32::new(u32::MAX),
+            closing: AtomicBool::new(false),
             connect_failures: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             tripped: AtomicBool::new(false),
@@ -358,7 +365,17 @@ impl ServerState {
 
     /// Whether a pinned client may go there.
     pub fn takes_pinned(&self) -> bool {
-        self.gate.takes_pinned()
+        self.gate.takes_pinned() && !self.closing()
+    }
+
+    /// Whether its sockets are being closed, so that no client stays with it any longer.
+    pub fn closing(&self) -> bool {
+        self.closing.load(Relaxed)
+    }
+
+    /// Sets that.
+    pub fn set_closing(&self, closing: bool) {
+        self.closing.store(closing, Relaxed);
     }
 
     /// Whether a new client may go there.

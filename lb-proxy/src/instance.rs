@@ -34,6 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
+mod closing;
 pub(crate) mod control;
 mod decide;
 mod discovery;
@@ -278,6 +279,7 @@ fn shared(config: Arc<Config>, incarnation: u64, workers: usize) -> Arc<Shared> 
         snapshot: ArcSwap::from_pointee(snapshot),
         draining: AtomicBool::new(false),
         connections: AtomicUsize::new(0),
+        websockets: (0..workers).map(|_| Default::default()).collect(),
         queues: Default::default(),
         ask: ArcSwapOption::empty(),
         access: ArcSwapOption::empty(),

@@ -17,11 +17,13 @@ pub mod logging;
 pub mod metrics;
 pub mod reload;
 pub mod shared;
+mod sockets;
 mod splice;
 mod stream;
 mod tcp;
 mod tunnel;
 pub mod upstream;
+mod websocket;
 pub mod worker;
 
 pub use instance::{ConfigSource, Instance, StartError, run};

@@ -14,6 +14,7 @@ use text::Text;
 
 mod peers;
 mod text;
+mod websocket;
 
 /// How a value behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +78,9 @@ families! {
     SERVER_WEIGHT Gauge "lb_server_weight" ["backend" "server"] "Weight that holds now.";
     SERVER_ACTIVE Gauge "lb_server_connections_active" ["backend" "server"] "Requests and tunnels on the server now.";
     WEBSOCKETS Gauge "lb_websocket_connections_active" ["backend" "server"] "Open WebSockets and other upgraded tunnels.";
+    WS_CLOSES Counter "lb_websocket_closes_total" ["backend" "code" "by"] "WebSockets that ended, by the first Close frame's code (3xxx and 4xxx together; 1005: it had none; none: there was no such frame) and by who ended it first (client, server, lb).";
+    WS_ERRORS Counter "lb_websocket_errors_total" ["backend" "kind" "by"] "WebSockets whose client or server broke the protocol, by how it did first: reserved bits, an unknown opcode, a wrong mask, a bad control frame, a bad length, fragments out of order.";
+    WS_MESSAGES Counter "lb_websocket_messages_total" ["backend" "server" "direction"] "WebSocket messages from clients (in) and to clients (out).";
     SERVER_REQUESTS Counter "lb_server_requests_total" ["backend" "server"] "Requests sent to the server.";
     SERVER_CONNECTS Counter "lb_server_connects_total" ["backend" "server"] "Connections opened to the server.";
     SERVER_ERRORS Counter "lb_server_errors_total" ["backend" "server" "kind"] "Failed connects (connect), and answers that never came or came broken (response).";
@@ -194,6 +198,7 @@ pub fn render(
     http2(&mut out, snapshot);
     servers(&mut out, snapshot);
     backends(&mut out, snapshot);
+    websocket::write(&mut out, snapshot);
     rules(&mut out, snapshot);
     self::names(&mut out, names);
     tables(&mut out, snapshot);

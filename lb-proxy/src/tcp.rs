@@ -163,7 +163,9 @@ impl Conn {
         if let Some(budget) = &backend.budget {
             budget.request(local.id, now());
         }
-        let reached = reach(&local, backend, &mut plan, &mut self.timer, account, &mut attempts, chosen).await?;
+        // Apart, so that a silent client does not hold the memory of it.
+        let reached =
+            Box::pin(reach(&local, backend, &mut plan, &mut self.timer, account, &mut attempts, chosen)).await?;
         let Reached { server, slot, stream, .. } = reached;
         if backend.config.faults.outlier.is_some() {
             backend.servers[server].state.succeeded();
@@ -218,6 +220,7 @@ impl Conn {
             from_server: Vec::new(),
             timeout,
             after_server: client,
+            handshake: None,
             holding: tunnel::Holding::new(std::iter::empty(), watch),
             first,
             account,

@@ -8,7 +8,9 @@ use crate::http2::servers::Servers;
 use crate::io::Buffers;
 use crate::listener::{self, Listening};
 use crate::shared::Shared;
+use crate::sockets::{self, Sockets};
 use crate::upstream::Pool;
+use crate::websocket::close::Why;
 use lb_core::balance::Turn;
 use lb_core::snapshot::Snapshot;
 use std::cell::{Cell, RefCell};
@@ -48,8 +50,20 @@ pub enum Command {
     },
     /// Stop accepting, close idle connections, let the others finish; the thread ends with the last.
     Drain,
+    /// Tell open sockets to end.
+    Close(Close),
     /// Close everything; the thread ends.
     Abort,
+}
+
+/// Sockets that are to end.
+#[derive(Clone, Copy, Debug)]
+pub struct Close {
+    /// Those on the server with this [`uid`](lb_core::server::ServerState::uid); `None`: all WebSockets.
+    pub(crate) server: Option<u32>,
+    /// So many of them.
+    pub(crate) count: usize,
+    pub(crate) why: Why,
 }
 
 /// A running worker.
@@ -115,6 +129,7 @@ pub(crate) struct Local {
     pub(crate) buffers: Buffers,
     pub(crate) fields: SpareFields,
     pub(crate) pool: Pool,
+    pub(crate) sockets: Sockets,
     pub(crate) ids: Ids,
     pub(crate) passwords: Passwords,
     pub(crate) watches: Rc<Watches>,
@@ -156,6 +171,7 @@ impl Local {
             buffers: Buffers::default(),
             fields: SpareFields::default(),
             pool: Pool::default(),
+            sockets: Sockets::default(),
             ids: Ids::default(),
             passwords: Passwords::new(),
             watches: Rc::default(),
@@ -256,6 +272,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                         return;
                     }
                 }
+                Some(Command::Close(Close { server, count, why })) => sockets::close(&local, server, why, count),
                 Some(Command::Abort) | None => return,
             },
             _ = sweep.tick() => {

@@ -32,6 +32,8 @@ mod state;
 mod sync;
 mod tcp;
 mod tunnel;
+mod websocket;
+mod websocket_rules;
 
 use lb_tests::Origin;
 

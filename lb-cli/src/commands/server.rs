@@ -5,8 +5,10 @@ use crate::commands::life::say;
 use crate::output::{self, BAD, GOOD, ODD, styled};
 use anyhow::bail;
 use hyper::Method;
+use lb_core::pace::Pace;
 use lb_core::server::{AdminState, Health};
 use lb_core::status::{Done, ServerStatus};
+use lb_core::time::format_duration;
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,14 +18,25 @@ use tokio::time::{Instant, sleep};
 pub(crate) async fn run(command: Server) -> anyhow::Result<ExitCode> {
     match command {
         Server::List { at } => list(at).await,
-        Server::Drain { wait, timeout, decision } => {
-            let exit = decide(&decision, json!({ "state": "drain" })).await?;
+        Server::Drain { deadline, pace, wait, timeout, decision } => {
+            let exit = decide(&decision, closing(json!({ "state": "drain" }), deadline, pace)).await?;
             if wait { until_empty(&decision, timeout).await } else { Ok(exit) }
         }
-        Server::Maint { decision } => decide(&decision, json!({ "state": "maint" })).await,
+        Server::Maint { pace, decision } => decide(&decision, closing(json!({ "state": "maint" }), None, pace)).await,
         Server::Ready { decision } => decide(&decision, json!({ "state": "ready" })).await,
         Server::Weight { decision, weight } => decide(&decision, json!({ "weight": weight })).await,
     }
+}
+
+/// Adds when and how fast sockets are closed.
+fn closing(mut body: serde_json::Value, deadline: Option<Duration>, pace: Option<Pace>) -> serde_json::Value {
+    if let Some(deadline) = deadline {
+        body["deadline"] = format_duration(deadline).into();
+    }
+    if let Some(pace) = pace {
+        body["pace"] = pace.to_string().into();
+    }
+    body
 }
 
 async fn list(at: At) -> anyhow::Result<ExitCode> {

@@ -2,6 +2,7 @@
 use super::file::{Kind, Shape, TIMEOUT, key};
 use super::file_http2::HTTP2;
 use super::file_rules;
+use super::file_websocket::WEBSOCKET;
 
 pub(super) static FRONTEND: Shape = Shape {
     doc: "Where clients arrive.",
@@ -284,6 +285,13 @@ pub(super) static BACKEND: Shape = Shape {
         .also(&["timeouts"]),
         super::file_discovery::SERVER_TEMPLATE,
         super::file_discovery::RESOLVER,
+        key(
+            "websocket",
+            Kind::Section(&WEBSOCKET),
+            "{ ping = \"30s\" }",
+            "What WebSockets get beyond being passed on: pings, bounds, how they are closed.",
+        )
+        .also(&["ws", "websockets"]),
         key(
             "proto",
             Kind::Word(&["h1", "h2"]),

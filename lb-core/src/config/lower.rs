@@ -34,6 +34,7 @@ mod syntax;
 mod table;
 mod tcp;
 mod value;
+mod websocket;
 
 /// Reads a configuration file.
 ///

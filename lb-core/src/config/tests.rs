@@ -11,6 +11,7 @@ mod rules;
 mod spread;
 mod tcp;
 mod valid;
+mod websocket;
 
 fn env(name: &str) -> Option<String> {
     match name {

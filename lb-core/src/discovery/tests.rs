@@ -177,3 +177,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_pin_to_a_server_that_a_template_made_and_that_is_gone_is_told_from_one_of_others() {
+    use crate::hlc::Clock;
+    use crate::id::{Names, NodeId};
+    use crate::snapshot::{Base, Snapshot};
+    let clock = Clock::new(NodeId::new("lb1", 1), std::time::Duration::from_secs(60));
+    let base = Base::new(Arc::new(Names::default()), Arc::new(clock), 1, 1);
+    let (gone, other) = (base.names.intern("node-10.0.0.9:80"), base.names.intern("nodes-1"));
+    let snapshot = Snapshot::build(Arc::new(template("")), &base, None);
+    let backend = &snapshot.backends[0];
+    assert!(backend.has_lost(gone, at(100), at(160)));
+    assert!(!backend.has_lost(gone, at(101), at(160)), "another instance may have found it just now");
+    assert!(!backend.has_lost(other, at(0), at(1000)), "another backend's server");
+    let written = config("server = [{ name = \"node\", addr = \"10.0.0.1:80\" }]");
+    let snapshot = Snapshot::build(Arc::new(written), &base, None);
+    assert!(!snapshot.backends[0].has_lost(gone, at(0), at(1000)), "without a template nothing is found");
+}

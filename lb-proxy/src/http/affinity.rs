@@ -101,13 +101,14 @@ impl Plan {
 
     /// The first choice.
     pub(crate) fn choose(&mut self, backend: &Backend, turn: &Turn<'_>) -> Result<usize, Reason> {
-        let mut moved = false;
+        let (mut moved, mut lost) = (false, false);
         if let Some((server, ..)) = self.cookie {
             if usable(backend, server) {
                 self.pinned = true;
                 self.why = Why::Cookie;
                 return Ok(server);
             }
+            lost |= backend.servers[server].state.gone();
             moved = true;
         }
         for keyed in &mut self.keys {
@@ -123,12 +124,17 @@ impl Plan {
                     self.why = Why::Table(keyed.rule);
                     return Ok(server);
                 }
-                Some(_) => moved = true,
+                Some(server) => {
+                    lost |= backend.servers[server].state.gone();
+                    moved = true;
+                }
+                None if backend.has_lost(pin.server, pin.stamp.time(), turn.now) => (moved, lost) = (true, true),
                 None => keyed.foreign = true,
             }
         }
         if moved {
-            if backend.config.on_down == OnDown::Fail {
+            // Who is found no more does not come back as one that is down does: there is nobody to wait for.
+            if backend.config.on_down == OnDown::Fail && !lost {
                 return Err(Reason::PINNED_DOWN);
             }
             self.why = Why::Redispatched;

@@ -5,7 +5,7 @@ use super::body::{self, Transfer};
 use super::compression::{self, Gzip};
 use super::edits::Edits;
 use super::forward::Facts;
-use super::head::{self, Framing, Response};
+use super::head::{self, Framing, Response, first_value};
 use super::headers::{self, Onward};
 use super::passage::Passage;
 use super::reason::Reason;
@@ -15,6 +15,7 @@ use crate::io::{self, Elapsed, Timer};
 use crate::shared::now;
 use crate::splice;
 use crate::stream::{Reader, Writer};
+use crate::websocket::Handshake;
 use crate::worker::Local;
 use lb_core::snapshot::{Backend, Frontend};
 use std::cell::Cell;
@@ -56,7 +57,7 @@ pub(crate) enum Answered {
     /// Delivered to the last byte.
     Done { keep_client: bool, keep_server: bool },
     /// The upgrade was accepted, and the client told.
-    Switched { from_server: Vec<u8> },
+    Switched { from_server: Vec<u8>, handshake: Option<Handshake> },
 }
 
 /// How it ended otherwise.
@@ -263,6 +264,7 @@ impl<'r> Answering<'_, '_, 'r> {
         if !agreed || !self.body_done.get() {
             return Err(Fault::Before(Reason::BAD_ANSWER));
         }
+        let handshake = self.handshake(buf, &response)?;
         let mut out = self.local.buffers.take();
         self.head_out(buf, &response, None, false, true, &mut out);
         let sent = match self.client.h2() {
@@ -273,7 +275,20 @@ impl<'r> Answering<'_, '_, 'r> {
         if !matches!(sent, Ok(Ok(()))) {
             return Err(Fault::Cut(Reason::CLIENT_GONE.code));
         }
-        Ok(Answered::Switched { from_server: buf[response.len..].to_vec() })
+        Ok(Answered::Switched { from_server: buf[response.len..].to_vec(), handshake })
+    }
+
+    /// What the server made of a WebSocket's handshake; `None`: it is none, bytes are bytes.
+    fn handshake(&self, buf: &[u8], response: &Response) -> Result<Option<Handshake>, Fault> {
+        let Some(accept) = &self.facts.accept else { return Ok(None) };
+        let said = first_value(&response.fields, buf, "sec-websocket-accept");
+        if said != Some(accept.as_bytes()) {
+            let verify = self.backend.config.websocket.verify_accept;
+            return if verify { Err(Fault::Before(Reason::BAD_ACCEPT)) } else { Ok(None) };
+        }
+        let extended = first_value(&response.fields, buf, "sec-websocket-extensions").is_some_and(|v| !v.is_empty());
+        let (backend, counts) = (self.backend.config.clone(), self.backend.state.clone());
+        Ok(Some(Handshake { extended, backend, counts }))
     }
 
     /// Whether the body is compressed, and what that changes in the head.

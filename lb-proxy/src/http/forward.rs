@@ -23,15 +23,19 @@ use crate::shared::now;
 use crate::stream::Stream;
 use crate::tunnel::{Holding, Start, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
+use crate::websocket::{Handshake, accept::accept};
 use crate::worker::Local;
 use lb_core::config::Proto;
 use lb_core::config::faults::{OnMarkedDown, QueueFirst};
-use lb_core::snapshot::{Backend, Frontend, Snapshot};
+use lb_core::config::websocket::Refuse;
+use lb_core::route::route;
+use lb_core::snapshot::{Backend, BackendState, Frontend, Snapshot};
 use lb_core::tcp::Mode;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -59,18 +63,20 @@ pub(crate) struct Switch {
     slot: Slot,
     account: account::Request,
     holding: Holding,
+    handshake: Option<Handshake>,
 }
 
 impl Switch {
     /// Puts the client's socket to it.
     pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Option<Admission>) -> Box<Tunnel> {
-        let Self { server, from_client, from_server, timeout, slot, account, holding } = self;
+        let Self { server, from_client, from_server, timeout, slot, account, holding, handshake } = self;
         Tunnel::new(Start {
             client,
             server,
             from_client,
             from_server,
             timeout,
+            handshake,
             after_server: timeout,
             holding,
             first: None,
@@ -90,6 +96,19 @@ pub(crate) struct Facts {
     pub(crate) idempotent: bool,
     /// The protocol it asked to upgrade to.
     pub(crate) upgrade: Option<Box<[u8]>>,
+    /// For a WebSocket what the server must answer to its key; `None`: it is no handshake of one.
+    pub(crate) accept: Option<Box<str>>,
+    /// Its backend wants it refused by a Close frame.
+    pub(crate) close: RefCell<Option<Arc<BackendState>>>,
+}
+
+impl Facts {
+    /// Learns where the request was to go.
+    fn at_backend(&self, backend: &Backend) {
+        if self.accept.is_some() && backend.config.websocket.refuse == Refuse::Close {
+            *self.close.borrow_mut() = Some(backend.state.clone());
+        }
+    }
 }
 
 /// The request failed.
@@ -127,6 +146,8 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
         keep_alive: request.keep_alive,
         idempotent: request.idempotent(&conn.input),
         upgrade: request.upgrade.map(|u| u.get(&conn.input).into()),
+        accept: request.websocket_key(&conn.input).map(|key| accept(key).into()),
+        close: RefCell::default(),
     };
     let body_done = Cell::new(false);
     let mut passage = Passage::default();
@@ -146,11 +167,12 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
                 (_, false) => After::Linger,
             }
         }
-        Ok(Forwarded::Switched { server, from_server, slot, timeout, holding }) => {
+        Ok(Forwarded::Switched { server, from_server, slot, timeout, holding, handshake }) => {
             account.start_tunnel();
             let from_client = std::mem::take(&mut conn.input);
             let from_client = if from_client.is_empty() { Vec::new() } else { from_client };
-            After::Switch(Box::new(Switch { server, from_client, from_server, timeout, slot, account, holding }))
+            let switch = Switch { server, from_client, from_server, timeout, slot, account, holding, handshake };
+            After::Switch(Box::new(switch))
         }
         Err(Failure::Cut(code)) => {
             account.finish(code);
@@ -187,8 +209,17 @@ async fn until_reset<'s>(
 }
 
 enum Forwarded {
-    Done { keep: bool },
-    Switched { server: Stream, from_server: Vec<u8>, slot: Slot, timeout: Duration, holding: Holding },
+    Done {
+        keep: bool,
+    },
+    Switched {
+        server: Stream,
+        from_server: Vec<u8>,
+        slot: Slot,
+        timeout: Duration,
+        holding: Holding,
+        handshake: Option<Handshake>,
+    },
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -212,12 +243,22 @@ async fn forward<'s>(
     let index = match routed {
         Ok(index) => index,
         Err(failure) => {
+            if facts.accept.is_some() && matches!(failure, Failure::Denied(_)) {
+                let index = route(frontend, &gate.looked(passage));
+                index.into_iter().for_each(|index| facts.at_backend(&snap.backends[index]));
+            }
             body_done.set(request.framing == super::head::Framing::Empty);
             conn.consume(request.len);
             return Err(failure);
         }
     };
     let backend = &snap.backends[index];
+    facts.at_backend(backend);
+    if facts.upgrade.is_some() && local.draining() {
+        body_done.set(request.framing == super::head::Framing::Empty);
+        conn.consume(request.len);
+        return Err(Failure::Unanswered(Reason::LEAVING));
+    }
     // 2. Keys, and the request as the server will see it; after this its bytes are no longer needed.
     let plan = Plan::read(backend, &request, buf, src, now());
     for (table, key) in plan.counted(backend) {
@@ -326,10 +367,10 @@ async fn attempt(
                 drop(slot);
                 return Ok(Forwarded::Done { keep: keep_client });
             }
-            Ok(Answered::Switched { from_server }) => {
+            Ok(Answered::Switched { from_server, handshake }) => {
                 let holding = Holding::new(plan.held(backend), watch);
                 let timeout = backend.config.timeout.tunnel;
-                return Ok(Forwarded::Switched { server: stream, from_server, slot, timeout, holding });
+                return Ok(Forwarded::Switched { server: stream, from_server, slot, timeout, holding, handshake });
             }
             Err(fault) => fault,
         };

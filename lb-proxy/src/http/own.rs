@@ -5,6 +5,7 @@ use super::h1::Conn;
 use super::passage::Passage;
 use super::reason::Reason;
 use super::{account, say};
+use crate::websocket;
 use lb_core::rules::{Page, Rules};
 use lb_core::snapshot::Frontend;
 use std::io::Write as _;
@@ -62,6 +63,15 @@ impl Refusing<'_, '_> {
             return After::Close;
         }
         account.own_answer();
+        // Over HTTP/2 the status reaches whoever may see it.
+        let counts = self.facts.close.take().filter(|_| websocket::refuse::is_for_later(reason));
+        if let (Some(accept), Some(counts), None) = (&self.facts.accept, counts, conn.stream.h2()) {
+            account.status = 101;
+            let answer = websocket::refuse::answer(accept, reason, &counts, conn.local.id);
+            let sent = conn.timer.within(Duration::from_secs(5), say(&conn.stream.writer(), &answer)).await;
+            account.finish(reason.code);
+            return if matches!(sent, Ok(Ok(()))) { After::Linger } else { After::Close };
+        }
         let fine = !conn.local.draining() && !matches!(reason.status, 400 | 408);
         let keep = self.facts.keep_alive && self.body_done && fine;
         let backend = self.passage.backend.map(|b| &b.config.rules);

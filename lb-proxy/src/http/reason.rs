@@ -40,9 +40,11 @@ impl Reason {
     pub(crate) const QUEUE_FULL: Self = reason(503, "queue-full");
     pub(crate) const QUEUE_TIMEOUT: Self = reason(503, "queue-timeout");
     pub(crate) const TOO_MANY: Self = reason(503, "too-many-connections");
+    pub(crate) const LEAVING: Self = reason(503, "leaving");
     pub(crate) const SERVER_DOWN: Self = reason(503, "server-down");
     // The server's fault.
     pub(crate) const BAD_ANSWER: Self = reason(502, "bad-answer");
+    pub(crate) const BAD_ACCEPT: Self = reason(502, "bad-websocket-accept");
     pub(crate) const SERVER_CLOSED: Self = reason(502, "server-closed");
     pub(crate) const REFUSED: Self = reason(502, "server-refused");
     pub(crate) const SERVER_TIMEOUT: Self = reason(504, "server-timeout");

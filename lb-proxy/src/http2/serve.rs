@@ -364,3 +364,16 @@ async fn serve_request(shared: Rc<Shared>, mut conn: Conn, request: Result<Reque
         timers.push(conn.timer);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_waits_takes_a_few_kilobytes() {
+        fn future<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(future(serve_request) <= 8192, "{}", future(serve_request));
+    }
+}

@@ -6,7 +6,7 @@ use crate::health::Checks;
 use crate::logging::access;
 use crate::metrics::{self, Process};
 use crate::shared::{AccessSink, Shared};
-use crate::worker::{Command, Worker};
+use crate::worker::{Close, Command, Worker};
 use lb_core::decisions::Decisions;
 use lb_core::shares::SharedBounds;
 use lb_core::snapshot::Snapshot;
@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// How often workers that should end are asked whether they have.
 const ENDED_POLL: Duration = Duration::from_millis(10);
@@ -43,6 +43,8 @@ pub struct Control {
     pub(super) state: Arc<Store>,
     /// Servers whose bound all instances share.
     pub(crate) bounds: Arc<SharedBounds>,
+    /// Told when sockets may have to be closed, or no longer.
+    pub(super) closing: Notify,
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
     pub(crate) counts: Counts,
@@ -104,6 +106,7 @@ impl Control {
             local: parts.local,
             state: parts.state,
             bounds: parts.bounds,
+            closing: Notify::new(),
             reloading: tokio::sync::Mutex::default(),
             counts: Counts { access_dropped: parts.access_dropped, ..Counts::default() },
             started: parts.started,
@@ -176,6 +179,19 @@ impl Control {
         // A bound past the end of time is no bound: a year will do.
         let deadline = Instant::now().checked_add(within.min(Duration::from_secs(365 * 24 * 3600)));
         self.stop.send_replace(deadline.or_else(|| Some(Instant::now())));
+        self.closing.notify_one();
+    }
+
+    /// When a drain ends at the latest; `None`: nobody asked for a stop.
+    pub(super) fn stops_at(&self) -> Option<Instant> {
+        *self.stop.borrow()
+    }
+
+    /// Tells a worker's sockets to end.
+    pub(super) fn close_sockets(&self, worker: usize, close: Close) {
+        if let Some(worker) = self.workers.get(worker) {
+            worker.tell(Command::Close(close));
+        }
     }
 
     /// Leaves at once.

@@ -28,6 +28,7 @@ pub(super) fn spawn(control: &Arc<Control>, tasks: &mut JoinSet<()>) {
     tasks.spawn(super::discovery::run(control.clone()));
     tasks.spawn(recorder(control.clone()));
     tasks.spawn(save(control.clone()));
+    tasks.spawn(super::closing::run(control.clone()));
     let peers = control.peers.read();
     if let Some(peers) = peers.as_ref() {
         tasks.spawn(pulled(control.clone(), peers.pulled()));

@@ -152,7 +152,7 @@ fn windows_held_at_zero_hold_little_memory() {
     let lb = Instance::start(&app_h2(&[&a], ""));
     assert_eq!(lb.client().get("/quick", "").text(), "a");
     let before = lb.memory();
-    let mut held: Vec<_> = (0..4).map(|_| Frames::connect(lb.addr)).collect();
+    let mut held: Vec<_> = (0..2).map(|_| Frames::connect(lb.addr)).collect();
     for c in &mut held {
         c.send(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
         for i in 0..100 {

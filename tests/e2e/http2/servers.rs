@@ -283,8 +283,8 @@ fn a_server_that_goes_silent_is_asked_whether_it_lives() {
     });
     let lb = h2(&a, "timeout = { server = \"60s\" }");
     let mut client = lb.client();
-    client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
-    lb_tests::within(Duration::from_secs(70), "the connection is given up", || lb.access().contains("\"status\":502"));
+    client.send(post("hello"));
+    lb_tests::within(Duration::from_secs(40), "the connection is given up", || lb.access().contains("\"status\":502"));
     drop(client);
     eventually("its place is free", || {
         lb.admin_text("/metrics").contains("lb_server_connections_active{backend=\"app\",server=\"node1\"} 0")

@@ -4,6 +4,7 @@
 use super::super::{
     AccessLog, Admin, Backend, Balance, Cookie, Frontend, Http2, Instance, Listen, Log, Maxconn, Origin, PeerAddr,
     PeerTls, Peers, Route, Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Template, Timeouts,
+    WebSocket, websocket::Ping,
 };
 use super::checks;
 use crate::rules::{Auth, Rules};
@@ -16,7 +17,7 @@ use std::time::Duration;
 pub(super) type Fields = Vec<(&'static str, String)>;
 
 pub(super) fn instance(of: &Instance) -> Fields {
-    let Instance { name, workers, drain, maxconn, state, state_interval } = of;
+    let Instance { name, workers, drain, maxconn, state, state_interval, close_pace } = of;
     let workers = workers.map_or_else(|| "one for each core".into(), |n| n.to_string());
     vec![
         ("name", name.clone()),
@@ -25,6 +26,7 @@ pub(super) fn instance(of: &Instance) -> Fields {
         ("maxconn", maxconn.to_string()),
         ("state", or_none(state.as_ref().map(|path| path.display()))),
         ("state_interval", time(state_interval)),
+        ("close_pace", close_pace.to_string()),
     ]
 }
 
@@ -177,6 +179,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
         real_ip,
         max_idle,
         timeout,
+        websocket,
         rules,
         resolver,
         templates,
@@ -205,6 +208,7 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("max_queue", max_queue.to_string()),
         ("real_ip", real_ip.to_string()),
         ("max_idle", max_idle.to_string()),
+        ("websocket", self::websocket(websocket)),
         ("resolver", or_none(resolver.as_ref())),
         ("server_template", list(templates, |of| template(of))),
         ("proto", word(proto)),
@@ -213,6 +217,21 @@ pub(super) fn backend(of: &Backend) -> Fields {
     fields.extend(timeouts(timeout));
     fields.extend(self::rules(rules));
     fields
+}
+
+fn websocket(of: &WebSocket) -> String {
+    let WebSocket { ping, close_timeout, idle, max_frame, strict, verify_accept, refuse } = of;
+    let ping = ping.map(|Ping { every, timeout, to }| {
+        format!("every {}, pong within {}, to {}", time(&every), time(&timeout), word(&to))
+    });
+    format!(
+        "ping {}, close_timeout {}, idle {}, max_frame {}, strict {strict}, verify_accept {verify_accept}, refuse {}",
+        or_none(ping),
+        time(close_timeout),
+        word(idle),
+        or_none(*max_frame),
+        word(refuse),
+    )
 }
 
 fn sticky(of: &Sticky) -> String {

@@ -1,8 +1,9 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
-use super::super::{Backend, Balance, Maxconn, Server, SlowStart, Sticky};
+use super::super::{Backend, Balance, Maxconn, Server, SlowStart, Sticky, WebSocket};
 use super::{
     Defaults, Unique, balance, check, discovery, faults, rules, rules::Known, sticky, table::Tables, tcp, value,
+    websocket,
 };
 use crate::rules::Rules;
 use crate::tcp::Mode;
@@ -44,6 +45,7 @@ pub(super) fn backend(
         real_ip: section.flag("real_ip", false),
         max_idle: section.size("max_idle", 64),
         timeout: defaults.timeouts(section),
+        websocket: super::section(section, "websocket").map_or_else(WebSocket::default, |s| websocket::websocket(&s)),
         rules: Rules { compression: rules::compression(section), ..rules::rules(section, known) },
         resolver: discovery::resolver(section, defaults.resolver),
         templates,

@@ -96,6 +96,7 @@ fn the_smallest_file_gets_every_default() {
             maxconn: 100_000,
             state: None,
             state_interval: Duration::from_secs(60),
+            close_pace: "50/s".parse().unwrap(),
         }
     );
     assert_eq!(config.admin.listen, Some("127.0.0.1:8404".parse().unwrap()));
