@@ -177,11 +177,11 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
 
 /// A client that speaks HTTP/2 can take back a request at any time: everything about it then ends at once. A function that
 /// takes the future by its place, because a request's memory would be twice as much if it were moved.
-fn poll_until_reset(
+fn poll_until_reset<'a>(
     stream: Option<&Exchange>,
-    forwarded: Pin<&mut impl Future<Output = Result<Forwarded, Failure>>>,
+    forwarded: Pin<&mut impl Future<Output = Result<Forwarded, Failure<'a>>>>,
     cx: &mut Context<'_>,
-) -> Poll<Result<Forwarded, Failure>> {
+) -> Poll<Result<Forwarded, Failure<'a>>> {
     match stream {
         Some(stream) if stream.poll_reset(cx).is_ready() => Poll::Ready(Err(Failure::Cut(Reason::CLIENT_GONE.code))),
         _ => forwarded.poll(cx),
