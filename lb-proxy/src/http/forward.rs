@@ -34,10 +34,10 @@ use lb_core::snapshot::{Backend, BackendState, Frontend, Snapshot};
 use lb_core::tcp::Mode;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// How often a request is sent again that a server of HTTP/2 has not looked at.
@@ -153,11 +153,12 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
     let body_done = Cell::new(false);
     let mut passage = Passage::default();
     account.protocol(&conn.stream);
-    let forwarded = until_reset(
-        conn.stream.h2().cloned(),
-        forward(conn, &snap, frontend, request, &facts, &mut passage, &mut account, &body_done),
-    )
-    .await;
+    let stream = conn.stream.h2().cloned();
+    let forwarded = {
+        let mut forwarded =
+            pin!(forward(conn, &snap, frontend, request, &facts, &mut passage, &mut account, &body_done));
+        poll_fn(|cx| poll_until_reset(stream.as_deref(), forwarded.as_mut(), cx)).await
+    };
     let refusing = Refusing { frontend, passage: &passage, facts: &facts, body_done: body_done.get() };
     match forwarded {
         Ok(Forwarded::Done { keep }) => {
@@ -196,17 +197,17 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
     }
 }
 
-/// A client that speaks HTTP/2 can take back a request at any time: everything about it then ends at once.
-async fn until_reset<'s>(
-    stream: Option<Rc<Exchange>>,
-    forwarded: impl Future<Output = Result<Forwarded, Failure<'s>>>,
-) -> Result<Forwarded, Failure<'s>> {
-    let mut forwarded = pin!(forwarded);
-    poll_fn(|cx| match &stream {
+/// A client that speaks HTTP/2 can take back a request at any time: everything about it then ends at once. A function that
+/// takes the future by its place, because a request's memory would be twice as much if it were moved.
+fn poll_until_reset<'a>(
+    stream: Option<&Exchange>,
+    forwarded: Pin<&mut impl Future<Output = Result<Forwarded, Failure<'a>>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Forwarded, Failure<'a>>> {
+    match stream {
         Some(stream) if stream.poll_reset(cx).is_ready() => Poll::Ready(Err(Failure::Cut(Reason::CLIENT_GONE.code))),
-        _ => forwarded.as_mut().poll(cx),
-    })
-    .await
+        _ => forwarded.poll(cx),
+    }
 }
 
 enum Forwarded {

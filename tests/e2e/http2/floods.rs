@@ -74,7 +74,7 @@ fn quick(lb: &Instance) -> Duration {
 #[test]
 fn a_flood_ends_its_connection_and_nobody_elses() {
     let a = Origin::named("a");
-    let lb = Instance::start(&app_h2(&[&a], "").replace("LISTEN", "LISTEN"));
+    let lb = Instance::start(&app_h2(&[&a], ""));
     quick(&lb);
     let before = lb.memory();
     let mut wrong = Vec::new();
@@ -164,5 +164,6 @@ fn windows_held_at_zero_hold_little_memory() {
     }
     assert_eq!(lb.client().get("/quick", "").text(), "a");
     let grown = lb.memory().saturating_sub(before);
-    assert!(grown < 16 << 20, "{} KiB", grown >> 10);
+    // Two hundred answers that wait, each with what was read of it at first.
+    assert!(grown < 32 << 20, "{} KiB", grown >> 10);
 }

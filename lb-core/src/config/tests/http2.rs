@@ -27,7 +27,7 @@ fn mistakes_about_http_2_are_told_with_what_was_meant() {
     each(&[
         (&frontend("http2 = { ¦max_concurrent_streams = 10 }"), "unknown key", "did you mean `max_streams`?"),
         (&frontend("http2 = { max_streams = ¦0 }"), "max_streams", "1"),
-        (&frontend("http2 = { window = ¦\"1KiB\" }"), "window", "65_536"),
+        (&frontend("http2 = { window = ¦\"1KiB\" }"), "from 16_384 to 16_777_216", "window = 65_536"),
         (
             "[frontend.web]\nlisten = [{ addr = \"127.0.0.1:80\", ¦http2 = true }]\nbackend = \"app\"",
             "unknown key",
