@@ -40,11 +40,9 @@ pub(crate) fn read(path: &Path, name: Option<&str>) -> Result<Config, Refused> {
             "write it as TOML; deploy/lb.toml shows every key",
         ));
     }
-    lb_core::config::load(&text, &host_name(), name, &|var| std::env::var(var).ok()).map_err(|found| Refused::Wrong {
-        path: path.to_owned(),
-        text,
-        found,
-    })
+    let (env, files) = (|var: &str| std::env::var(var).ok(), |path: &Path| std::fs::read(path));
+    let loaded = lb_core::config::load_with(&text, &host_name(), name, &env, Some(&files));
+    loaded.map_err(|found| Refused::Wrong { path: path.to_owned(), text, found })
 }
 
 /// Reads a configuration, or shows on standard error why it cannot be used.

@@ -10,7 +10,7 @@ mod output;
 
 use args::{Command, Lb};
 use clap::{CommandFactory, Parser};
-use commands::{cert, check, life, peers, server, status, table, verify};
+use commands::{cert, check, hash_password, life, peers, server, status, table, verify};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -34,6 +34,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run { file } => life::run(file),
         Command::Check { file, json } => Ok(check::run(file.config, file.name, json)),
         Command::Cert { command } => cert::run(command),
+        Command::HashPassword { cost } => hash_password::run(cost),
         Command::Schema => print(lb_core::config::schema::text().as_bytes()),
         Command::Completions { shell } => {
             let mut text = Vec::new();
@@ -62,6 +63,7 @@ async fn ask(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run { .. }
         | Command::Check { .. }
         | Command::Cert { .. }
+        | Command::HashPassword { .. }
         | Command::Schema
         | Command::Completions { .. }
         | Command::Man => unreachable!("dispatched before"),

@@ -35,6 +35,7 @@ fn table(size: usize) -> Arc<StickTable> {
         len: 64,
         size,
         expire: EXPIRE,
+        max_life: None,
         when_full: WhenFull::Evict,
         replicate: true,
         store: Vec::new(),

@@ -3,15 +3,19 @@
 //! | module | for |
 //! | --- | --- |
 //! | [`mod@file`] | what the user may write: every section and key, as one table |
-//! | [`check`] | how servers are asked |
+//! | [`check`], [`faults`] | how servers are asked; what becomes of failures |
 //! | `condition` | comparisons with counters |
 //! | `reader`, `env`, `suggest` | reading by that table; every mistake with its place, and what was meant |
 //! | [`lower`] | from the text to a [`Config`]: [`load`] |
 //! | [`schema`] | the JSON Schema of the file |
 //! | [`diff`] | what a reload changes |
 use crate::counters::Counter;
+use crate::jwt::Keys;
 use crate::limit::Limit;
 use crate::matcher::Matcher;
+use crate::pace::Pace;
+use crate::rules::{Auth, Rules};
+use crate::secret::Secret;
 use crate::stick::KeyExpr;
 use crate::tcp::{Mode, Tcp};
 use ipnet::IpNet;
@@ -26,29 +30,38 @@ pub mod check;
 mod condition;
 pub mod diagnostic;
 pub mod diff;
+pub mod discovery;
 mod env;
+pub mod faults;
 pub mod file;
 mod file_affinity;
 mod file_check;
+mod file_discovery;
 mod file_edge;
+mod file_faults;
 mod file_http2;
 mod file_rules;
 mod file_traffic;
+mod file_websocket;
 mod http2;
 pub mod lower;
 mod reader;
 pub mod schema;
 mod suggest;
 mod tls;
+pub mod websocket;
 
 pub use address::{ListenAddr, SocketOptions};
 pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
+pub use discovery::{Origin, Template};
+pub use faults::Faults;
 pub use http2::{Http2, Proto};
-pub use lower::load;
-pub use reader::Env;
+pub use lower::{load, load_with};
+pub use reader::{Env, Files};
 pub use tls::{ClientCerts, ListenTls, ProxyVersion, ServerTls, Tls, TlsVersion, Wanted};
+pub use websocket::WebSocket;
 
 /// A whole, valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +76,10 @@ pub struct Config {
     pub log: Log,
     /// TLS with clients, for all listeners.
     pub tls: Tls,
+    /// What tokens are believed by whose claims are keys; `None`: no claim is a key.
+    pub jwt: Option<Arc<Keys>>,
+    /// Who may pass with a password, in the order of the file.
+    pub auth: Vec<Arc<Auth>>,
     /// Stick tables, in the order of the file.
     pub tables: Vec<Arc<Table>>,
     /// Frontends, in the order of the file.
@@ -86,6 +103,8 @@ pub struct Instance {
     pub state: Option<PathBuf>,
     /// How often they are written. Default 60s.
     pub state_interval: Duration,
+    /// How fast sockets are closed where nobody says otherwise. Default 50/s.
+    pub close_pace: Pace,
 }
 
 /// `[admin]`
@@ -125,7 +144,7 @@ pub struct Peers {
     pub max_clock_ahead: Duration,
 }
 
-/// Where a peer is.
+/// Where somebody is: a peer, or servers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PeerAddr {
     /// `"10.0.0.2:8405"`
@@ -249,6 +268,8 @@ pub struct Table {
     pub size: usize,
     /// Life of an entry that nobody touches. Default 30m.
     pub expire: Duration,
+    /// A pin ends this long after it was made, used or not; `None`: no bound.
+    pub max_life: Option<Duration>,
     /// What a new key gets when the table is full.
     pub when_full: WhenFull,
     /// Whether peers get it. Default true.
@@ -314,6 +335,8 @@ pub struct Frontend {
     pub limit: Vec<Limit>,
     /// Requests that `tarpit` rules hold at a time, in each worker. Default 1,000.
     pub max_tarpit: usize,
+    /// What it does to requests and answers.
+    pub rules: Rules,
     /// What one client connection of HTTP/2 may hold.
     pub http2: Http2,
 }
@@ -357,6 +380,8 @@ pub struct Backend {
     pub spread: Spread,
     /// Affinity, tried in order: cookie rules first, then tables.
     pub sticky: Vec<Sticky>,
+    /// When affinity is kept in spite of all, when not at all, and when a client goes back.
+    pub persist: Persist,
     /// What a client gets whose pinned server is down.
     pub on_down: OnDown,
     /// Whether a draining server's pinned clients stay or are moved.
@@ -367,6 +392,8 @@ pub struct Backend {
     pub agent: Option<Agent>,
     /// Connection attempts after the first, all servers together. Default 3.
     pub retries: u32,
+    /// What is tried again, who is taken out, who waits first, who is closed.
+    pub faults: Faults,
     /// After a server is marked by failed connects without a check, how long until it is tried again. Default 5s.
     pub retry_after: Duration,
     /// Requests that may wait for one server with `maxconn`. Default 1,000.
@@ -377,9 +404,17 @@ pub struct Backend {
     pub max_idle: usize,
     /// Timeouts.
     pub timeout: Timeouts,
+    /// What WebSockets get.
+    pub websocket: WebSocket,
+    /// What it does to requests and answers.
+    pub rules: Rules,
     /// What the servers speak.
     pub proto: Proto,
-    /// Servers, at least one.
+    /// DNS server that names of servers are asked of; `None`: as the system does it.
+    pub resolver: Option<SocketAddr>,
+    /// What servers are made of by name.
+    pub templates: Vec<Arc<Template>>,
+    /// Servers; at least one where there is no template.
     pub servers: Vec<Arc<Server>>,
 }
 
@@ -416,6 +451,30 @@ pub struct SlowStart {
     pub pace: Option<NonZeroU32>,
 }
 
+/// When affinity is kept in spite of all, when not at all, and when a client goes back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Persist {
+    /// Such requests go to their pinned server though it is down or in maintenance. Any of them.
+    pub force: Vec<Matcher>,
+    /// Such requests have no affinity: nothing is looked up, stored or set. Any of them.
+    pub ignore: Vec<Matcher>,
+    /// When a redispatched client goes back to its first server.
+    pub fail_back: FailBack,
+}
+
+/// `backend.fail_back`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FailBack {
+    /// It stays where it is.
+    #[default]
+    Never,
+    /// Once it was idle for a quarter of the pin's life.
+    Idle,
+    /// At its next request.
+    Now,
+}
+
 /// One sticky rule.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sticky {
@@ -425,11 +484,19 @@ pub enum Sticky {
     Table(TableRule),
 }
 
-/// An inserted cookie.
+/// A cookie that names a server.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Cookie {
     /// Its name.
     pub name: String,
+    /// Who sets it.
+    pub mode: CookieMode,
+    /// What it says of the server.
+    pub value: CookieValue,
+    /// Keys of dynamic and sealed values, shared by the cluster. The first writes, all are read.
+    pub keys: Vec<Secret>,
+    /// Of which requests; all: for every one.
+    pub when: Matcher,
     /// The server does not see it, and a client that has a right one is not sent it again.
     pub indirect: bool,
     /// `Cache-Control: private` where the cookie is set.
@@ -450,6 +517,35 @@ pub struct Cookie {
     pub max_idle: Option<Duration>,
     /// Ignored this long after it was first set.
     pub max_life: Option<Duration>,
+    /// More attributes, as they are written.
+    pub attr: Vec<String>,
+}
+
+/// Who sets the cookie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CookieMode {
+    /// `insert`: lb.
+    #[default]
+    Insert,
+    /// `rewrite`: the server; lb puts in its own value.
+    Rewrite,
+    /// `prefix`: the server; lb puts its own value before.
+    Prefix,
+    /// `passive`: the server, with the value that names it; lb only looks.
+    Passive,
+}
+
+/// What the cookie says of the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CookieValue {
+    /// Its cookie name.
+    #[default]
+    Name,
+    /// A keyed hash of its address and port.
+    Dynamic,
+    /// Its cookie name, encrypted and authenticated.
+    Sealed,
 }
 
 /// `SameSite`
@@ -473,6 +569,8 @@ pub struct TableRule {
     pub key: KeyExpr,
     /// Which table.
     pub table: String,
+    /// Of which requests; all: for every one.
+    pub when: Matcher,
 }
 
 /// What a stick rule does.
@@ -526,6 +624,8 @@ pub struct Server {
     pub name: String,
     /// Address.
     pub addr: SocketAddr,
+    /// Where it comes from.
+    pub origin: Origin,
     /// Share of new clients, 0 to 256. Default 1. 0: pinned clients only.
     pub weight: u32,
     /// Requests and tunnels at a time; the rest waits. Default: no bound.
@@ -540,6 +640,8 @@ pub struct Server {
     pub tls: Option<Arc<ServerTls>>,
     /// Its connections begin with a PROXY protocol header.
     pub send_proxy: Option<ProxyVersion>,
+    /// Which life of this server: dynamic and sealed cookies of another are not believed. Default 0.
+    pub generation: u64,
     /// State it starts in when nobody has decided otherwise.
     pub state: crate::server::AdminState,
 }

@@ -1,10 +1,6 @@
-//! The affinity cookie: found in a request, taken out of it, written into an answer.
-//!
-//! Its value is the server's cookie name; with `max_idle` or `max_life` two times follow, in seconds since the epoch:
-//! `node1|<last seen>|<first seen>` (HAProxy's scheme).
-use crate::config::{Cookie, SameSite};
-use crate::time::Timestamp;
-use std::fmt::Write as _;
+//! Cookies in header fields: found, taken out, changed. What the affinity cookie says is [`rule`]'s.
+pub mod rule;
+mod seal;
 
 /// The cookies of a `Cookie` header, as (name, value) with white space and one pair of quotes taken off.
 pub fn pairs(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -43,79 +39,53 @@ pub fn set_pair(field: &[u8]) -> Option<(&[u8], &[u8])> {
     pairs(field.split(|b| *b == b';').next()?).next()
 }
 
-/// What a request's affinity cookie says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen<'a> {
-    /// The server's cookie name.
-    pub server: &'a [u8],
-    /// First time it was set, seconds; 0: it does not say.
-    pub first: u64,
-    /// Whether the answer must set it again to keep it from going idle.
-    pub renew: bool,
+/// What stands between a server's value and the application's own in a prefixed cookie.
+pub const PREFIX_END: u8 = b'~';
+
+/// Appends the header's cookies, those of that name without the prefix that a prefixed cookie has.
+pub fn unprefixed(header: &[u8], name: &str, out: &mut Vec<u8>) {
+    for (i, pair) in header.split(|b| *b == b';').enumerate() {
+        if i > 0 {
+            out.push(b';');
+        }
+        let eq = memchr::memchr(b'=', pair).filter(|eq| pair[..*eq].trim_ascii() == name.as_bytes());
+        let end = eq.and_then(|eq| Some((eq, eq + memchr::memchr(PREFIX_END, &pair[eq..])?)));
+        let Some((eq, end)) = end else {
+            out.extend_from_slice(pair);
+            continue;
+        };
+        out.extend_from_slice(&pair[..=eq]);
+        // An opening quote stays.
+        out.extend(pair[eq + 1..end].trim_ascii_start().iter().take(1).filter(|b| **b == b'"'));
+        out.extend_from_slice(&pair[end + 1..]);
+    }
 }
 
-/// Reads a cookie's value under its rule. `None` when it is too old.
-pub fn read<'a>(rule: &Cookie, value: &'a [u8], now: Timestamp) -> Option<Seen<'a>> {
-    if rule.max_idle.is_none() && rule.max_life.is_none() {
-        return Some(Seen { server: value, first: 0, renew: false });
-    }
-    let mut parts = value.split(|b| *b == b'|');
-    let server = parts.next().unwrap_or_default();
-    let mut time = || std::str::from_utf8(parts.next()?).ok()?.parse::<u64>().ok();
-    let now = now.0 / 1000;
-    // A cookie without times comes from before the rule had bounds: taken, and set again with them.
-    let (Some(last), Some(first)) = (time(), time()) else {
-        return Some(Seen { server, first: now, renew: true });
+/// Appends the value of a `Set-Cookie` field with another value for its cookie; `prefix`: before the one it has.
+pub fn reset(field: &[u8], value: &str, prefix: bool, out: &mut Vec<u8>) {
+    let end = memchr::memchr(b';', field).unwrap_or(field.len());
+    let Some(eq) = memchr::memchr(b'=', &field[..end]) else {
+        out.extend_from_slice(field);
+        return;
     };
-    let too_old =
-        |since: u64, bound: Option<std::time::Duration>| bound.is_some_and(|b| now.saturating_sub(since) > b.as_secs());
-    if too_old(last, rule.max_idle) || too_old(first, rule.max_life) {
-        return None;
+    out.extend_from_slice(&field[..=eq]);
+    let old = field[eq + 1..end].trim_ascii();
+    if prefix {
+        let bare = old.strip_prefix(b"\"");
+        out.extend(bare.is_some().then_some(b'"'));
+        out.extend_from_slice(value.as_bytes());
+        out.push(PREFIX_END);
+        out.extend_from_slice(bare.unwrap_or(old));
+    } else {
+        out.extend_from_slice(value.as_bytes());
     }
-    // Each answer need not set it; an eighth of the idle bound is the price in precision.
-    let renew = rule.max_idle.is_some_and(|idle| now.saturating_sub(last) > idle.as_secs() / 8);
-    Some(Seen { server, first, renew })
-}
-
-/// Appends `name=value; attributes`, the value of a `Set-Cookie` field. `first`: when it was first set, 0 for now.
-pub fn write(rule: &Cookie, server: &str, first: u64, now: Timestamp, out: &mut String) {
-    out.push_str(&rule.name);
-    out.push('=');
-    out.push_str(server);
-    if rule.max_idle.is_some() || rule.max_life.is_some() {
-        let now = now.0 / 1000;
-        // Writing to a String cannot fail.
-        let _ = write!(out, "|{now}|{}", if first == 0 { now } else { first });
-    }
-    out.push_str("; Path=");
-    out.push_str(&rule.path);
-    if let Some(domain) = &rule.domain {
-        out.push_str("; Domain=");
-        out.push_str(domain);
-    }
-    if rule.httponly {
-        out.push_str("; HttpOnly");
-    }
-    if rule.secure {
-        out.push_str("; Secure");
-    }
-    match rule.samesite {
-        Some(SameSite::Strict) => out.push_str("; SameSite=Strict"),
-        Some(SameSite::Lax) => out.push_str("; SameSite=Lax"),
-        Some(SameSite::None) => out.push_str("; SameSite=None"),
-        None => {}
-    }
+    out.extend_from_slice(&field[end..]);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::time::Duration;
-
-    fn rule() -> Cookie {
-        Cookie { name: "SERVERID".into(), path: "/".into(), ..Cookie::default() }
-    }
 
     #[test]
     fn the_cookie_is_found_among_others_and_taken_out() {
@@ -132,43 +102,46 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_past_its_idle_or_life_bound_is_not_believed() {
-        let rule =
-            Cookie { max_idle: Some(Duration::from_secs(60)), max_life: Some(Duration::from_secs(600)), ..rule() };
-        let at = |s: u64| Timestamp(s * 1000);
-        let mut text = String::new();
-        write(&rule, "node1", 0, at(1000), &mut text);
-        let value = text.strip_prefix("SERVERID=").unwrap().split(';').next().unwrap().to_owned();
-        assert_eq!(value, "node1|1000|1000");
-        assert_eq!(read(&rule, value.as_bytes(), at(1005)), Some(Seen { server: b"node1", first: 1000, renew: false }));
-        assert!(read(&rule, value.as_bytes(), at(1030)).unwrap().renew);
-        assert_eq!(read(&rule, value.as_bytes(), at(1061)), None);
-        assert_eq!(read(&rule, b"node1|1650|1000", at(1651)), None);
-    }
-
-    #[test]
-    fn attributes_are_written_as_configured() {
-        let rule = Cookie {
-            httponly: true,
-            secure: true,
-            samesite: Some(SameSite::Lax),
-            domain: Some("example.org".into()),
-            ..rule()
+    fn a_prefix_comes_off_before_the_server_and_on_before_the_client() {
+        let stripped = |header: &[u8]| {
+            let mut out = Vec::new();
+            unprefixed(header, "SID", &mut out);
+            String::from_utf8(out).unwrap()
         };
-        let mut text = String::new();
-        write(&rule, "n1", 0, Timestamp(0), &mut text);
-        assert_eq!(text, "SERVERID=n1; Path=/; Domain=example.org; HttpOnly; Secure; SameSite=Lax");
+        assert_eq!(stripped(b"a=1; SID=node1~abc; b=x~y"), "a=1; SID=abc; b=x~y");
+        assert_eq!(stripped(b"SID=\"node1~a~b\""), "SID=\"a~b\"");
+        assert_eq!(stripped(b"SID=abc;SIDX=n~1"), "SID=abc;SIDX=n~1", "one that has none stays as it is");
+        let set = |field: &[u8], prefix| {
+            let mut out = Vec::new();
+            reset(field, "node1", prefix, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(set(b"SID=abc; Path=/; HttpOnly", true), "SID=node1~abc; Path=/; HttpOnly");
+        assert_eq!(set(b"SID=\"abc\"", true), "SID=\"node1~abc\"");
+        assert_eq!(set(b"SID=whatever; Path=/", false), "SID=node1; Path=/");
+        assert_eq!(set(b"SID=", false), "SID=node1");
     }
 
     proptest! {
         #[test]
-        fn no_header_bytes_make_the_cookie_reader_fail(header: Vec<u8>, value: Vec<u8>) {
+        fn no_header_bytes_make_the_cookie_reader_fail(header: Vec<u8>) {
             let _ = find(&header, "SERVERID");
             let mut out = Vec::new();
             without(&header, "SERVERID", &mut out);
             prop_assert_eq!(find(&out, "SERVERID"), None);
-            let rule = Cookie { max_idle: Some(Duration::from_secs(1)), ..rule() };
-            let _ = read(&rule, &value, Timestamp(5));
+            out.clear();
+            unprefixed(&header, "SERVERID", &mut out);
+            reset(&header, "n", true, &mut out);
+        }
+
+        #[test]
+        fn what_was_prefixed_reads_as_before_once_the_prefix_is_off(value in "[!#-+--:<-~]{0,20}") {
+            let mut set = Vec::new();
+            reset(format!("SID={value}; Path=/").as_bytes(), "node1", true, &mut set);
+            let pair = set.split(|b| *b == b';').next().unwrap_or_default();
+            let mut out = Vec::new();
+            unprefixed(pair, "SID", &mut out);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), format!("SID={value}"));
         }
     }
 }

@@ -68,6 +68,11 @@ impl Clock {
         self.node
     }
 
+    /// What the clock shows: the wall clock, or where stamps seen here are ahead of it, those.
+    pub fn reading(&self, now: Timestamp) -> Timestamp {
+        Timestamp(now.0.max(self.last.load(Ordering::Relaxed) >> 16))
+    }
+
     /// A new stamp, later than every other this clock made or saw.
     pub fn stamp(&self, now: Timestamp) -> Stamp {
         let wall = now.0 << 16;

@@ -44,6 +44,9 @@ impl fmt::Debug for NameId {
     }
 }
 
+/// Stands in no name of a server: see [`Names::moved`].
+const HOME: char = '<';
+
 /// The names that tables, servers and peers speak of, each stored once. A pin holds four bytes instead of a string,
 /// and a server that the configuration does not know (a roll half done) still has its name kept and passed on.
 ///
@@ -93,6 +96,26 @@ impl Names {
         id
     }
 
+    /// The pin of a client that was moved to a server and may go back to its first one: `server<first`, as one name. To
+    /// an instance that does not know of such pins it is a server that its configuration does not have. Without room
+    /// for one more name the way back is forgotten.
+    pub fn moved(&self, server: NameId, home: NameId) -> NameId {
+        let pin = self.intern(&format!("{}{HOME}{}", self.name(server), self.name(home)));
+        if pin.is_none() { server } else { pin }
+    }
+
+    /// Takes a pin made by [`Self::moved`] apart: where the client is, and its first server.
+    pub fn parted(&self, pin: NameId) -> Option<(NameId, NameId)> {
+        let name = self.name(pin);
+        let (server, home) = name.split_once(HOME)?;
+        Some((self.find(server)?, self.find(home)?))
+    }
+
+    /// Whether a pin names this server, moved there or not.
+    pub fn is_at(&self, pin: NameId, server: NameId) -> bool {
+        pin == server || self.parted(pin).is_some_and(|(at, _)| at == server)
+    }
+
     /// The id of `name` if it has one.
     pub fn find(&self, name: &str) -> Option<NameId> {
         self.inner.read().ids.get(name).copied()
@@ -118,6 +141,19 @@ mod tests {
         assert_eq!(&*names.name(a), "node1");
         assert_eq!(names.intern(""), NameId::NONE);
         assert_eq!(names.find("node3"), None);
+    }
+
+    #[test]
+    fn a_pin_keeps_the_way_back_in_its_name() {
+        let names = Names::default();
+        let (a, b) = (names.intern("node1"), names.intern("node2"));
+        let moved = names.moved(b, a);
+        assert_eq!((&*names.name(moved), names.parted(moved)), ("node2<node1", Some((b, a))));
+        assert_eq!(names.parted(a), None);
+        assert!(names.is_at(moved, b) && names.is_at(a, a) && !names.is_at(moved, a));
+        assert_eq!(names.parted(names.intern("node2<gone")), None, "a first server that nobody knows");
+        let long = names.intern(&"x".repeat(Names::MAX_LEN));
+        assert_eq!(names.moved(long, a), long, "too long for both: the way back is forgotten");
     }
 
     #[test]

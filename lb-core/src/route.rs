@@ -1,5 +1,5 @@
 //! From a request to a backend: the first route of the frontend that matches it.
-use crate::matcher::Asked;
+pub use crate::matcher::Asked;
 use crate::snapshot::Frontend;
 
 /// Index of the backend that takes the request; `None`: no route matches and there is no default.

@@ -1,7 +1,9 @@
 //! One immutable compiled view of a configuration. A reload builds a whole new one, reusing live state by identity,
 //! or changes nothing.
 use crate::balance::Rotation;
+use crate::budget::Budget;
 use crate::config::{self, Config};
+use crate::cookie;
 use crate::edge::Handshakes;
 use crate::hlc::Clock;
 use crate::id::{NameId, Names};
@@ -13,6 +15,9 @@ use crate::time::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+mod ruled;
+pub use ruled::{Done, Ruled};
 
 /// What all snapshots of a process share.
 #[derive(Debug)]
@@ -67,6 +72,8 @@ pub struct Frontend {
     pub backend: Option<usize>,
     /// Its rules on what tables count, in order.
     pub limits: Vec<Limit>,
+    /// What its other rules have done.
+    pub ruled: Ruled,
     /// Live counts; survive reloads.
     pub state: Arc<FrontendState>,
 }
@@ -152,6 +159,19 @@ pub const DURATION_BUCKETS: [u64; 14] = [
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000, 30_000_000,
 ];
 
+/// Codes of Close frames, as they are counted: as they are where they are known, else by their class; 1005: without a code;
+/// `none`: the connection ended without a Close frame.
+pub const CLOSE_CODES: [&str; 17] = [
+    "1000", "1001", "1002", "1003", "1005", "1007", "1008", "1009", "1010", "1011", "1012", "1013", "1014", "3xxx",
+    "4xxx", "other", "none",
+];
+
+/// Who ended a WebSocket first.
+pub const CLOSED_BY: [&str; 3] = ["client", "server", "lb"];
+
+/// What frames do that break the protocol.
+pub const FRAME_FLAWS: [&str; 6] = ["reserved", "opcode", "mask", "control", "length", "order"];
+
 /// A backend, compiled.
 #[derive(Debug)]
 pub struct Backend {
@@ -164,11 +184,17 @@ pub struct Backend {
     /// Those of [`Self::stick`] whose table counts.
     pub counting: Vec<usize>,
     /// The cookie rule, if there is one.
-    pub cookie: Option<config::Cookie>,
+    pub cookie: Option<cookie::rule::Rule>,
+    /// What its rules have done.
+    pub ruled: Ruled,
+    /// How many requests may be tried again; `None`: no bound over all.
+    pub budget: Option<Arc<Budget>>,
     /// Live state; survives reloads.
     pub state: Arc<BackendState>,
     /// Smooth weighted round robin, one a worker, so that workers do not share a lock; survives no reload.
     pub rotation: Box<[Rotation]>,
+    /// Names of servers, in tables and here.
+    pub names: Arc<Names>,
     /// Whether some server is a backup.
     pub backups: bool,
     /// Whether some server starts at a pace.
@@ -196,14 +222,22 @@ pub struct BackendCounters {
     pub new: Count,
     /// … by the algorithm, because the pinned server was out.
     pub redispatched: Count,
+    /// … by what the pin said of the client's first server, which was back.
+    pub returned: Count,
     /// Connection attempts after the first.
     pub retries: Count,
+    /// Retries that the budget did not allow.
+    pub over_budget: Count,
     /// Requests that found no server.
     pub no_server: Count,
     /// Requests that waited for a server with `maxconn`.
     pub queued: Count,
     /// Requests that waited too long, or found the queue full.
     pub queue_dropped: Count,
+    /// WebSockets that ended, by [`CLOSE_CODES`] and [`CLOSED_BY`].
+    pub closes: [[Count; CLOSED_BY.len()]; CLOSE_CODES.len()],
+    /// WebSockets whose client or server broke the protocol, by [`FRAME_FLAWS`]: how it did first.
+    pub flaws: [[Count; 2]; FRAME_FLAWS.len()],
 }
 
 /// A server, compiled.
@@ -236,22 +270,48 @@ impl Server {
     }
 
     /// Whether it may get one more new client at its pace.
-    pub(crate) fn may_start(&self, now: Timestamp) -> bool {
+    pub fn may_start(&self, now: Timestamp) -> bool {
         self.config.slow_start.as_ref().is_none_or(|slow| self.state.may_start(slow, now))
     }
 
     /// It gets one more new client.
-    pub(crate) fn started(&self, now: Timestamp) {
+    pub fn started(&self, now: Timestamp) {
         if let Some(slow) = &self.config.slow_start {
             self.state.started(slow, now);
         }
     }
 }
 
+/// A pin older than this to a server that a template could have made, and that is not there, is one to a server that is
+/// gone: names are looked up more often.
+const LOST_AFTER: u64 = 60_000;
+
 impl Backend {
     /// The server of that name.
     pub fn by_id(&self, id: NameId) -> Option<usize> {
         self.servers.iter().position(|s| s.id == id)
+    }
+
+    /// Whether a server that is not here was one that a template made and that is found no more, when a pin to it was
+    /// written at this time. A younger one may be known to another instance already, and to this one in a moment.
+    pub fn has_lost(&self, server: NameId, written: Timestamp, now: Timestamp) -> bool {
+        if self.config.templates.is_empty() || now.0.saturating_sub(written.0) < LOST_AFTER {
+            return false;
+        }
+        let name = self.names.name(server);
+        let made_by = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('-'));
+        self.config.templates.iter().any(|template| made_by(&template.name))
+    }
+
+    /// The server that a pin names, and the first server of a client that was moved.
+    pub fn placed(&self, pin: NameId) -> (Option<usize>, Option<NameId>) {
+        match self.by_id(pin) {
+            Some(server) => (Some(server), None),
+            None => match self.names.parted(pin) {
+                Some((server, home)) => (self.by_id(server), Some(home)),
+                None => (None, None),
+            },
+        }
     }
 }
 
@@ -275,6 +335,7 @@ impl Snapshot {
                     inspect: inspects(f, &config.backends),
                     backend: f.backend.as_ref().and_then(index),
                     limits: f.limit.iter().filter_map(|rule| limit(rule, base, old, &tables)).collect(),
+                    ruled: Ruled::new(&f.rules, base.workers, old.map(|old| (&old.config.rules, &old.ruled))),
                     state: old.map_or_else(fresh, |old| old.state.clone()),
                 }
             })
@@ -390,10 +451,10 @@ fn backend(
         })
         .collect();
     let mut stick = Vec::new();
-    let mut cookie = None;
+    let mut rule_of_cookie = None;
     for rule in &config.sticky {
         match rule {
-            config::Sticky::Cookie(c) => cookie = Some(c.clone()),
+            config::Sticky::Cookie(c) => rule_of_cookie = Some(cookie::rule::Rule::new(c.clone(), &config.servers)),
             config::Sticky::Table(rule) => {
                 if let Some(table) = tables.get(&rule.table) {
                     stick.push((rule.clone(), table.clone()));
@@ -404,12 +465,18 @@ fn backend(
     Backend {
         config: config.clone(),
         rotation: (0..base.workers).map(|_| Rotation::new(servers.len())).collect(),
+        names: base.names.clone(),
         backups: servers.iter().any(|s| s.config.backup),
         paced: servers.iter().any(|s| s.config.slow_start.is_some_and(|slow| slow.pace.is_some())),
         servers,
         counting: (0..stick.len()).filter(|rule| !stick[*rule].1.spec().store.is_empty()).collect(),
         stick,
-        cookie,
+        cookie: rule_of_cookie,
+        ruled: Ruled::new(&config.rules, base.workers, old.map(|old| (&old.config.rules, &old.ruled))),
+        budget: config.faults.retry_budget.map(|of| {
+            let same = old.and_then(|b| b.budget.clone()).filter(|b| b.of() == of);
+            same.unwrap_or_else(|| Arc::new(Budget::new(of, base.workers)))
+        }),
         state: old.map_or_else(
             || {
                 Arc::new(BackendState {

@@ -1,6 +1,8 @@
 //! Key expressions: which bytes of a request or an answer become a stick key.
+use crate::jwt;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Where a key comes from, as `src` or `header(X-Session-ID)`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +17,14 @@ pub enum KeyExpr {
     Query(String),
     /// The path, without the query.
     Path,
+    /// One segment of the path, from 1.
+    Segment(usize),
+    /// So many first segments of the path, with their slashes; of a shorter path all.
+    Segments(usize),
+    /// Path and query.
+    Url,
+    /// A claim of the bearer token.
+    Jwt(Claim),
     /// The server name that the client asks TLS for.
     Sni,
     /// TLS's session id, up to TLS 1.2: of the client's hello, or given out by the server's.
@@ -23,13 +33,41 @@ pub enum KeyExpr {
     Const(String),
 }
 
+/// A claim of a token, and what the token is believed by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// Its name.
+    pub name: String,
+    /// `None` until the configuration has given them: no token is believed.
+    pub keys: Option<Arc<jwt::Keys>>,
+}
+
+impl Claim {
+    /// Its value in the token that an `Authorization` field brings.
+    pub fn of(&self, authorization: &[u8]) -> Option<Vec<u8>> {
+        jwt::claim(self.keys.as_deref()?, authorization, &self.name)
+    }
+}
+
+/// One segment of a path, from 1; `None` where it has fewer, or nothing in it.
+pub fn segment(path: &[u8], n: usize) -> Option<&[u8]> {
+    path.strip_prefix(b"/")?.split(|b| *b == b'/').nth(n.checked_sub(1)?).filter(|s| !s.is_empty())
+}
+
+/// So many first segments of a path, with their slashes; of a shorter path all.
+pub fn segments(path: &[u8], n: usize) -> &[u8] {
+    let end = memchr::memchr_iter(b'/', path).nth(n);
+    &path[..end.unwrap_or(path.len())]
+}
+
 /// Why a text is no key expression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct KeyExprError(pub String);
 
 /// The forms, as error messages list them.
-pub const FORMS: &str = "src, header(NAME), cookie(NAME), query(NAME), path, sni, tls_session_id, const(X)";
+pub const FORMS: &str = "src, header(NAME), cookie(NAME), query(NAME), path, path(N), path_prefix(N), url, \
+                         jwt(CLAIM), sni, tls_session_id, const(X)";
 
 impl FromStr for KeyExpr {
     type Err = KeyExprError;
@@ -46,12 +84,19 @@ impl FromStr for KeyExpr {
         match (word, arg) {
             ("src", None) => Ok(Self::Src),
             ("path", None) => Ok(Self::Path),
+            ("url", None) => Ok(Self::Url),
+            ("path" | "path_prefix", Some(n)) => match n.parse().ok().filter(|n| (1..=64).contains(n)) {
+                Some(n) if word == "path" => Ok(Self::Segment(n)),
+                Some(n) => Ok(Self::Segments(n)),
+                None => bad(format!("\"{text}\" names no part of a path: write \"{word}(1)\"")),
+            },
+            ("path_prefix", None) => bad("\"path_prefix\" needs a number: write \"path_prefix(1)\"".into()),
             ("sni", None) => Ok(Self::Sni),
             ("tls_session_id", None) => Ok(Self::TlsSessionId),
-            ("src" | "path" | "sni" | "tls_session_id", Some(_)) => {
+            ("src" | "url" | "sni" | "tls_session_id", Some(_)) => {
                 bad(format!("\"{word}\" takes no argument: write \"{word}\""))
             }
-            ("header" | "cookie" | "query" | "const", None | Some("")) => {
+            ("header" | "cookie" | "query" | "jwt" | "const", None | Some("")) => {
                 bad(format!("\"{word}\" needs an argument: write \"{word}(NAME)\""))
             }
             ("header", Some(name)) if !name.bytes().all(is_token) => bad(format!("\"{name}\" is no header name")),
@@ -59,9 +104,22 @@ impl FromStr for KeyExpr {
             ("header", Some(name)) => Ok(Self::Header(name.to_ascii_lowercase())),
             ("cookie", Some(name)) => Ok(Self::Cookie(name.into())),
             ("query", Some(name)) => Ok(Self::Query(name.into())),
+            ("jwt", Some(name)) => Ok(Self::Jwt(Claim { name: name.into(), keys: None })),
             ("const", Some(value)) => Ok(Self::Const(value.into())),
             _ => {
-                let words = ["src", "header", "cookie", "query", "path", "sni", "tls_session_id", "const"];
+                let words = [
+                    "src",
+                    "header",
+                    "cookie",
+                    "query",
+                    "path",
+                    "path_prefix",
+                    "url",
+                    "jwt",
+                    "sni",
+                    "tls_session_id",
+                    "const",
+                ];
                 let near = words.iter().min_by_key(|w| strsim::damerau_levenshtein(w, word));
                 let hint = near
                     .filter(|w| strsim::damerau_levenshtein(w, word) <= 2)
@@ -77,6 +135,10 @@ impl fmt::Display for KeyExpr {
         match self {
             Self::Src => f.write_str("src"),
             Self::Path => f.write_str("path"),
+            Self::Segment(n) => write!(f, "path({n})"),
+            Self::Segments(n) => write!(f, "path_prefix({n})"),
+            Self::Url => f.write_str("url"),
+            Self::Jwt(claim) => write!(f, "jwt({})", claim.name),
             Self::Sni => f.write_str("sni"),
             Self::TlsSessionId => f.write_str("tls_session_id"),
             Self::Header(name) => write!(f, "header({name})"),
@@ -104,6 +166,11 @@ mod tests {
             "header(x-session-id)",
             "cookie(JSESSIONID)",
             "query(room)",
+            "path(2)",
+            "path_prefix(1)",
+            "url",
+            "jwt(sub)",
+            "jwt(https://example.org/room)",
             "sni",
             "tls_session_id",
             "const(all)",
@@ -120,5 +187,17 @@ mod tests {
         assert!(why("header").contains("header(NAME)"));
         assert!(why("header(X").contains("closing parenthesis"));
         assert!(why("src(1)").contains("takes no argument"));
+        assert!(why("path(0)").contains("write \"path(1)\""));
+        assert!(why("path_prefix(x)").contains("write \"path_prefix(1)\""));
+        assert!(why("jwt").contains("jwt(NAME)"));
+    }
+
+    #[test]
+    fn a_path_has_segments() {
+        let path = b"/tenants/blue/x";
+        assert_eq!((segment(path, 1), segment(path, 2)), (Some(&b"tenants"[..]), Some(&b"blue"[..])));
+        assert_eq!((segment(path, 4), segment(path, 0), segment(b"/", 1), segment(b"*", 1)), (None, None, None, None));
+        assert_eq!((segments(path, 1), segments(path, 2)), (&b"/tenants"[..], &b"/tenants/blue"[..]));
+        assert_eq!((segments(path, 3), segments(path, 9), segments(b"/", 2)), (&path[..], &path[..], &b"/"[..]));
     }
 }

@@ -17,6 +17,8 @@
 //!   last one closes, and such an entry is the last to be evicted.
 //! - **An entry past its end is a miss for everybody**, swept or not. To the merge its version still counts as long as
 //!   it is there, so that an old update can't win over it.
+//! - **A longest life** (`max_life`), where there is one, counts from the pin's stamp: no touch, no open socket and no
+//!   peer keeps a pin beyond it.
 //! - **A tombstone** is kept an hour longer than a pin of its age; that is how long a peer may have been cut off and
 //!   still not bring the entry back.
 //! - **A full table** keeps updating the keys that it holds. A newcomer takes the place of the entry that is the
@@ -214,6 +216,7 @@ impl StickTable {
             digest: digest::Digest::default(),
             size: AtomicUsize::new(spec.size),
             expire: AtomicU64::new(expire),
+            max_life: AtomicU64::new(spec.max_life.map_or(u64::MAX, millis)),
             refuse: AtomicBool::new(spec.when_full == WhenFull::Refuse),
             held: AtomicUsize::new(0),
             tries: AtomicUsize::new(0),
@@ -251,6 +254,11 @@ impl StickTable {
         self.key_len
     }
 
+    /// Life of an entry that nobody uses.
+    pub fn expire_after(&self) -> Duration {
+        Duration::from_millis(self.env.expire())
+    }
+
     /// Takes on a new configuration of the same type and length (a reload): size, expiry, `when_full`,
     /// `store`.
     ///
@@ -260,6 +268,7 @@ impl StickTable {
         let mut held = self.spec.write();
         self.env.size.store(spec.size, Ordering::Relaxed);
         self.env.expire.store(millis(spec.expire).min(MAX_EXPIRE), Ordering::Relaxed);
+        self.env.max_life.store(spec.max_life.map_or(u64::MAX, millis), Ordering::Relaxed);
         self.env.refuse.store(spec.when_full == WhenFull::Refuse, Ordering::Relaxed);
         self.set_store(&spec.store);
         *held = spec;

@@ -49,7 +49,7 @@ pub(crate) struct ClientCertificate {
     pub(crate) fingerprint: String,
     /// Common name of the subject.
     pub(crate) common_name: Option<String>,
-    /// DNS names.
+    /// That name, then the DNS names.
     pub(crate) names: Vec<String>,
     /// When it ends, Unix seconds.
     pub(crate) until: i64,

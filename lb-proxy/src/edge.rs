@@ -7,7 +7,7 @@ use crate::tls::connect::Connector;
 use crate::tls::terminate::Termination;
 use crate::tls::tickets::Secret;
 use ipnet::IpNet;
-use lb_core::config::{Config, Frontend, Listen, ListenAddr};
+use lb_core::config::{Config, Frontend, Listen, ListenAddr, ServerTls};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,8 +18,8 @@ use std::time::SystemTime;
 #[derive(Default)]
 pub struct Edges {
     listeners: Vec<Listener>,
-    /// By backend and server.
-    servers: HashMap<String, HashMap<String, Arc<Connector>>>,
+    /// By backend: servers come and go, their terms are few.
+    servers: HashMap<String, Vec<Arc<Connector>>>,
     /// Where secrets of tickets are; empty: the process's own is used.
     ticket_keys: Vec<PathBuf>,
     own: Option<Secret>,
@@ -70,14 +70,15 @@ impl Edges {
             }
         }
         for backend in &config.backends {
-            for server in &backend.servers {
-                let Some(tls) = &server.tls else { continue };
-                match Connector::load(tls, server.addr, backend.proto) {
-                    Ok(connector) => {
-                        let of_backend = edges.servers.entry(backend.name.clone()).or_default();
-                        of_backend.insert(server.name.clone(), Arc::new(connector));
-                    }
-                    Err(why) => errors.push(format!("server {}/{}: tls: {why}", backend.name, server.name)),
+            let listed = backend.servers.iter().filter_map(|server| server.tls.as_ref());
+            let found = backend.templates.iter().filter_map(|template| template.tls.as_ref());
+            for tls in listed.chain(found) {
+                if edges.to_server(&backend.name, tls).is_some() {
+                    continue;
+                }
+                match Connector::load(tls, backend.proto) {
+                    Ok(connector) => edges.servers.entry(backend.name.clone()).or_default().push(Arc::new(connector)),
+                    Err(why) => errors.push(format!("backend \"{}\": tls: {why}", backend.name)),
                 }
             }
         }
@@ -112,9 +113,9 @@ impl Edges {
         self.listeners.iter().find(|l| l.addr == *addr && l.frontend == frontend).map(|l| &l.edge)
     }
 
-    /// How a server is spoken to that wants TLS.
-    pub(crate) fn to_server(&self, backend: &str, server: &str) -> Option<&Arc<Connector>> {
-        self.servers.get(backend)?.get(server)
+    /// How a server is spoken to that wants TLS on these terms.
+    pub(crate) fn to_server(&self, backend: &str, tls: &Arc<ServerTls>) -> Option<&Arc<Connector>> {
+        self.servers.get(backend)?.iter().find(|c| Arc::ptr_eq(&c.tls, tls) || c.tls == *tls)
     }
 
     /// Listeners with TLS, with frontend and address.
@@ -122,8 +123,8 @@ impl Edges {
         self.listeners.iter().filter_map(|l| Some((l.frontend.as_str(), &l.addr, l.edge.tls.as_ref()?)))
     }
 
-    fn connectors(&self) -> impl Iterator<Item = (&String, &String, &Arc<Connector>)> {
-        self.servers.iter().flat_map(|(backend, all)| all.iter().map(move |(server, tls)| (backend, server, tls)))
+    fn connectors(&self) -> impl Iterator<Item = (&String, &Arc<Connector>)> {
+        self.servers.iter().flat_map(|(backend, all)| all.iter().map(move |tls| (backend, tls)))
     }
 
     /// All files that they are made of.
@@ -145,9 +146,9 @@ impl Edges {
                 errors.extend(whys.into_iter().map(|why| format!("frontend \"{frontend}\", {addr}: {why}")));
             }
         }
-        for (backend, server, tls) in self.connectors() {
+        for (backend, tls) in self.connectors() {
             if let Err(why) = tls.reload() {
-                errors.push(format!("server {backend}/{server}: tls: {why}"));
+                errors.push(format!("backend \"{backend}\": tls: {why}"));
             }
         }
         if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }

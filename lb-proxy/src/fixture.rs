@@ -1,10 +1,11 @@
 //! Small valid configurations for unit tests.
 use lb_core::config::{
     AccessLog, Admin, Backend, Balance, Config, DrainMode, Frontend, Instance, KeyKind, Listen, ListenTls, Log,
-    LogFormat, Maxconn, OnDown, Server, Spread, Table, Timeouts, TlsVersion, WhenFull,
+    LogFormat, Maxconn, OnDown, Persist, Server, Spread, Table, Timeouts, TlsVersion, WhenFull,
 };
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
+use lb_core::rules::Rules;
 use lb_core::server::AdminState;
 use lb_core::snapshot::{Base, Snapshot};
 use std::net::SocketAddr;
@@ -21,11 +22,14 @@ pub(crate) fn config() -> Config {
             maxconn: 1000,
             state: None,
             state_interval: Duration::from_secs(60),
+            close_pace: Default::default(),
         },
         admin: Admin { listen: None, socket: None, token: None },
         peers: None,
         log: Log { level: "info".into(), format: LogFormat::Text, access: AccessLog::Off },
         tls: Default::default(),
+        jwt: None,
+        auth: Vec::new(),
         tables: Vec::new(),
         frontends: Vec::new(),
         backends: Vec::new(),
@@ -36,6 +40,7 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
     Server {
         name: name.into(),
         addr,
+        origin: lb_core::config::Origin::Written,
         weight: 1,
         maxconn: Maxconn::default(),
         backup: false,
@@ -43,6 +48,7 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
         cookie: name.into(),
         tls: None,
         send_proxy: None,
+        generation: 0,
         state: AdminState::Ready,
     }
 }
@@ -54,16 +60,22 @@ pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
         balance: Balance::RoundRobin,
         spread: Spread::default(),
         sticky: Vec::new(),
+        persist: Persist::default(),
         on_down: OnDown::Redispatch,
         drain: DrainMode::Stay,
         check: None,
         agent: None,
         retries: 3,
+        faults: lb_core::config::Faults::default(),
         retry_after: Duration::from_secs(5),
         max_queue: 1000,
         real_ip: false,
         max_idle: 64,
         timeout: Timeouts::default(),
+        websocket: Default::default(),
+        rules: Rules::default(),
+        resolver: None,
+        templates: Vec::new(),
         proto: Default::default(),
         servers: servers.iter().map(|(name, addr)| Arc::new(server(name, *addr))).collect(),
     }
@@ -103,6 +115,7 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
         max_headers: 100,
         limit: Vec::new(),
         max_tarpit: 1000,
+        rules: Rules::default(),
         http2: Default::default(),
     }
 }
@@ -114,6 +127,7 @@ pub(crate) fn table(name: &str) -> Table {
         len: 64,
         size: 100_000,
         expire: Duration::from_secs(1800),
+        max_life: None,
         when_full: WhenFull::Evict,
         replicate: true,
         store: Vec::new(),

@@ -4,6 +4,7 @@
 //! It knows servers and their state; not listeners, not peers: each instance judges health for itself.
 use agent::Agents;
 pub use agent::Heard;
+use lb_core::config::Proto;
 use lb_core::health::RiseFall;
 use lb_core::server::{Health, ServerState};
 use lb_core::snapshot::Snapshot;
@@ -19,9 +20,11 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 mod agent;
+pub mod outlier;
 pub mod passive;
 pub mod probe;
 mod schedule;
+pub mod standing;
 mod tls;
 
 pub use tls::{Prepared, TlsError};
@@ -32,6 +35,7 @@ pub struct Checks {
     running: Mutex<HashMap<u32, Running>>,
     reasons: Arc<Reasons>,
     agents: Agents,
+    prepared: Mutex<Arc<Prepared>>,
 }
 
 /// Why servers are down, by [`ServerState::uid`], and that something about them has changed.
@@ -57,7 +61,14 @@ impl Drop for Running {
 impl Checks {
     /// Runs the checks of a configuration on the current runtime: starts what is new, ends what is gone, leaves
     /// alone what has not changed.
-    pub fn apply(&self, snapshot: &Snapshot, prepared: &Prepared) {
+    pub fn apply(&self, snapshot: &Snapshot, prepared: Prepared) {
+        *self.prepared.lock() = Arc::new(prepared);
+        self.reapply(snapshot);
+    }
+
+    /// As [`Self::apply`], when only the servers have changed.
+    pub fn reapply(&self, snapshot: &Snapshot) {
+        let prepared = self.prepared.lock().clone();
         let mut running = self.running.lock();
         let mut before = std::mem::take(&mut *running);
         for backend in &snapshot.backends {
@@ -65,7 +76,8 @@ impl Checks {
             for server in &backend.servers {
                 let addr = server.config.addr;
                 let addr = SocketAddr::new(check.addr.unwrap_or(addr.ip()), check.port.unwrap_or(addr.port()));
-                let target = Target { addr, tls: prepared.get(&backend.config.name) };
+                let h2 = backend.config.proto == Proto::H2;
+                let target = Target { addr, tls: prepared.get(&backend.config.name), h2 };
                 let spec = Spec { check: check.clone(), timeout: backend.config.timeout.check, target };
                 let uid = server.state.uid;
                 let task = match before.remove(&uid) {

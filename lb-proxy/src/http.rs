@@ -1,16 +1,25 @@
 //! HTTP/1.1 from clients to servers: our own loop. [`h1`] is a connection, [`forward`] one request: read that first. Requests
 //! of HTTP/2 take the same road; where heads, bodies and trailers go in and out of it, they are told apart.
 pub(crate) mod account;
+mod admit;
 pub(crate) mod affinity;
 mod answer;
 pub(crate) mod body;
+mod compression;
+mod edits;
 pub(crate) mod forward;
 pub(crate) mod h1;
 pub(crate) mod head;
 mod headers;
+pub(crate) mod ids;
 pub(crate) mod limits;
 mod looked;
+mod outcome;
+mod own;
+mod passage;
+pub(crate) mod passwords;
 pub(crate) mod reason;
+pub(crate) mod retry;
 mod upload;
 
 use crate::stream::Writer;
@@ -26,5 +35,5 @@ pub(crate) async fn say(to: &Writer<'_>, answer: &[u8]) -> std::io::Result<()> {
 /// Tells a client that a bound is reached, if its socket takes the few bytes at once.
 pub(crate) fn refuse_connection(stream: &crate::stream::Plain) {
     let reason = reason::Reason::TOO_MANY;
-    let _ = stream.try_write(&headers::own_answer(reason.status, reason.code, false, false, None));
+    let _ = stream.try_write(&own::answer(&reason.into(), &own::Way::default()));
 }

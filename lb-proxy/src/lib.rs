@@ -5,6 +5,7 @@
 pub mod admin;
 mod arrival;
 pub mod bind;
+mod closing;
 pub mod edge;
 #[cfg(test)]
 mod fixture;
@@ -19,11 +20,14 @@ pub mod metrics;
 mod proxy_protocol;
 pub mod reload;
 pub mod shared;
+mod sockets;
+mod splice;
 mod stream;
 mod tcp;
 pub mod tls;
 mod tunnel;
 pub mod upstream;
+mod websocket;
 pub mod worker;
 
 pub use instance::{ConfigSource, Instance, StartError, run};

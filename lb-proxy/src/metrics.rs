@@ -5,8 +5,8 @@
 //! then gone from the next scrape, and two instances in one process (tests) do not mix. The recorder holds what other
 //! crates record through the `metrics` facade.
 use lb_core::server::{AdminState, Health};
-use lb_core::snapshot::{Backend, DURATION_BUCKETS, Server, Snapshot};
-use lb_core::status::PeersStatus;
+use lb_core::snapshot::{Backend, DURATION_BUCKETS, Ruled, Server, Snapshot};
+use lb_core::status::{NameStatus, PeersStatus};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use text::Text;
 mod peers;
 mod text;
 mod tls;
+mod websocket;
 
 /// How a value behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,7 @@ families! {
     FRONTEND_REFUSED Counter "lb_frontend_connections_refused_total" ["frontend"] "Client connections refused by maxconn.";
     TCP Counter "lb_tcp_connections_total" ["frontend" "result"] "Connections of frontends with mode = \"tcp\": passed on to a server, denied by a rule, failed (no route, no server, a wrong or late TLS hello).";
     LIMIT Counter "lb_limit_total" ["frontend" "rule" "action"] "Times a limit rule (by its number, from 0) did what it says.";
+    RULES Counter "lb_rule_total" ["frontend" "backend" "list" "rule" "action"] "Times a rule of a frontend or of a backend (by its number in request or response, from 0) did what it says.";
     TARPITTED Gauge "lb_tarpit_active" ["frontend"] "Requests that a tarpit holds now.";
     TARPIT_FULL Counter "lb_tarpit_full_total" ["frontend"] "Requests denied at once because the tarpit was full.";
     REQUESTS Counter "lb_http_requests_total" ["frontend" "code"] "Requests finished, by class of their answer.";
@@ -77,6 +79,9 @@ families! {
     SERVER_WEIGHT Gauge "lb_server_weight" ["backend" "server"] "Weight that holds now.";
     SERVER_ACTIVE Gauge "lb_server_connections_active" ["backend" "server"] "Requests and tunnels on the server now.";
     WEBSOCKETS Gauge "lb_websocket_connections_active" ["backend" "server"] "Open WebSockets and other upgraded tunnels.";
+    WS_CLOSES Counter "lb_websocket_closes_total" ["backend" "code" "by"] "WebSockets that ended, by the first Close frame's code (3xxx and 4xxx together; 1005: it had none; none: there was no such frame) and by who ended it first (client, server, lb).";
+    WS_ERRORS Counter "lb_websocket_errors_total" ["backend" "kind" "by"] "WebSockets whose client or server broke the protocol, by how it did first: reserved bits, an unknown opcode, a wrong mask, a bad control frame, a bad length, fragments out of order.";
+    WS_MESSAGES Counter "lb_websocket_messages_total" ["backend" "server" "direction"] "WebSocket messages from clients (in) and to clients (out).";
     SERVER_REQUESTS Counter "lb_server_requests_total" ["backend" "server"] "Requests sent to the server.";
     SERVER_CONNECTS Counter "lb_server_connects_total" ["backend" "server"] "Connections opened to the server.";
     SERVER_ERRORS Counter "lb_server_errors_total" ["backend" "server" "kind"] "Failed connects (connect), and answers that never came or came broken (response).";
@@ -84,8 +89,18 @@ families! {
     SERVER_RESPONSES Counter "lb_server_responses_total" ["backend" "server" "code"] "Answers of the server, by class.";
     SERVER_CHECKS Counter "lb_server_checks_total" ["backend" "server" "result"] "Health checks, by result (passed, failed).";
     AGENT_ERRORS Counter "lb_server_agent_errors_total" ["backend" "server"] "Times that the server's agent could not be heard.";
-    AFFINITY Counter "lb_affinity_total" ["backend" "result"] "Why requests went to their server: cookie, table, new, redispatched.";
-    RETRIES Counter "lb_backend_retries_total" ["backend"] "Connection attempts after the first.";
+    SERVER_EJECTED Gauge "lb_server_ejected" ["backend" "server"] "1 while the server is out because it failed too many requests (outlier).";
+    SERVER_EJECTIONS Counter "lb_server_ejections_total" ["backend" "server"] "Times that the server was taken out because it failed too many requests.";
+    SERVER_CLOSED Counter "lb_server_closed_total" ["backend" "server"] "Requests and tunnels closed because the server went down (on_marked_down).";
+    SERVER_QUEUED Gauge "lb_server_queued" ["backend" "server"] "Requests that wait for a place on the server.";
+    PANIC Gauge "lb_backend_panic" ["backend"] "1 while health is ignored, because too few servers are up.";
+    OVER_BUDGET Counter "lb_backend_retries_over_budget_total" ["backend"] "Retries that were not made, because the retry budget was spent.";
+    NAME_UP Gauge "lb_dns_up" ["backend" "name"] "1 when the last look-up of this name of servers found something.";
+    NAME_ERRORS Counter "lb_dns_errors_total" ["backend" "name"] "Look-ups of the name that failed.";
+    NAME_SERVERS Gauge "lb_dns_servers" ["backend" "name"] "Servers made of the name.";
+    NAME_LEFT_OUT Gauge "lb_dns_servers_left_out" ["backend" "name"] "Servers left out, because the template has no more slots.";
+    AFFINITY Counter "lb_affinity_total" ["backend" "result"] "Why requests went to their server: cookie, table, new, redispatched, returned.";
+    RETRIES Counter "lb_backend_retries_total" ["backend"] "Attempts after the first: connects, and requests sent again.";
     NO_SERVER Counter "lb_backend_no_server_total" ["backend"] "Requests that no server could take.";
     QUEUED Counter "lb_backend_queued_total" ["backend"] "Requests that waited for a server with maxconn.";
     QUEUE_DROPPED Counter "lb_backend_queue_dropped_total" ["backend"] "Requests that waited too long or found the queue full.";
@@ -181,6 +196,7 @@ pub fn render(
     snapshot: &Snapshot,
     process: Process,
     replication: Option<&PeersStatus>,
+    names: &[NameStatus],
     recorder: &PrometheusHandle,
 ) -> String {
     let mut out = Text::default();
@@ -189,6 +205,9 @@ pub fn render(
     http2(&mut out, snapshot);
     servers(&mut out, snapshot);
     backends(&mut out, snapshot);
+    websocket::write(&mut out, snapshot);
+    rules(&mut out, snapshot);
+    self::names(&mut out, names);
     tables(&mut out, snapshot);
     if let Some(replication) = replication {
         peers::write(&mut out, replication);
@@ -278,6 +297,20 @@ fn http2(out: &mut Text, snapshot: &Snapshot) {
     }
 }
 
+fn rules(out: &mut Text, snapshot: &Snapshot) {
+    let mut rows = out.family(&RULES);
+    let frontends = snapshot.frontends.iter().map(|f| ([&*f.config.name, ""], &f.config.rules, &f.ruled));
+    let backends = snapshot.backends.iter().map(|b| (["", &*b.config.name], &b.config.rules, &b.ruled));
+    for ([frontend, backend], rules, ruled) in frontends.chain(backends) {
+        let request = rules.request.iter().map(|rule| rule.then.word()).zip(&ruled.request);
+        let response = rules.response.iter().map(|rule| rule.word()).zip(&ruled.response);
+        let request = request.enumerate().map(|all| ("request", all));
+        for (list, (number, (action, done))) in request.chain(response.enumerate().map(|all| ("response", all))) {
+            rows = rows.row(&[frontend, backend, list, &number.to_string(), action], Ruled::times(done));
+        }
+    }
+}
+
 fn servers(out: &mut Text, snapshot: &Snapshot) {
     let all = || snapshot.backends.iter().flat_map(|b| b.servers.iter().map(move |s| (b, s)));
     let mut each = |family: &Family, value: &dyn Fn(&Server) -> u64| {
@@ -292,6 +325,10 @@ fn servers(out: &mut Text, snapshot: &Snapshot) {
     each(&WEBSOCKETS, &|s| s.state.sum(|c| &c.tunnels));
     each(&SERVER_REQUESTS, &|s| s.state.sum(|c| &c.requests));
     each(&SERVER_CONNECTS, &|s| s.state.sum(|c| &c.connects));
+    each(&SERVER_EJECTED, &|s| s.state.ejected().into());
+    each(&SERVER_EJECTIONS, &|s| s.state.control.ejections.get());
+    each(&SERVER_CLOSED, &|s| s.state.sum(|c| &c.closed));
+    each(&SERVER_QUEUED, &|s| s.state.queued().into());
     each(&AGENT_ERRORS, &|s| s.state.control.agent_errors.get());
     // The last label takes several values for each server.
     let mut split = |family: &Family, values: &dyn Fn(&Server) -> Vec<(&'static str, u64)>| {
@@ -327,7 +364,8 @@ fn backends(out: &mut Text, snapshot: &Snapshot) {
             .row(&[name, "cookie"], state.sum(|c| &c.by_cookie))
             .row(&[name, "table"], state.sum(|c| &c.by_table))
             .row(&[name, "new"], state.sum(|c| &c.new))
-            .row(&[name, "redispatched"], state.sum(|c| &c.redispatched));
+            .row(&[name, "redispatched"], state.sum(|c| &c.redispatched))
+            .row(&[name, "returned"], state.sum(|c| &c.returned));
     }
     let mut each = |family: &Family, value: &dyn Fn(&Backend) -> u64| {
         let mut rows = out.family(family);
@@ -336,9 +374,24 @@ fn backends(out: &mut Text, snapshot: &Snapshot) {
         }
     };
     each(&RETRIES, &|b| b.state.sum(|c| &c.retries));
+    each(&OVER_BUDGET, &|b| b.state.sum(|c| &c.over_budget));
+    each(&PANIC, &|b| b.servers.iter().any(|s| s.state.panics()).into());
     each(&NO_SERVER, &|b| b.state.sum(|c| &c.no_server));
     each(&QUEUED, &|b| b.state.sum(|c| &c.queued));
     each(&QUEUE_DROPPED, &|b| b.state.sum(|c| &c.queue_dropped));
+}
+
+fn names(out: &mut Text, names: &[NameStatus]) {
+    let mut each = |family: &Family, value: &dyn Fn(&NameStatus) -> u64| {
+        let mut rows = out.family(family);
+        for name in names {
+            rows = rows.row(&[&name.backend, &name.name], value(name));
+        }
+    };
+    each(&NAME_UP, &|name| name.found.into());
+    each(&NAME_ERRORS, &|name| name.errors);
+    each(&NAME_SERVERS, &|name| name.servers as u64);
+    each(&NAME_LEFT_OUT, &|name| name.left_out as u64);
 }
 
 fn tables(out: &mut Text, snapshot: &Snapshot) {

@@ -6,7 +6,7 @@ use crate::bind::{BindError, Wanted, bind_all};
 use crate::edge::Edges;
 use crate::health::{self, Prepared};
 use crate::instance::control::{replicated, tell_systemd};
-use crate::instance::{Control, Phase, wanted};
+use crate::instance::{Control, NameError, Phase, wanted};
 use crate::logging::{self, access};
 use crate::tls::TlsError;
 use lb_core::config::{Config, Peers};
@@ -43,6 +43,9 @@ pub enum ReloadError {
     /// Certificates and keys.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A server's host name.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// A health check over TLS.
     #[error(transparent)]
     Check(#[from] health::TlsError),
@@ -76,7 +79,10 @@ impl Control {
         let now = NotifyState::monotonic_usec_now().ok();
         tell_systemd(&[NotifyState::Reloading].into_iter().chain(now).collect::<Vec<_>>());
         let result = match read(self).await {
-            Ok((config, edges)) => take_on(self, config, edges),
+            Ok((config, edges)) => match self.discovery.prepare(&config).await {
+                Ok(()) => take_on(self, config, edges),
+                Err(e) => Err(e.into()),
+            },
             Err(e) => Err(e),
         };
         if self.phase() == Phase::Ready {
@@ -115,7 +121,8 @@ fn load(path: &Path, name: Option<&str>, running: &str) -> Result<Config, Reload
     let text = std::fs::read_to_string(path).map_err(|why| ReloadError::Read { path: path.to_owned(), why })?;
     // Without a name in the file the host's name holds, as it did at the start.
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").map_or(running.to_owned(), |h| h.trim().to_owned());
-    let loaded = lb_core::config::load(&text, &host, name, &|var| std::env::var(var).ok());
+    let (env, files) = (|var: &str| std::env::var(var).ok(), |path: &Path| std::fs::read(path));
+    let loaded = lb_core::config::load_with(&text, &host, name, &env, Some(&files));
     loaded.map_err(|errors| {
         let lines = errors.iter().map(|e| format!("{}:{e}", path.display()));
         ReloadError::Invalid(lines.collect::<Vec<_>>().join("\n"))
@@ -139,7 +146,8 @@ fn take_on(control: &Control, config: Config, edges: Edges) -> Result<Reloaded, 
     // Opened anew even when unchanged: whoever rotated the file sends SIGHUP for this.
     let log = access::open(&config.log, &control.counts.access_dropped)?;
 
-    let snapshot = Arc::new(Snapshot::build(Arc::new(config), &control.shared.base, Some(&before)));
+    let snapshot =
+        Arc::new(Snapshot::build(Arc::new(control.discovery.adopt(config)), &control.shared.base, Some(&before)));
     warn_of_new_tables(&before, &snapshot);
     control.shared.snapshot.store(snapshot.clone());
     control.shared.edges.store(Arc::new(edges));
@@ -148,7 +156,7 @@ fn take_on(control: &Control, config: Config, edges: Edges) -> Result<Reloaded, 
     control.unlisten(&closed);
     control.set_access(log);
     logging::set_level(&snapshot.config.log.level).ok();
-    control.checks.apply(&snapshot, &prepared);
+    control.checks.apply(&snapshot, prepared);
     control.apply_decisions();
     control.bounds.set(snapshot.servers());
     control.shared.queues.admit(&snapshot.backends);

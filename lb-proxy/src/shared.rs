@@ -2,7 +2,7 @@
 use crate::edge::Edges;
 use crate::upstream::Queues;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use lb_core::snapshot::{Base, Snapshot};
+use lb_core::snapshot::{Base, Slot, Snapshot};
 use lb_core::time::{Steady, Timestamp};
 use std::future::Future;
 use std::pin::Pin;
@@ -22,6 +22,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// Client connections open now, over all frontends.
     pub connections: AtomicUsize,
+    /// WebSockets that nobody has told to end, one slot a worker.
+    pub websockets: Box<[Slot]>,
     /// Those who wait for servers with `maxconn`.
     pub queues: Queues,
     /// Set while the tables are not pulled yet: a miss asks the peers first.
@@ -70,14 +72,25 @@ pub struct AccessLine {
     pub total_us: u64,
     /// Until the server's answer began, microseconds.
     pub wait_us: Option<u64>,
-    /// Why this server: `cookie`, `table:NAME`, `new`, `redispatched`, `-`; or `limit[N]`, the rule that denied it.
+    /// Why this server: `cookie`, `table:NAME`, `new`, `redispatched`, `returned`, `-`; or the rule that answered instead:
+    /// `limit[N]`, `request[N]`, `BACKEND.request[N]`.
     pub why: String,
+    /// Its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Box<str>>,
+    /// Who showed a right password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Box<str>>,
     /// How it ended: `ok`, or a reason code as in the body of our own answers, or for tunnels the side that closed.
     pub end: &'static str,
     /// Connection attempts after the first.
     pub retries: u32,
     /// Whether it became a tunnel.
     pub tunnel: bool,
+    /// For a WebSocket the code of the Close frame that came first; 1005: it had none; `None`: there was no such frame.
+    pub close_code: Option<u16>,
+    /// For a WebSocket who ended it first: `client`, `server`, `lb`.
+    pub close_by: Option<&'static str>,
     /// What the client speaks: `http/1.1` or `h2`.
     pub protocol: &'static str,
 }

@@ -4,18 +4,22 @@
 //! A silent client holds a socket, a timer and no buffer. Where nothing looks at the hello nothing is awaited, so that
 //! servers which speak first do.
 use crate::arrival::Arrival;
+use crate::closing::{Watch, Watches};
 use crate::http::account;
 use crate::http::affinity::Plan;
 use crate::http::forward::{Reached, ask_peers, reach};
 use crate::http::h1::more;
 use crate::http::limits::{self, Opened};
 use crate::http::reason::Reason;
+use crate::http::retry::Attempts;
 use crate::io::{Elapsed, Timer};
 use crate::listener::{Admission, Listening};
+use crate::shared::now;
 use crate::stream::Stream;
 use crate::tunnel::{self, Start, Tunnel};
 use crate::worker::Local;
 use hello::{ClientHello, Read};
+use lb_core::config::faults::OnMarkedDown;
 use lb_core::snapshot::Frontend;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -53,6 +57,13 @@ impl From<Reason> for Refusal {
     }
 }
 
+/// A connection whose client has said what is awaited of it.
+struct Begun {
+    conn: Conn,
+    account: account::Request,
+    hello: Option<ClientHello>,
+}
+
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     local: Rc<Local>,
@@ -63,57 +74,82 @@ pub(crate) async fn serve(
 ) {
     let (timer, input, opened) = (Timer::new(), Vec::new(), Opened::default());
     let conn = Conn { local, stream, arrival, listening, admission, timer, input, opened };
-    // Apart, so that a tunnel does not hold the memory of what led to it.
-    if let Some(tunnel) = Box::pin(conn.open()).await {
+    // Each apart, so that a silent client does not hold the memory of what comes after it spoke, nor a tunnel that of
+    // what led to it.
+    let Some(begun) = Box::pin(conn.begin()).await else { return };
+    if let Some(tunnel) = Box::pin(begun.open()).await {
         tunnel::run(tunnel).await;
     }
 }
 
-impl Conn {
+impl Begun {
     /// The tunnel that it becomes; `None`: it was refused, and is over.
-    async fn open(mut self) -> Option<Box<Tunnel>> {
-        let local = self.local.clone();
-        let mut account = account::Request::connection(&local, &self.listening.state, &self.arrival);
-        let refusal = match self.pass(&mut account).await {
-            Ok(passed) => return Some(self.tunnel(passed, account)),
-            Err(refusal) => refusal,
-        };
+    async fn open(self) -> Option<Box<Tunnel>> {
+        let Self { mut conn, mut account, hello } = self;
+        match conn.pass(hello.as_ref(), &mut account).await {
+            Ok(passed) => Some(conn.tunnel(passed, account)),
+            Err(refusal) => {
+                conn.refuse(refusal, account).await;
+                None
+            }
+        }
+    }
+}
+
+impl Conn {
+    /// Everything that is awaited of the client; `None`: it was refused, and is over.
+    async fn begin(mut self) -> Option<Begun> {
+        let mut account = account::Request::connection(&self.local, &self.listening.state, &self.arrival);
+        match self.ask(&mut account).await {
+            Ok(hello) => Some(Begun { conn: self, account, hello }),
+            Err(refusal) => {
+                self.refuse(refusal, account).await;
+                None
+            }
+        }
+    }
+
+    async fn refuse(mut self, refusal: Refusal, account: account::Request) {
         match refusal {
             Refusal::Reason(reason) => account.refused(reason.code, false),
             Refusal::Denied(denied) => {
-                let snap = local.snapshot();
-                let frontend = self.listening.frontend(&snap);
-                let here = match frontend {
-                    Some(frontend) => denied.hold(&local, &mut self.timer, &self.stream, frontend).await,
+                let snap = self.local.snapshot();
+                let here = match self.listening.frontend(&snap) {
+                    Some(frontend) => denied.hold(&self.local, &mut self.timer, &self.stream, frontend).await,
                     None => true,
                 };
                 account.refused(if here { "limit" } else { Reason::CLIENT_GONE.code }, true);
             }
         }
         self.stream.reset_on_drop();
-        None
+    }
+
+    /// Limits that look at the address alone, and the client's hello where something looks at that.
+    async fn ask(&mut self, account: &mut account::Request) -> Result<Option<ClientHello>, Refusal> {
+        let snap = self.local.snapshot();
+        let frontend = self.listening.frontend(&snap).ok_or(Reason::NO_ROUTE)?;
+        let src = self.arrival.client.ip();
+        // What can be denied for its address is denied before a byte is read.
+        if !limits_look_inside(frontend) {
+            self.limit(frontend, src, None, account)?;
+        }
+        let delay = frontend.config.tcp.as_ref().map(|tcp| tcp.inspect_delay).filter(|_| frontend.inspect);
+        drop(snap);
+        let Some(delay) = delay else { return Ok(None) };
+        let hello = self.hello(delay).await?;
+        account.asked(hello.as_ref().and_then(|hello| hello.sni.as_deref()));
+        Ok(hello)
     }
 
     /// Everything up to a server's connection.
-    async fn pass(&mut self, account: &mut account::Request) -> Result<Passed, Refusal> {
+    async fn pass(&mut self, hello: Option<&ClientHello>, account: &mut account::Request) -> Result<Passed, Refusal> {
         let local = self.local.clone();
-        let src = self.arrival.client.ip();
         let snap = local.snapshot();
         let frontend = self.listening.frontend(&snap).ok_or(Reason::NO_ROUTE)?;
-        let mut hello = None;
-        // What can be denied for its address alone is denied before a byte is read.
-        let early = !frontend.limits.iter().any(|limit| lb_core::tcp::is_inside(&limit.rule.key));
-        if early {
-            self.limit(frontend, src, None, account)?;
+        let opening = Opening { src: self.arrival.client.ip(), hello };
+        if limits_look_inside(frontend) {
+            self.limit(frontend, opening.src, hello, account)?;
         }
-        if let (true, Some(tcp)) = (frontend.inspect, &frontend.config.tcp) {
-            hello = self.hello(tcp.inspect_delay).await?;
-            account.asked(hello.as_ref().and_then(|hello| hello.sni.as_deref()));
-        }
-        if !early {
-            self.limit(frontend, src, hello.as_ref(), account)?;
-        }
-        let opening = Opening { src, hello: hello.as_ref() };
         let index = route(frontend, &opening).ok_or(Reason::NO_ROUTE)?;
         let backend = &snap.backends[index];
         account.at_backend(backend);
@@ -122,12 +158,25 @@ impl Conn {
             account.counting().join(&mut self.opened, table, key);
         }
         ask_peers(&local, backend, &plan).await;
-        let Reached { server, slot, stream, retries, .. } =
-            reach(&local, backend, &mut plan, &mut self.timer, account).await?;
-        account.answered(backend, server, plan.why, retries);
+        let counters = &backend.state.counters[local.id];
+        let chosen = plan.choose(backend, &local.turn(&[])).inspect_err(|_| counters.no_server.bump())?;
+        let mut attempts = Attempts::default();
+        if let Some(budget) = &backend.budget {
+            budget.request(local.id, now());
+        }
+        // Apart, so that a silent client does not hold the memory of it.
+        let reached =
+            Box::pin(reach(&local, backend, &mut plan, &mut self.timer, account, &mut attempts, chosen)).await?;
+        let Reached { server, slot, stream, .. } = reached;
+        if backend.config.faults.outlier.is_some() {
+            backend.servers[server].state.succeeded();
+        }
+        let closes = backend.config.faults.on_marked_down == OnMarkedDown::Close;
+        let watch = closes.then(|| Watches::enter(&local.watches, &backend.servers[server].state));
+        account.answered(backend, server, plan.why, attempts.retries.get());
         let (timeout, client) = (backend.config.timeout.tunnel, frontend.config.timeout.client);
         let first = first::Unanswered::new(&snap, index, server, plan);
-        Ok(Passed { server: stream, slot, first, timeout, client })
+        Ok(Passed { server: stream, slot, first, watch, timeout, client })
     }
 
     fn limit(
@@ -164,7 +213,7 @@ impl Conn {
 
     fn tunnel(self, passed: Passed, account: account::Request) -> Box<Tunnel> {
         account.start_tunnel();
-        let Passed { server, slot, first, timeout, client } = passed;
+        let Passed { server, slot, first, watch, timeout, client } = passed;
         Tunnel::new(Start {
             client: self.stream,
             server,
@@ -172,7 +221,8 @@ impl Conn {
             from_server: Vec::new(),
             timeout,
             after_server: client,
-            holding: tunnel::Holding::default(),
+            handshake: None,
+            holding: tunnel::Holding::new(std::iter::empty(), watch),
             first,
             account,
             slot,
@@ -187,9 +237,16 @@ struct Passed {
     server: Stream,
     slot: crate::upstream::Slot,
     first: Option<Box<first::Unanswered>>,
+    /// Its place among those that are closed when the server goes down.
+    watch: Option<Watch>,
     timeout: Duration,
     /// How long a client may be silent once its server has closed.
     client: Duration,
+}
+
+/// Whether a limit looks at the hello.
+fn limits_look_inside(frontend: &Frontend) -> bool {
+    frontend.limits.iter().any(|limit| lb_core::tcp::is_inside(&limit.rule.key))
 }
 
 /// Index of the backend that takes the connection.
@@ -197,4 +254,22 @@ fn route(frontend: &Frontend, opening: &Opening<'_>) -> Option<usize> {
     let routes = frontend.config.tcp.iter().flat_map(|tcp| &tcp.routes);
     let matched = routes.zip(&frontend.routes).find(|(route, _)| route.takes(opening));
     matched.map(|(_, index)| *index).or(frontend.backend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_says_nothing_and_a_tunnel_are_small() {
+        fn connection<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+            size_of::<F>()
+        }
+        fn begin<F>(_: fn(Conn) -> F) -> usize {
+            size_of::<F>()
+        }
+        // The first lasts as long as the tunnel.
+        assert!(connection(serve) <= 384, "{}", connection(serve));
+        assert!(begin(Conn::begin) <= 2048, "{}", begin(Conn::begin));
+    }
 }

@@ -112,13 +112,10 @@ async fn dial(local: &Local, backend: &Backend, server: &Server, arrival: &Arriv
         if let Some(version) = config.send_proxy {
             plain.write_all(&proxy_protocol::header(version, arrival)?).await?;
         }
-        if config.tls.is_none() {
-            return Ok(plain.into());
-        }
-        let edges = local.shared.edges.load_full();
-        let tls = edges.to_server(&backend.config.name, &config.name).cloned();
+        let Some(terms) = &config.tls else { return Ok(plain.into()) };
+        let tls = local.shared.edges.load().to_server(&backend.config.name, terms).cloned();
         let tls = tls.ok_or_else(|| io::Error::other("its TLS is being changed by a reload"))?;
-        let stream = tls.connect(plain).await;
+        let stream = tls.connect(config.addr, plain).await;
         if let Err(error) = &stream {
             local.complain(server, error);
         }
@@ -167,7 +164,37 @@ impl Drop for Slot {
 /// Those who wait for one server with `maxconn`.
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: Mutex<VecDeque<oneshot::Sender<Slot>>>,
+    waiting: Mutex<Line>,
+}
+
+/// Who waits, in order.
+#[derive(Debug, Default)]
+struct Line {
+    first: VecDeque<oneshot::Sender<Slot>>,
+    others: VecDeque<oneshot::Sender<Slot>>,
+}
+
+impl Line {
+    fn pop_front(&mut self) -> Option<oneshot::Sender<Slot>> {
+        self.first.pop_front().or_else(|| self.others.pop_front())
+    }
+
+    fn push_back(&mut self, one: oneshot::Sender<Slot>, first: bool) {
+        if first { &mut self.first } else { &mut self.others }.push_back(one);
+    }
+
+    fn len(&self) -> usize {
+        self.first.len() + self.others.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&oneshot::Sender<Slot>) -> bool) {
+        self.first.retain(&mut keep);
+        self.others.retain(keep);
+    }
 }
 
 /// The queues of all servers with `maxconn`, shared by the workers.
@@ -215,11 +242,13 @@ pub(crate) enum NoSlot {
     Timeout,
 }
 
-/// A place on a server, at once or after a wait in its queue. `queued` is called when it must wait.
+/// A place on a server, at once or after a wait in its queue, there perhaps before others. `queued` is called when it must
+/// wait.
 pub(crate) async fn slot(
     shared: &Shared,
     backend: &Backend,
     server: &Server,
+    first: bool,
     timer: &mut Timer,
     queued: impl FnOnce(),
 ) -> Result<Slot, NoSlot> {
@@ -242,7 +271,7 @@ pub(crate) async fn slot(
             return Err(NoSlot::Full);
         }
         let (give, waiter) = oneshot::channel();
-        waiting.push_back(give);
+        waiting.push_back(give, first);
         (waiter, server.state.wait())
     };
     queued();

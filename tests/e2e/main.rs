@@ -9,19 +9,26 @@ mod chaos;
 mod checks;
 mod cluster;
 mod contract;
+mod cookies;
 mod counters;
 mod demo;
+mod discovery;
 mod edges;
 mod failover;
+mod faults;
 mod foreign;
 mod framing;
 mod hostile;
 mod http1;
+mod http2;
 mod life;
 mod limits;
 mod names;
+mod pages;
+mod persist;
 mod pressure;
 mod races;
+mod rules;
 mod shared_maxconn;
 mod splits;
 mod state;
@@ -29,6 +36,8 @@ mod sync;
 mod tcp;
 mod tls;
 mod tunnel;
+mod websocket;
+mod websocket_rules;
 
 use lb_tests::Origin;
 
@@ -41,4 +50,9 @@ fn servers(origins: &[&Origin]) -> String {
 /// A configuration of one frontend and one backend, `app`, with these lines more.
 fn app(origins: &[&Origin], lines: &str) -> String {
     format!("[frontend.web]\nlisten = [LISTEN]\nbackend = \"app\"\n[backend.app]\n{}\n{lines}\n", servers(origins))
+}
+
+/// As [`app`], for clients of HTTP/2 without TLS as well.
+fn app_h2(origins: &[&Origin], lines: &str) -> String {
+    app(origins, lines).replace("[LISTEN]", "[{ addr = LISTEN, h2c = true }]")
 }

@@ -1,5 +1,6 @@
 //! Plain TCP through each proxy, on connections that stay open: a megabyte at a time, and echoes of 64 bytes.
-use crate::measure::{Spread, cpu_ns};
+use crate::cases::{Case, Turn, report, rounds};
+use crate::measure::cpu_ns;
 use crate::proxy::{Kind, Proxy};
 use crate::setup;
 use anyhow::{Context as _, Result, ensure};
@@ -14,19 +15,16 @@ const SMALL: usize = 64;
 const ASK: &[u8; 8] = b"megabyte";
 const TURN: Duration = Duration::from_secs(3);
 
-/// A proxy as it is set up here.
-struct Case {
-    name: &'static str,
-    kind: Kind,
-    template: String,
-}
-
 fn cases() -> Vec<Case> {
     let haproxy = |splice: &str| HAPROXY.replace("SPLICE", splice);
     vec![
         Case { name: "lb", kind: Kind::Lb, template: LB.into() },
-        Case { name: "haproxy, splice", kind: Kind::Haproxy, template: haproxy("option splice-auto") },
-        Case { name: "haproxy, copy", kind: Kind::Haproxy, template: haproxy("no option splice-auto") },
+        Case {
+            name: "haproxy, splice",
+            kind: Kind::Haproxy,
+            template: haproxy("option splice-request\n  option splice-response"),
+        },
+        Case { name: "haproxy, copy", kind: Kind::Haproxy, template: haproxy("") },
         Case { name: "nginx", kind: Kind::Nginx, template: NGINX.into() },
     ]
 }
@@ -36,7 +34,7 @@ const LB: &str = r#"
 [instance]
 name = "perf"
 workers = 1
-maxconn = 8000
+maxconn = 2000
 [admin]
 listen = "ADMIN"
 [log]
@@ -57,7 +55,7 @@ server = [{ name = "n1", addr = "BACKEND" }, { name = "n2", addr = "BACKEND" }]
 const HAPROXY: &str = "
 global
   nbthread 1
-  maxconn 8000
+  maxconn 2000
 defaults
   mode tcp
   SPLICE
@@ -98,18 +96,8 @@ stream {
 }
 ";
 
-/// One turn of one proxy.
-#[derive(Clone, Copy)]
-struct Turn {
-    case: usize,
-    /// Megabytes or echoes a second.
-    rate: f64,
-    /// CPU for each of them.
-    cpu_us: f64,
-}
-
 /// So many interleaved rounds of both; medians and ratios.
-pub(crate) fn run(rounds: usize) -> Result<()> {
+pub(crate) fn run(count: usize) -> Result<()> {
     let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
     setup::install(&[("haproxy", "haproxy"), ("nginx", "nginx-light"), ("taskset", "util-linux")])?;
     setup::install_file(module, "libnginx-mod-stream")?;
@@ -118,20 +106,11 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
     let start = |case: &Case| Proxy::with(case.kind, &case.template, backend).context(case.name);
     let proxies = cases.iter().map(start).collect::<Result<Vec<_>>>()?;
     for (what, clients, load) in [("1 MB", 8, megabytes as Load), ("echo of 64 B", 32, echoes as Load)] {
-        let mut turns = Vec::new();
         for proxy in &proxies {
             turn(proxy, 0, clients, load, Duration::from_millis(500))?;
         }
-        for round in 0..rounds {
-            // Each proxy comes first, second and last in turn, so that drift falls on all alike.
-            for i in 0..proxies.len() {
-                let case = (i + round) % proxies.len();
-                let turn = turn(&proxies[case], case, clients, load, TURN).context(cases[case].name)?;
-                eprintln!("{:16} {what:13} {:8.0}/s  {:7.2} µs CPU each", cases[case].name, turn.rate, turn.cpu_us);
-                turns.push(turn);
-            }
-        }
-        report(what, clients, &cases, &turns, rounds)?;
+        let turns = rounds(what, &cases, count, |case| turn(&proxies[case], case, clients, load, TURN))?;
+        report(&format!("{what}, {clients} connections, pinned by source"), &cases, &turns, count)?;
     }
     Ok(())
 }
@@ -188,27 +167,6 @@ fn turn(proxy: &Proxy, case: usize, clients: usize, load: Load, time: Duration) 
         ensure!(count > 0.0, "nothing was answered");
         Ok(Turn { case, rate, cpu_us: cpu as f64 / 1e3 / count })
     })
-}
-
-fn report(what: &str, clients: usize, cases: &[Case], turns: &[Turn], rounds: usize) -> Result<()> {
-    println!("{what}, {clients} connections, pinned by source: medians of {rounds} rounds (least–greatest)");
-    println!("{:16} {:>22} {:>26} {:>24}", "", "each second", "CPU µs each", "lb's CPU × it");
-    for (case, Case { name, .. }) in cases.iter().enumerate() {
-        let spread = |value: fn(&Turn) -> f64| {
-            Spread::of(turns.iter().filter(|t| t.case == case).map(value)).context("no round was run")
-        };
-        let (rate, cpu) = (spread(|t| t.rate)?, spread(|t| t.cpu_us)?);
-        // Round by round, because the machine's pace changes from one to the next.
-        let ratios = turns.chunks(cases.len()).filter_map(|round| {
-            let of = |case| round.iter().find(|t| t.case == case).map(|t| t.cpu_us);
-            Some(of(0)? / of(case)?)
-        });
-        let ratio = Spread::of(ratios).context("no round was run")?;
-        let show =
-            |s: Spread, digits: usize| format!("{:.digits$} ({:.digits$}–{:.digits$})", s.median, s.least, s.greatest);
-        println!("{name:16} {:>22} {:>26} {:>24}", show(rate, 0), show(cpu, 2), show(ratio, 3));
-    }
-    Ok(())
 }
 
 /// A thread for each connection, all on the load's core.

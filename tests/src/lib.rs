@@ -8,18 +8,22 @@ pub mod client;
 pub mod crowd;
 pub mod dice;
 pub mod dns;
+pub mod frames;
 pub mod instance;
 pub mod link;
 pub mod origin;
 pub mod pki;
+pub mod websocket;
 
 pub use client::{Answer, Client};
 pub use crowd::Crowd;
 pub use dice::Dice;
 pub use dns::{Dns, Record};
+pub use frames::Frames;
 pub use instance::{Host, Instance, lb};
 pub use link::{Fate, Link};
 pub use origin::{Origin, Seen};
+pub use websocket::Socket;
 
 use std::time::{Duration, Instant};
 

@@ -1,11 +1,13 @@
 //! What separates two configurations, as a reload would meet it. It changes nothing and knows no live state: how many
 //! connections a change touches is counted by whoever has them.
 use super::{Backend, Config, Frontend, Peers, Table};
+use crate::rules::Auth;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 mod checks;
+mod faults;
 mod fields;
 use fields::Fields;
 
@@ -22,6 +24,10 @@ pub enum Thing {
     Log,
     /// `[tls]`
     Tls,
+    /// `[jwt]`
+    Jwt,
+    /// `[auth.NAME]`
+    Auth(String),
     /// `[table.NAME]`
     Table(String),
     /// `[frontend.NAME]`
@@ -117,6 +123,8 @@ impl fmt::Display for Thing {
             Self::Peers => f.write_str("peers"),
             Self::Log => f.write_str("log"),
             Self::Tls => f.write_str("tls"),
+            Self::Jwt => f.write_str("jwt"),
+            Self::Auth(name) => write!(f, "auth {name}"),
             Self::Table(name) => write!(f, "table {name}"),
             Self::Frontend(name) => write!(f, "frontend {name}"),
             Self::Listener { frontend, addr } => write!(f, "listener {addr} of frontend {frontend}"),
@@ -158,6 +166,14 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     peers(old.peers.as_ref(), new.peers.as_ref(), out);
     compare(&Thing::Log, fields::log(&old.log), fields::log(&new.log), out);
     compare(&Thing::Tls, fields::tls(&old.tls), fields::tls(&new.tls), out);
+    compare(&Thing::Jwt, fields::jwt(old.jwt.as_deref()), fields::jwt(new.jwt.as_deref()), out);
+    let keys = |config: &Config| config.jwt.as_ref().map_or(Vec::new(), |keys| keys.made_of().to_vec());
+    if keys(old) != keys(new) {
+        let shown = |config| if keys(config).is_empty() { "none" } else { "(secret)" }.to_owned();
+        out.push(Change::Changed { thing: Thing::Jwt, key: "keys", from: shown(old), to: shown(new) });
+    }
+    let auth = |a: &Arc<Auth>| Thing::Auth(a.name.clone());
+    each(&old.auth, &new.auth, auth, |a, b, out| compare(&auth(b), fields::auth(a), fields::auth(b), out), out);
     let (table, frontend, backend) = (
         |t: &Arc<Table>| Thing::Table(t.name.clone()),
         |f: &Arc<Frontend>| Thing::Frontend(f.name.clone()),
@@ -184,10 +200,15 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         backend,
         |a, b, out| {
             compare(&backend(b), fields::backend(a), fields::backend(b), out);
+            if fields::secrets(a) != fields::secrets(b) {
+                let (from, to) = ("(secret)".to_owned(), "(secret)".to_owned());
+                out.push(Change::Changed { thing: backend(b), key: "sticky.keys", from, to });
+            }
             let server = |s: &Arc<super::Server>| Thing::Server { backend: b.name.clone(), name: s.name.clone() };
+            let (before, after) = (written(a), written(b));
             each(
-                &a.servers,
-                &b.servers,
+                &before,
+                &after,
                 server,
                 |x, y, out| compare(&server(y), fields::server(x), fields::server(y), out),
                 out,
@@ -196,6 +217,11 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         out,
     );
     changes
+}
+
+/// The servers that the file has.
+fn written(backend: &Backend) -> Vec<Arc<super::Server>> {
+    backend.servers.iter().filter(|s| s.origin != super::Origin::Found).cloned().collect()
 }
 
 fn peers(old: Option<&Peers>, new: Option<&Peers>, out: &mut Vec<Change>) {

@@ -120,8 +120,16 @@ pub static ROOT: Shape =
                 "Values for frontends and backends that do not set their own.",
             )
             .also(&["default"]),
+            super::file_affinity::JWT,
             key("table", Kind::Named(&TABLE), "{ sessions = { type = \"string\" } }", "Stick tables, by name.")
                 .also(&["tables", "stick-table", "stick_table"]),
+            key(
+                "auth",
+                Kind::Named(&super::file_rules::AUTH),
+                "{ admins = { file = \"admins.htpasswd\" } }",
+                "Users and passwords that rules ask for, by name.",
+            )
+            .also(&["users", "userlist", "user"]),
             key(
                 "frontend",
                 Kind::Named(&super::file_traffic::FRONTEND),
@@ -177,6 +185,14 @@ static INSTANCE: Shape = Shape {
             "\"60s\"",
             "How often the tables are written to `state`; a graceful stop writes them, too. Default 60s.",
         ),
+        key(
+            "close_pace",
+            Kind::Text,
+            "\"50/s\"",
+            "How many sockets are closed in a second (`50/s`) or minute (`30/m`) by a stop, by maintenance and by \
+             moves; a stop is faster where its time demands it. Default 50/s.",
+        )
+        .also(&["pace"]),
     ],
 };
 
@@ -329,6 +345,7 @@ static DEFAULTS: Shape = Shape {
             "3",
             "Connection attempts after the first, all servers together. Default 3.",
         ),
+        super::file_discovery::RESOLVER,
     ],
 };
 
@@ -377,6 +394,7 @@ static TABLE: Shape = Shape {
         key("size", Kind::Size(1, 100_000_000), "100_000", "Greatest number of entries. Default 100,000."),
         key("expire", Kind::Span, "\"30m\"", "Life of an entry that nobody uses. Default 30m.")
             .also(&["ttl", "timeout"]),
+        super::file_affinity::MAX_LIFE,
         key(
             "when_full",
             Kind::Word(&["evict", "refuse"]),

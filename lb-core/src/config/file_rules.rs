@@ -1,5 +1,5 @@
 //! The shape of the file, third part: what rules ask (`if`) and do. See [`super::file`].
-use super::file::{Kind, Shape, key};
+use super::file::{Key, Kind, Shape, key};
 
 /// `if`, wherever a rule has one; it holds itself under `not`.
 pub(super) static IF: Shape = Shape {
@@ -82,3 +82,219 @@ pub(super) static IF: Shape = Shape {
         .also(&["unless", "none"]),
     ],
 };
+
+const SET: Key = key(
+    "set_header",
+    Kind::Pairs,
+    "{ X-Src = \"%{src}\" }",
+    "Fields that get this value and no other. `%{src}`, `%{host}`, `%{path}`, `%{query}`, `%{method}`, `%{scheme}`, \
+     `%{id}`, `%{user}`, `%{frontend}`, `%{backend}`, `%{server}` (in answers), `%{sni}`, `%{client_name}`, \
+     `%{header(X)}`, `%{cookie(X)}`, `%{query(X)}` stand for what the request has.",
+);
+const ADD: Key = key("add_header", Kind::Pairs, "{ X-Via = \"lb\" }", "Fields more, values as of `set_header`.");
+const REMOVE: Key =
+    key("remove_header", Kind::Many(&Kind::Text), "[\"X-Internal\"]", "Fields that are taken out, by name.");
+
+static REQUEST_RULES: Kind = Kind::Section(&REQUEST_RULE);
+
+static REQUEST_RULE: Shape = Shape {
+    doc: "One rule on requests: what must hold, and one thing that is done.",
+    keys: &[
+        key("if", Kind::Section(&IF), "{ path_prefix = \"/admin\" }", "What must hold. Default: always.")
+            .also(&["when", "unless", "match"]),
+        SET.also(&["set-header", "header", "headers"]),
+        ADD.also(&["add-header"]),
+        REMOVE.also(&["del_header", "del-header"]),
+        key("deny", Kind::Whole(400, 599), "403", "Our answer, with this status.")
+            .also(&["reject", "block", "return", "status"]),
+        key("allow", Kind::Flag, "true", "Passes over the rest of this list.").also(&["accept", "pass"]),
+        key(
+            "redirect",
+            Kind::Section(&REDIRECT),
+            "{ scheme = \"https\" }",
+            "Sends the client elsewhere; path and query stay. Passed over where the request is there already.",
+        )
+        .also(&["location"]),
+        key(
+            "rewrite",
+            Kind::Section(&REWRITE),
+            "{ prefix = \"/api\", to = \"/\" }",
+            "Another path; the query stays. Later rules, routes and the server see the new one.",
+        )
+        .also(&["set_path", "replace_path", "strip_prefix"]),
+        key("auth", Kind::Text, "\"admins\"", "Asks for name and password (Basic) of this `[auth.NAME]`.").also(&[
+            "auth_basic",
+            "basic_auth",
+            "basicauth",
+        ]),
+    ],
+};
+
+static RESPONSE_RULES: Kind = Kind::Section(&RESPONSE_RULE);
+
+static RESPONSE_RULE: Shape = Shape {
+    doc: "One rule on answers: what must hold, and one thing that is done.",
+    keys: &[
+        key(
+            "if",
+            Kind::Section(&IF),
+            "{ path_prefix = \"/static\" }",
+            "What must hold of the request. Default: always.",
+        )
+        .also(&["when", "unless", "match"]),
+        key(
+            "status",
+            Kind::Many(&Kind::Either(&[Kind::Whole(100, 599), Kind::Text])),
+            "[404, \"500-599\"]",
+            "Statuses of the answers that it is for. Default: all.",
+        )
+        .also(&["code"]),
+        SET.also(&["set-header", "header", "headers"]),
+        ADD.also(&["add-header"]),
+        REMOVE.also(&["del_header", "del-header", "hide_header"]),
+    ],
+};
+
+static REDIRECT: Shape = Shape {
+    doc: "Where a client is sent.",
+    keys: &[
+        key("scheme", Kind::Word(&["https", "http"]), "\"https\"", "To this scheme, at its usual port."),
+        key("host", Kind::Text, "\"www.example.com\"", "To this host, which may have a port; as `\"%{host}:8443\"`."),
+        key("path", Kind::Text, "\"/new\"", "To this path."),
+        key("prefix", Kind::Text, "\"/old\"", "To the path with another prefix: this one becomes `to`."),
+        key("regex", Kind::Text, "\"^/u/([0-9]+)$\"", "To the path with what is like this pattern replaced by `to`."),
+        key("to", Kind::Text, "\"/user/$1\"", "What `prefix` or `regex` becomes.").also(&["replace", "with"]),
+        key(
+            "status",
+            Kind::Whole(301, 308),
+            "301",
+            "301 or 308 (for ever), 302, 303 or 307 (for now); 307 and 308 keep the method. Default 302.",
+        )
+        .also(&["code"]),
+    ],
+};
+
+static REWRITE: Shape = Shape {
+    doc: "Another path: `path`, or `prefix` and `to`, or `regex` and `to`.",
+    keys: &[
+        key("path", Kind::Text, "\"/index.html\"", "This path, whatever it was."),
+        key("prefix", Kind::Text, "\"/api\"", "A prefix, at a segment border, that becomes `to`."),
+        key("regex", Kind::Text, "\"^/u/([0-9]+)$\"", "A pattern: the first thing like it becomes `to`."),
+        key("to", Kind::Text, "\"/\"", "What it becomes; of a pattern, `$1` is what its first group found.")
+            .also(&["replace", "with"]),
+    ],
+};
+
+static MAINTENANCE_KINDS: [Kind; 2] = [Kind::Flag, Kind::Section(&MAINTENANCE)];
+
+static MAINTENANCE: Shape = Shape {
+    doc: "Nobody is served but those exempt.",
+    keys: &[
+        key("enabled", Kind::Flag, "true", "Default true.").also(&["on", "active"]),
+        key("page", Kind::Text, "\"maintenance.html\"", "File that the others see. Default: as `error_pages` says."),
+        key("retry_after", Kind::Span, "\"5m\"", "When they may come back. Default 1m."),
+        key("exempt", Kind::Many(&Kind::Text), "[\"10.0.0.0/8\"]", "Networks of those who are served.")
+            .also(&["allow", "except", "src"]),
+    ],
+};
+
+static REQUEST_ID_KINDS: [Kind; 2] = [Kind::Flag, Kind::Section(&REQUEST_ID)];
+
+static REQUEST_ID: Shape = Shape {
+    doc: "Ids of requests.",
+    keys: &[
+        key("header", Kind::Text, "\"X-Request-ID\"", "The field that carries it. Default X-Request-ID."),
+        key("answer", Kind::Flag, "true", "Whether the client gets it, too. Default false.").also(&["response"]),
+    ],
+};
+
+static COMPRESSION_KINDS: [Kind; 2] = [Kind::Flag, Kind::Section(&COMPRESSION)];
+
+static COMPRESSION: Shape = Shape {
+    doc: "Which answers are compressed.",
+    keys: &[
+        key(
+            "types",
+            Kind::Many(&Kind::Text),
+            "[\"text/*\", \"application/json\"]",
+            "Content types. Default: text, JSON, JavaScript, XML, SVG, WebAssembly, fonts that are not compressed yet.",
+        )
+        .also(&["type", "mime_types", "gzip_types"]),
+        key("min_size", Kind::Size(0, 1 << 30), "1024", "Answers known to be smaller are left alone. Default 1 KiB.")
+            .also(&["min_length", "gzip_min_length"]),
+        key("level", Kind::Whole(1, 9), "5", "1 (fast) to 9 (small). Default 5.").also(&["gzip_comp_level"]),
+    ],
+};
+
+/// `[auth.NAME]`
+pub(super) static AUTH: Shape = Shape {
+    doc: "Who may pass with a password.",
+    keys: &[
+        key("realm", Kind::Text, "\"Administration\"", "What browsers show. Default: the section's name."),
+        key(
+            "users",
+            Kind::Pairs,
+            "{ ann = \"$2b$10$…\" }",
+            "Names and hashes of passwords, as `lb hash-password` prints them: bcrypt, or SHA-512 and SHA-256 of crypt.",
+        )
+        .also(&["user", "userlist"]),
+        key("file", Kind::Text, "\"admins.htpasswd\"", "File with a line `NAME:HASH` for each user more.")
+            .also(&["htpasswd", "auth_basic_user_file", "users_file"]),
+    ],
+};
+
+/// `request` of frontends and backends.
+pub(super) const REQUEST: Key = key(
+    "request",
+    Kind::List(&REQUEST_RULES),
+    "[{ if = { path_prefix = \"/admin\" }, deny = 403 }]",
+    "Rules on requests, tried in order: a frontend's after its limits and before its routes, a backend's after that.",
+)
+.also(&["rules", "http_request", "http-request", "middlewares", "acl"]);
+
+/// `response` of frontends and backends.
+pub(super) const RESPONSE: Key = key(
+    "response",
+    Kind::List(&RESPONSE_RULES),
+    "[{ set_header = { X-Frame-Options = \"DENY\" } }]",
+    "Rules on answers, tried in order, the backend's first; our own answers are answers, too.",
+)
+.also(&["http_response", "http-response", "headers", "add_header"]);
+
+/// `error_pages` of frontends and backends.
+pub(super) const ERROR_PAGES: Key = key(
+    "error_pages",
+    Kind::Pairs,
+    "{ 503 = \"503.html\" }",
+    "Files that are sent as our own answers: by status (`503`), class (`5xx`) or reason (`no-server`). A backend's come \
+     before a frontend's.",
+)
+.also(&["errorfile", "errorfiles", "error_page", "errors"]);
+
+/// `maintenance` of frontends and backends.
+pub(super) const MAINTENANCE_KEY: Key = key(
+    "maintenance",
+    Kind::Either(&MAINTENANCE_KINDS),
+    "{ page = \"maintenance.html\" }",
+    "Answers 503 to everybody but the networks exempt. Default false.",
+);
+
+/// `request_id` of frontends.
+pub(super) const REQUEST_ID_KEY: Key = key(
+    "request_id",
+    Kind::Either(&REQUEST_ID_KINDS),
+    "{ answer = true }",
+    "Each request has an id, in the access log and to the server: that of a trusted proxy, else a new one. \
+     Default false.",
+)
+.also(&["unique_id", "unique_id_header"]);
+
+/// `compression` of backends.
+pub(super) const COMPRESSION_KEY: Key = key(
+    "compression",
+    Kind::Either(&COMPRESSION_KINDS),
+    "true",
+    "Compresses answers (gzip) for clients that take it. Not for pages that show secrets beside what a stranger can \
+     choose: their length would tell. Default false.",
+)
+.also(&["gzip", "compress", "encode"]);

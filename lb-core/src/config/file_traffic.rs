@@ -2,6 +2,8 @@
 use super::file::{Kind, Shape, TIMEOUT, key};
 use super::file_edge::{LISTEN, SEND_PROXY, SERVER_TLS};
 use super::file_http2::HTTP2;
+use super::file_rules;
+use super::file_websocket::WEBSOCKET;
 
 pub(super) static FRONTEND: Shape = Shape {
     doc: "Where clients arrive.",
@@ -36,7 +38,7 @@ pub(super) static FRONTEND: Shape = Shape {
             "[{ path_prefix = \"/ws\", backend = \"ws\" }]",
             "Tried in order; the first that matches decides.",
         )
-        .also(&["route", "rules", "locations", "location"]),
+        .also(&["route", "locations", "location"]),
         key(
             "timeout",
             Kind::Section(&TIMEOUT),
@@ -71,7 +73,7 @@ pub(super) static FRONTEND: Shape = Shape {
             "[{ key = \"src\", table = \"clients\", when = \"http_req_rate > 100\", then = \"deny 429\" }]",
             "Rules on what tables count, tried in order for each request, before its route.",
         )
-        .also(&["limits", "rate_limit", "limit_req", "limit_conn", "http_request"]),
+        .also(&["limits", "rate_limit", "limit_req", "limit_conn"]),
         key(
             "max_tarpit",
             Kind::Size(0, 1_000_000),
@@ -79,6 +81,11 @@ pub(super) static FRONTEND: Shape = Shape {
             "Requests that `tarpit` rules hold at a time, in each worker; past it they are denied at once. \
              Default 1,000.",
         ),
+        file_rules::REQUEST,
+        file_rules::RESPONSE,
+        file_rules::ERROR_PAGES,
+        file_rules::MAINTENANCE_KEY,
+        file_rules::REQUEST_ID_KEY,
         key("http2", Kind::Section(&HTTP2), "{ max_streams = 100 }", "What one client connection of HTTP/2 may hold.")
             .also(&["h2"]),
     ],
@@ -140,7 +147,7 @@ static ROUTE: Shape = Shape {
         key("websocket", Kind::Flag, "true", "Whether the request asks for a WebSocket.").also(&["ws", "upgrade"]),
         key(
             "if",
-            Kind::Section(&super::file_rules::IF),
+            Kind::Section(&file_rules::IF),
             "{ method = \"GET\" }",
             "What else must hold: path by pattern, method, query, cookie, source, TLS, counters, `not`.",
         )
@@ -192,6 +199,9 @@ pub(super) static BACKEND: Shape = Shape {
             "Affinity: cookies first, then tables in the order given.",
         )
         .also(&["stick", "stick_rules", "cookie", "stickiness", "affinity"]),
+        super::file_affinity::FAIL_BACK,
+        super::file_affinity::FORCE_PERSIST,
+        super::file_affinity::IGNORE_PERSIST,
         key(
             "on_down",
             Kind::Word(&["redispatch", "fail"]),
@@ -237,6 +247,13 @@ pub(super) static BACKEND: Shape = Shape {
              Default 5s.",
         )
         .also(&["fail_timeout"]),
+        super::file_faults::RETRY_ON,
+        super::file_faults::RETRY_BUDGET,
+        super::file_faults::RETRY_MIN,
+        super::file_faults::OUTLIER,
+        super::file_faults::PANIC_THRESHOLD,
+        super::file_faults::ON_MARKED_DOWN,
+        super::file_faults::QUEUE_FIRST,
         key(
             "max_queue",
             Kind::Size(0, 100_000_000),
@@ -256,6 +273,15 @@ pub(super) static BACKEND: Shape = Shape {
             "Timeouts; those not given come from `[defaults.timeout]`.",
         )
         .also(&["timeouts"]),
+        super::file_discovery::SERVER_TEMPLATE,
+        super::file_discovery::RESOLVER,
+        key(
+            "websocket",
+            Kind::Section(&WEBSOCKET),
+            "{ ping = \"30s\" }",
+            "What WebSockets get beyond being passed on: pings, bounds, how they are closed.",
+        )
+        .also(&["ws", "websockets"]),
         key(
             "proto",
             Kind::Word(&["h1", "h2"]),
@@ -267,24 +293,33 @@ pub(super) static BACKEND: Shape = Shape {
             "server",
             Kind::List(&Kind::Section(&SERVER)),
             "[{ name = \"node1\", addr = \"10.0.1.10:8080\" }]",
-            "Servers, at least one.",
+            "Servers, at least one where no `server_template` makes them.",
         )
-        .required()
         .also(&["servers", "targets", "endpoints"]),
+        file_rules::REQUEST,
+        file_rules::RESPONSE,
+        file_rules::ERROR_PAGES,
+        file_rules::MAINTENANCE_KEY,
+        file_rules::COMPRESSION_KEY,
     ],
 };
 
 static STICKY: Shape = Shape {
-    doc: "One sticky rule: a cookie of ours, or a table.",
+    doc: "One sticky rule: a cookie, or a table.",
     keys: &[
         key(
             "cookie",
             Kind::Text,
             "\"SERVERID\"",
-            "A cookie of ours that names the server: its name. Needs `insert = true`.",
+            "A cookie that names the server: its name. Needs one of `insert`, `rewrite`, `prefix`, `passive`.",
         )
         .also(&["lb_cookie"]),
         key("insert", Kind::Flag, "true", "The cookie is set by lb."),
+        super::file_affinity::REWRITE,
+        super::file_affinity::PREFIX,
+        super::file_affinity::PASSIVE,
+        super::file_affinity::VALUE,
+        super::file_affinity::KEYS,
         key(
             "indirect",
             Kind::Flag,
@@ -325,6 +360,7 @@ static STICKY: Shape = Shape {
             "The cookie is ignored this long after it was first set. Default: no bound.",
         )
         .also(&["max_life"]),
+        super::file_affinity::ATTR,
         key("on", Kind::Text, "\"src\"", "Look up this key in the table, and store it on the request.")
             .also(&["stick_on"]),
         key("match", Kind::Text, "\"header(X-Session-ID)\"", "Look up this key in the table.")
@@ -334,10 +370,11 @@ static STICKY: Shape = Shape {
         key("store_response", Kind::Text, "\"cookie(JSESSIONID)\"", "Store this key of the answer in the table.")
             .also(&["learn", "app_cookie", "store-response"]),
         key("table", Kind::Text, "\"sessions\"", "The table of `on`, `match`, `store_request`, `store_response`."),
+        super::file_affinity::STICKY_IF,
     ],
 };
 
-static MAXCONN: Shape = Shape {
+pub(super) static MAXCONN: Shape = Shape {
     doc: "Requests and tunnels at a time on a server.",
     keys: &[
         key("instance", Kind::Size(0, 100_000_000), "100", "From this instance. 0: no bound of its own. Default 0."),
@@ -349,9 +386,14 @@ static SERVER: Shape = Shape {
     doc: "One server of a backend.",
     keys: &[
         key("name", Kind::Text, "\"node1\"", "Unique in the backend: its identity in tables.").required().also(&["id"]),
-        key("addr", Kind::Text, "\"10.0.1.10:8080\"", "IP address and port.")
-            .required()
-            .also(&["address", "host", "url"]),
+        key(
+            "addr",
+            Kind::Text,
+            "\"10.0.1.10:8080\"",
+            "IP address and port, or host name and port: the name is looked up again and again.",
+        )
+        .required()
+        .also(&["address", "host", "url"]),
         key("weight", Kind::Whole(0, 256), "1", "Share of new clients, 0 to 256; 0: pinned clients only. Default 1."),
         key(
             "maxconn",
@@ -366,6 +408,7 @@ static SERVER: Shape = Shape {
         key("cookie", Kind::Text, "\"n1\"", "Its value in the cookie. Default: its name."),
         SERVER_TLS,
         SEND_PROXY,
+        super::file_affinity::GENERATION,
         key(
             "state",
             Kind::Word(&["ready", "drain", "maint"]),

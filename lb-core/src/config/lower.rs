@@ -4,30 +4,40 @@
 //! on and the next mistake is found as well. The result counts only if nothing was reported.
 use super::diagnostic::Diagnostic;
 use super::file::ROOT;
-use super::reader::{Cx, Env, Section};
+use super::reader::{Cx, Env, Files, Section};
 use super::{Config, Timeouts};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 use toml::de::DeTable;
 
+mod auth;
 mod backend;
 mod balance;
 mod check;
+mod cookie;
 mod counter;
+mod discovery;
+mod edit;
+mod faults;
 mod frontend;
 mod http2;
 mod instance;
+mod jwt;
 mod limit;
 mod listen;
 mod matcher;
 mod mode;
+mod page;
 mod peers;
+mod place;
+mod rules;
 mod sticky;
 mod syntax;
 mod table;
 mod tcp;
 mod value;
+mod websocket;
 
 /// Reads a configuration file.
 ///
@@ -37,9 +47,24 @@ mod value;
 /// # Errors
 /// Every mistake in the file, in the order of the text.
 pub fn load(text: &str, host_name: &str, name_override: Option<&str>, env: Env<'_>) -> Result<Config, Vec<Diagnostic>> {
+    load_with(text, host_name, name_override, env, None)
+}
+
+/// As [`load`], with the files that the configuration names (pages, users): an instance runs with them. Without, they
+/// are taken as empty.
+///
+/// # Errors
+/// As [`load`], and files that cannot be read.
+pub fn load_with(
+    text: &str,
+    host_name: &str,
+    name_override: Option<&str>,
+    env: Env<'_>,
+    files: Option<Files<'_>>,
+) -> Result<Config, Vec<Diagnostic>> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut found = syntax::diagnostics(text, &errors);
-    let cx = Cx::new(text, env, !found.is_empty());
+    let cx = Cx::new(text, env, !found.is_empty()).with_files(files);
     let config = config(&cx, root.get_ref(), host_name, name_override);
     let meant = syntax::beside(&errors, &found, cx.into_found());
     found.extend(meant);
@@ -65,16 +90,20 @@ pub(super) fn config(cx: &Cx<'_>, root: &DeTable<'_>, host_name: &str, name_over
     let log = instance::log(section(&root, "log"));
     let tls = listen::tls(section(&root, "tls"));
     let defaults = Defaults::read(section(&root, "defaults"));
+    let jwt = section(&root, "jwt").map(|s| jwt::keys(&s));
+    cx.jwt.replace(jwt.clone());
     let tables = table::tables(&root);
     let named_backends = root.get("backend").map_or(Vec::new(), |item| item.named());
     let modes = mode::Backends::read(&named_backends);
-    let frontends = frontend::frontends(&root, &modes, &tables, &defaults, instance.maxconn, &mut addresses);
+    let (auth, auth_names) = auth::auths(&root);
+    let known = rules::Known { tables: &tables, auth: &auth, auth_names: &auth_names };
+    let frontends = frontend::frontends(&root, &modes, &known, &defaults, instance.maxconn, &mut addresses);
     let backends = named_backends
         .iter()
-        .filter_map(|(name, at, section)| backend::backend(name, at, section, modes.mode(name), &tables, &defaults))
+        .filter_map(|(name, at, section)| backend::backend(name, at, section, modes.mode(name), &known, &defaults))
         .collect();
     let tables = tables.into_iter().filter_map(|(_, table)| table).collect();
-    Some(Config { instance, admin, peers: peers?, log, tls, tables, frontends, backends })
+    Some(Config { instance, admin, peers: peers?, log, tls, jwt: jwt.flatten(), auth, tables, frontends, backends })
 }
 
 fn section<'a>(parent: &Section<'a>, name: &'static str) -> Option<Section<'a>> {
@@ -85,14 +114,16 @@ fn section<'a>(parent: &Section<'a>, name: &'static str) -> Option<Section<'a>> 
 struct Defaults {
     timeout: Given,
     retries: u32,
+    resolver: Option<std::net::SocketAddr>,
 }
 
 impl Defaults {
     fn read(section: Option<Section<'_>>) -> Self {
         let retries = section.as_ref().map_or(3, |s| s.whole("retries", 3));
+        let resolver = section.as_ref().and_then(|s| discovery::resolver(s, None));
         let timeout =
             section.and_then(|s| self::section(&s, "timeout")).map_or_else(Given::default, |s| Given::read(&s));
-        Self { timeout, retries }
+        Self { timeout, retries, resolver }
     }
 
     /// Timeouts of a frontend or backend: its own, else the default ones.

@@ -3,15 +3,21 @@
 use super::diagnostic::Diagnostic;
 use super::file::{Key, Kind, Shape};
 use super::suggest;
+use crate::jwt::Keys;
 use crate::time::parse_duration;
 use std::cell::RefCell;
 use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// The environment, as a look-up by name.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Files that the configuration names, as a look-up by path.
+pub type Files<'a> = &'a dyn Fn(&Path) -> std::io::Result<Vec<u8>>;
 
 /// No duration of a configuration is longer: ten years. Timers are computed with it without overflow.
 const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
@@ -20,9 +26,12 @@ const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
 pub(super) struct Cx<'a> {
     text: &'a str,
     env: Env<'a>,
+    files: Option<Files<'a>>,
     /// The text has syntax errors, so what seems to be missing may only be unreadable.
     partial: bool,
     found: RefCell<Vec<Diagnostic>>,
+    /// What `jwt(CLAIM)` keys are read with; inside, `None`: its section has mistakes. Outside: there is none.
+    pub(super) jwt: RefCell<Option<Option<Arc<Keys>>>>,
     #[cfg(test)]
     pub(super) asked: RefCell<std::collections::BTreeSet<*const Key>>,
 }
@@ -32,11 +41,23 @@ impl<'a> Cx<'a> {
         Self {
             text,
             env,
+            files: None,
             partial,
             found: RefCell::default(),
+            jwt: RefCell::default(),
             #[cfg(test)]
             asked: RefCell::default(),
         }
+    }
+
+    /// With files to read.
+    pub(super) fn with_files(self, files: Option<Files<'a>>) -> Self {
+        Self { files, ..self }
+    }
+
+    /// What a file holds; `None`: files are not read.
+    pub(super) fn read(&self, path: &Path) -> Option<std::io::Result<Vec<u8>>> {
+        self.files.map(|files| files(path))
     }
 
     pub(super) fn bad(&self, span: Range<usize>, path: &str, message: impl Into<String>, help: impl Into<String>) {
@@ -104,7 +125,7 @@ impl<'a> Section<'a> {
     }
 
     /// Whether an unknown key stands for this one: then it is not missing, only misspelt, and that is reported.
-    fn misspelt(&self, name: &str) -> bool {
+    pub(super) fn misspelt(&self, name: &str) -> bool {
         let unknown = self.table.keys().map(|k| k.get_ref()).filter(|k| self.shape.key(k).is_none());
         unknown.filter_map(|k| suggest::meant(k, self.shape)).any(|meant| meant == name)
     }

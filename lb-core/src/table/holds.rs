@@ -118,7 +118,8 @@ impl Shard {
         let stamp = env.clock.stamp(now);
         let lease = Lease { holder: stamp.node, seq: stamp.clock(), until: now.0.saturating_add(left) };
         self.holds.merge(slot, lease);
-        self.slab[slot].extend(now.0.saturating_add(env.expire()));
+        let entry = &mut self.slab[slot];
+        entry.extend(env.life(entry.pin.marker, now));
         self.log.push(&mut self.slab, slot);
     }
 

@@ -8,9 +8,9 @@ use super::slab::Slab;
 use super::tentative::Tries;
 use super::wheel::Wheel;
 use super::{Merged, Pin, Sink, Stored, TableStats, UpdateRef};
-use crate::hlc::Clock;
+use crate::hlc::{Clock, Stamp};
 use crate::id::{NameId, Names};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, millis};
 use crdts::CvRDT;
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
@@ -35,6 +35,8 @@ pub(super) struct Env {
     pub(super) size: AtomicUsize,
     /// Life of an entry, in milliseconds.
     pub(super) expire: AtomicU64,
+    /// How long after it was made a pin ends, used or not, in milliseconds; `u64::MAX`: no bound.
+    pub(super) max_life: AtomicU64,
     /// A full table refuses newcomers.
     pub(super) refuse: AtomicBool,
     /// Entries held, tombstones included. The one number that all shards write.
@@ -47,6 +49,20 @@ pub(super) struct Env {
 }
 
 impl Env {
+    /// The end of a pin's life if it is used now. How old it is, is told by its stamp and the clock that stamps follow:
+    /// the same for all who know the pin, but for what their wall clocks differ by.
+    pub(super) fn life(&self, pin: Stamp, now: Timestamp) -> u64 {
+        now.0.saturating_add(self.expire().min(self.life_left(pin, now)))
+    }
+
+    /// What is left of the longest life of a pin.
+    pub(super) fn life_left(&self, pin: Stamp, now: Timestamp) -> u64 {
+        match self.max_life.load(Ordering::Relaxed) {
+            u64::MAX => u64::MAX,
+            max => max.saturating_sub(millis(self.clock.reading(now).since(pin.time()))),
+        }
+    }
+
     pub(super) fn hash(&self, key: &[u8]) -> u64 {
         let mut hasher = FoldHasher::with_seed(self.seed, &self.shared_seed);
         hasher.write(key);
@@ -153,7 +169,7 @@ impl Shard {
         let marks = |life: u64| life.saturating_add(hash % mark) / mark;
         let entry = &mut self.slab[slot];
         let before = marks(entry.life);
-        let grown = entry.extend(now.0.saturating_add(expire));
+        let grown = entry.extend(env.life(entry.pin.marker, now));
         let passed = marks(entry.life) > before;
         if passed {
             self.log.push(&mut self.slab, slot);
@@ -165,7 +181,6 @@ impl Shard {
 
     /// Pins a key, or touches the pin it has there; and whether the change log has something new.
     pub(super) fn store(&mut self, env: &Env, hash: u64, key: &[u8], server: NameId, now: Timestamp) -> (Stored, bool) {
-        let life = now.0.saturating_add(env.expire());
         match self.find(hash, key) {
             // A name that could not be kept ([`Names::MAX`]) is no server, nor a wish to clear the key.
             _ if server.is_none() => return self.refuse(),
@@ -176,6 +191,7 @@ impl Shard {
             // Whatever the wall clock says meanwhile: who comes now outlives who is here.
             None if self.make_room(env, server, u64::MAX, now) => {
                 let pin = Register { val: server, marker: env.clock.stamp(now) };
+                let life = env.life(pin.marker, now);
                 let slot = self.insert(env, hash, Entry::new(key, pin, life));
                 self.log.push(&mut self.slab, slot);
             }
@@ -193,7 +209,7 @@ impl Shard {
     /// Puts a tombstone on a live pin (of `server`, if given). False: there is none.
     pub(super) fn clear(&mut self, env: &Env, slot: u32, server: Option<NameId>, now: Timestamp) -> bool {
         let pin = self.slab[slot].live_pin(now, 0);
-        let clears = pin.is_some_and(|pin| server.is_none_or(|s| s == pin.server));
+        let clears = pin.is_some_and(|pin| server.is_none_or(|s| env.names.is_at(pin.server, s)));
         if clears {
             self.write(env, slot, NameId::NONE, now);
         }
@@ -209,7 +225,9 @@ impl Shard {
     /// the clock has seen those.
     fn write(&mut self, env: &Env, slot: u32, server: NameId, now: Timestamp) {
         let pin = Register { val: server, marker: env.clock.stamp(now) };
-        self.change(env, slot, now.0.saturating_add(env.expire()), |held| {
+        // A tombstone lives as long as whatever it buries could.
+        let life = if server.is_none() { now.0.saturating_add(env.expire()) } else { env.life(pin.marker, now) };
+        self.change(env, slot, life, |held| {
             debug_assert!(held.marker < pin.marker);
             held.merge(pin);
             true
@@ -241,7 +259,10 @@ impl Shard {
 
     /// Merges what a peer says; its stamp has been observed and its key checked.
     pub(super) fn merge(&mut self, env: &Env, hash: u64, update: &UpdateRef<'_>, now: Timestamp) -> Merged {
-        let life = received_life(update, now, env.expire());
+        let mut life = received_life(update, now, env.expire());
+        if !update.server.is_none() {
+            life = life.min(now.0.saturating_add(env.life_left(update.stamp, now)));
+        }
         let pin = Register { val: update.server, marker: update.stamp };
         let (slot, merged) = match self.find(hash, update.key) {
             _ if update.left.is_zero() => (None, Merged::Refused),
@@ -345,7 +366,8 @@ impl Shard {
             found = self.first_pin(u64::MAX, &mut unlimited);
         }
         for slot in &passed {
-            self.slab[*slot].extend(now.0.saturating_add(env.expire()));
+            let entry = &mut self.slab[*slot];
+            entry.extend(env.life(entry.pin.marker, now));
             self.wheel.place(&mut self.slab, *slot);
         }
         found.or_else(|| passed.first().copied())

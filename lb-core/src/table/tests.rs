@@ -26,6 +26,7 @@ pub(super) fn spec(size: usize) -> config::Table {
         len: 64,
         size,
         expire: Duration::from_millis(EXPIRE),
+        max_life: None,
         when_full: WhenFull::Evict,
         replicate: true,
         store: Vec::new(),

@@ -79,6 +79,7 @@ impl Bench {
             size: 10_000,
             expire,
             when_full,
+            max_life: None,
             replicate: true,
             store: vec![lb_core::counters::Counter::HttpReqCnt],
         };

@@ -137,7 +137,16 @@ impl Node {
 fn table_of(settings: &Settings, name: &str) -> Arc<StickTable> {
     let (expire, when_full) = (Duration::from_secs(600), WhenFull::Evict);
     let (kind, len, size) = (KeyKind::String, 64, 1000);
-    let spec =
-        config::Table { name: name.into(), kind, len, size, expire, when_full, replicate: true, store: Vec::new() };
+    let spec = config::Table {
+        name: name.into(),
+        kind,
+        len,
+        size,
+        expire,
+        when_full,
+        max_life: None,
+        replicate: true,
+        store: Vec::new(),
+    };
     Arc::new(StickTable::new(Arc::new(spec), settings.names.clone(), settings.clock.clone(), 1))
 }

@@ -42,6 +42,7 @@ pub(crate) fn spec(name: &str, kind: KeyKind, len: usize) -> Arc<config::Table> 
         size: 100_000,
         expire,
         when_full,
+        max_life: None,
         replicate: true,
         store: Vec::new(),
     })

@@ -181,7 +181,8 @@ impl Scan {
     fn pins(&self, shard: usize, slot: u32) -> (Option<u32>, Vec<EntryStatus>) {
         let mut updates = Vec::new();
         let next = self.table.scan(shard, slot, STEP, now(), &mut updates);
-        let wanted = |u: &&Update| self.server.is_none_or(|server| u.server == server);
+        let names = &self.snapshot.names;
+        let wanted = |u: &&Update| self.server.is_none_or(|server| names.is_at(u.server, server));
         let entries = updates.iter().filter(wanted);
         (next, entries.filter_map(|u| entry(&self.table, u, &self.snapshot, &self.nodes)).collect())
     }

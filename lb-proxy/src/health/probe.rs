@@ -33,6 +33,8 @@ pub struct Target {
     pub addr: SocketAddr,
     /// TLS under the question.
     pub tls: Option<Tls>,
+    /// Requests are made in HTTP/2, as clients' are.
+    pub h2: bool,
 }
 
 impl Target {
@@ -72,6 +74,7 @@ async fn open(probe: &Probe, target: &Target) -> Result<Stream, Failed> {
     let Some(tls) = &target.tls else { return Ok(Box::new(stream)) };
     let protocol: &[u8] = match probe {
         Probe::Tcp { .. } => b"",
+        Probe::Http { .. } if target.h2 => b"h2",
         Probe::Http { .. } | Probe::WebSocket { .. } => b"http/1.1",
         Probe::Grpc { .. } => b"h2",
     };

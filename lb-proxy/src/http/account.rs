@@ -78,9 +78,13 @@ impl Request {
                 total_us: 0,
                 wait_us: None,
                 why: "-".into(),
+                id: None,
+                user: None,
                 end: "-",
                 retries: 0,
                 tunnel: false,
+                close_code: None,
+                close_by: None,
                 protocol: "http/1.1",
             })
         });
@@ -134,6 +138,7 @@ impl Request {
             Why::Table(_) => counters.by_table.bump(),
             Why::New => counters.new.bump(),
             Why::Redispatched => counters.redispatched.bump(),
+            Why::Returned => counters.returned.bump(),
         }
         self.at_server(backend, server, why, retries);
         if let Some(log) = &mut self.log {
@@ -153,6 +158,7 @@ impl Request {
                 Why::Table(rule) => format!("table:{}", backend.stick[rule].0.table),
                 Why::New => "new".into(),
                 Why::Redispatched => "redispatched".into(),
+                Why::Returned => "returned".into(),
             };
         }
     }
@@ -161,6 +167,27 @@ impl Request {
     pub(crate) fn at_backend(&mut self, backend: &Backend) {
         if let Some(log) = &mut self.log {
             log.backend = Some(backend.config.name.clone());
+        }
+    }
+
+    /// It has an id.
+    pub(crate) fn identified(&mut self, id: &str) {
+        if let Some(log) = &mut self.log {
+            log.id = Some(id.into());
+        }
+    }
+
+    /// Somebody showed a right password.
+    pub(crate) fn user(&mut self, user: &str) {
+        if let Some(log) = &mut self.log {
+            log.user = Some(user.into());
+        }
+    }
+
+    /// A rule refuses it, or sends it elsewhere.
+    pub(crate) fn ruled(&mut self, rule: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            log.why = rule();
         }
     }
 
@@ -215,7 +242,20 @@ impl Request {
             counters.bytes_out.add(self.bytes_out);
         }
         self.count();
-        self.log(end, total, false);
+        self.log(end, total, None);
+    }
+
+    /// Messages of a WebSocket went by, up and down.
+    pub(crate) fn messages(&self, messages: [u64; 2]) {
+        if let Some(server) = &self.server {
+            let counters = &server.counters[self.local.id];
+            counters.messages.iter().zip(messages).filter(|(_, n)| *n > 0).for_each(|(count, n)| count.add(n));
+        }
+    }
+
+    /// Where it is: the worker, and the server.
+    pub(crate) fn place(&self) -> (&Rc<Local>, Option<&Arc<ServerState>>) {
+        (&self.local, self.server.as_ref())
     }
 
     /// Whether it is a connection that is passed on as it is.
@@ -240,7 +280,7 @@ impl Request {
             _ => counters.failed.bump(),
         }
         self.count();
-        self.log(end, micros(self.started), false);
+        self.log(end, micros(self.started), None);
     }
 
     /// A tunnel begins: the 101 is counted, the server's tunnels are one more.
@@ -257,8 +297,15 @@ impl Request {
         }
     }
 
-    /// A tunnel has ended.
-    pub(crate) fn finish_tunnel(&mut self, end: &'static str) {
+    /// It was closed because its server went down.
+    pub(crate) fn closed_on_down(&self) {
+        if let Some(server) = &self.server {
+            server.counters[self.local.id].closed.bump();
+        }
+    }
+
+    /// A tunnel has ended; a WebSocket with this code by this side.
+    pub(crate) fn finish_tunnel(&mut self, end: &'static str, closed: Option<(Option<u16>, &'static str)>) {
         if let Some(server) = &self.server {
             let counters = &server.counters[self.local.id];
             if !self.tcp {
@@ -269,7 +316,7 @@ impl Request {
         }
         let total = micros(self.started);
         self.count();
-        self.log(end, total, true);
+        self.log(end, total, Some(closed));
     }
 
     fn count(&mut self) {
@@ -278,14 +325,18 @@ impl Request {
         }
     }
 
-    fn log(&mut self, end: &'static str, total_us: u64, tunnel: bool) {
+    /// `tunnel`: it was one, and perhaps a WebSocket.
+    fn log(&mut self, end: &'static str, total_us: u64, tunnel: Option<Option<(Option<u16>, &'static str)>>) {
         let Some(mut line) = self.log.take() else { return };
         line.status = self.status;
         line.bytes_in = self.bytes_in;
         line.bytes_out = self.bytes_out;
         line.total_us = total_us;
         line.end = end;
-        line.tunnel = tunnel;
+        line.tunnel = tunnel.is_some();
+        if let Some((code, by)) = tunnel.flatten() {
+            (line.close_code, line.close_by) = (code, Some(by));
+        }
         if let Some(sink) = self.local.shared.access.load().as_ref() {
             (sink.0)(*line);
         }

@@ -1,23 +1,27 @@
 //! Which server a request goes to, and what must be remembered of it: cookie, then tables, then the algorithm.
 //!
 //! Reads the table, never the peers.
-use super::head::{Field, Known, Request, first_value};
+use super::head::{Field, Known, first_value};
+use super::looked::Looked;
 use super::reason::Reason;
 use lb_core::balance::{self, Turn};
-use lb_core::config::{Balance, DrainMode, KeyKind, OnDown, StickAction};
+use lb_core::config::{Balance, DrainMode, FailBack, KeyKind, OnDown, StickAction};
+use lb_core::cookie::{self, rule::Found};
+use lb_core::hash;
 use lb_core::id::NameId;
+use lb_core::matcher::{Asked, Matcher};
 use lb_core::server::AdminState;
 use lb_core::snapshot::Backend;
 use lb_core::stick::KeyExpr;
 use lb_core::table::{Assigned, StickKey, StickTable, Tentative};
 use lb_core::time::Timestamp;
-use lb_core::{cookie, hash};
 use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+mod back;
 mod connection;
-
+mod cookies;
 /// Why a server was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
@@ -27,6 +31,8 @@ pub(crate) enum Why {
     New,
     /// The pinned server was out.
     Redispatched,
+    /// It is the client's first server, which is back.
+    Returned,
 }
 
 /// A key of the request under one of the backend's rules.
@@ -35,48 +41,89 @@ struct Keyed {
     key: StickKey,
     /// The pin that was found.
     found: Option<NameId>,
+    /// The client's first server, when it was moved from there and may go back.
+    home: Option<NameId>,
     /// The pin names a server that this configuration does not know: it is left alone.
     foreign: bool,
+    /// The pin names a server that was found by name, and is found no more.
+    lost: bool,
+}
+
+impl Keyed {
+    fn new(rule: usize, key: StickKey) -> Self {
+        Self { rule, key, found: None, home: None, foreign: false, lost: false }
+    }
+
+    /// What the pin is to be once this server has answered.
+    fn pin(&self, backend: &Backend, server: NameId) -> NameId {
+        match self.home {
+            Some(home) if home != server && backend.config.persist.fail_back != FailBack::Never => {
+                backend.names.moved(server, home)
+            }
+            _ => server,
+        }
+    }
 }
 
 /// What the request brings, and what was made of it.
 pub(crate) struct Plan {
-    /// Server named by the cookie, when it was first set, whether it must be set again.
-    cookie: Option<(usize, u64, bool)>,
+    /// What its cookie says.
+    cookie: Option<Found>,
+    /// The cookie's rule does not hold for this request: it is neither looked at nor set.
+    no_cookie: bool,
     keys: SmallVec<[Keyed; 2]>,
+    /// Rules that store what the answer gives out, as far as they hold for this request.
+    learns: SmallVec<[usize; 2]>,
     /// What leads instances to the same choice.
     hash: Option<u64>,
     tentative: Option<(usize, Tentative)>,
     pinned: bool,
+    /// Its server is taken though it is down.
+    forced: bool,
     pub(crate) why: Why,
 }
 
 impl Plan {
     /// Takes cookie and keys out of a request.
-    pub(crate) fn read(backend: &Backend, request: &Request, buf: &[u8], src: IpAddr, now: Timestamp) -> Self {
-        let mut keys = SmallVec::new();
+    pub(crate) fn read(backend: &Backend, looked: &Looked<'_>, now: Timestamp) -> Self {
+        let holds = |all: &[Matcher]| all.iter().any(|when| when.matches(looked));
+        let persist = &backend.config.persist;
+        let mut plan = Self::new(holds(&persist.force));
+        let ignored = holds(&persist.ignore);
         for (rule, (stick, table)) in backend.stick.iter().enumerate() {
-            if stick.action != StickAction::StoreResponse
-                && let Some(key) = key(&stick.key, table, src, request, buf)
-            {
-                keys.push(Keyed { rule, key, found: None, foreign: false });
+            if ignored || !stick.when.matches(looked) {
+                continue;
+            }
+            match stick.action {
+                StickAction::StoreResponse => plan.learns.push(rule),
+                _ => plan.keys.extend(looked.key(&stick.key, table).map(|key| Keyed::new(rule, key))),
             }
         }
-        let hash = match &backend.config.balance {
-            Balance::Hash(KeyExpr::Src) => Some(hash_ip(src)),
-            Balance::Hash(expr) => Some(value(expr, request, buf).map_or_else(|| hash_ip(src), hash::stable)),
-            Balance::RoundRobin | Balance::LeastConn | Balance::Random(_) | Balance::First => {
-                keys.first().map(|k: &Keyed| hash::stable(k.key.bytes()))
+        plan.hash = match &backend.config.balance {
+            Balance::Hash(KeyExpr::Src) => Some(hash_ip(looked.src)),
+            Balance::Hash(expr) => {
+                Some(looked.value(expr).map_or_else(|| hash_ip(looked.src), |value| hash::stable(&value)))
             }
+            _ => plan.key_hash(),
         };
-        let cookie = backend.cookie.as_ref().and_then(|rule| {
-            let fields = request.fields.iter().filter(|f| f.known == Known::Cookie);
-            let text = fields.filter_map(|f| cookie::find(f.value.get(buf), &rule.name)).next()?;
-            let seen = cookie::read(rule, text, now)?;
-            let server = backend.servers.iter().position(|s| s.config.cookie.as_bytes() == seen.server)?;
-            Some((server, seen.first, seen.renew))
-        });
-        Self { cookie, keys, hash, tentative: None, pinned: false, why: Why::New }
+        if let Some(rule) = &backend.cookie {
+            plan.no_cookie = ignored || !rule.config.when.matches(looked);
+            if !plan.no_cookie {
+                plan.cookie = looked.cookie(&rule.config.name).and_then(|value| rule.read(value, now));
+            }
+        }
+        plan
+    }
+
+    fn new(forced: bool) -> Self {
+        let (keys, learns) = (SmallVec::new(), SmallVec::new());
+        let (cookie, no_cookie, hash, tentative, pinned) = (None, false, None, None, false);
+        Self { cookie, no_cookie, keys, learns, hash, tentative, pinned, forced, why: Why::New }
+    }
+
+    /// Of the first key.
+    fn key_hash(&self) -> Option<u64> {
+        self.keys.first().map(|k| hash::stable(k.key.bytes()))
     }
 
     /// Tables and keys under which a look-up could miss for want of news from the peers.
@@ -101,40 +148,52 @@ impl Plan {
 
     /// The first choice.
     pub(crate) fn choose(&mut self, backend: &Backend, turn: &Turn<'_>) -> Result<usize, Reason> {
-        let mut moved = false;
-        if let Some((server, ..)) = self.cookie {
-            if usable(backend, server) {
-                self.pinned = true;
-                self.why = Why::Cookie;
-                return Ok(server);
+        let (mut moved, mut lost) = (false, false);
+        if let Some(found) = self.cookie {
+            if let Some(home) = self.cookie_home(backend, &found, turn) {
+                return Ok(self.stays(home, Why::Returned));
             }
+            if self.usable(backend, found.server) {
+                return Ok(self.stays(found.server, Why::Cookie));
+            }
+            lost |= backend.servers[found.server].state.gone();
             moved = true;
         }
-        for keyed in &mut self.keys {
-            let (rule, table) = &backend.stick[keyed.rule];
-            if rule.action == StickAction::StoreRequest {
-                continue;
+        for i in 0..self.keys.len() {
+            if let Some(home) = self.look_up(backend, i, turn) {
+                return Ok(self.stays(home, Why::Returned));
             }
-            let Some(pin) = table.lookup(&keyed.key, turn.now) else { continue };
-            keyed.found = Some(pin.server);
-            match backend.by_id(pin.server) {
-                Some(server) if usable(backend, server) => {
-                    self.pinned = true;
-                    self.why = Why::Table(keyed.rule);
-                    return Ok(server);
+            let Some(pin) = self.keys[i].found else { continue };
+            match backend.placed(pin).0 {
+                Some(server) if self.usable(backend, server) => {
+                    let rule = self.keys[i].rule;
+                    return Ok(self.stays(server, Why::Table(rule)));
                 }
-                Some(_) => moved = true,
-                None => keyed.foreign = true,
+                Some(server) => {
+                    lost |= backend.servers[server].state.gone();
+                    moved = true;
+                    self.keys[i].home.get_or_insert(backend.servers[server].id);
+                }
+                None if self.keys[i].lost => (moved, lost) = (true, true),
+                None => self.keys[i].foreign = true,
             }
         }
         if moved {
-            if backend.config.on_down == OnDown::Fail {
+            // Who is found no more does not come back as one that is down does: there is nobody to wait for.
+            if backend.config.on_down == OnDown::Fail && !lost {
                 return Err(Reason::PINNED_DOWN);
             }
             self.why = Why::Redispatched;
             return self.pick(backend, turn);
         }
         self.assign(backend, turn)
+    }
+
+    /// A pin or the cookie gave this server.
+    fn stays(&mut self, server: usize, why: Why) -> usize {
+        self.pinned = true;
+        self.why = why;
+        server
     }
 
     /// For a new client: with a key, its tentative pin, so that all first requests with it go to one server.
@@ -157,8 +216,8 @@ impl Plan {
                 server
             }
         };
-        match backend.by_id(server) {
-            Some(server) if usable(backend, server) => Ok(server),
+        match backend.placed(server).0 {
+            Some(server) if self.usable(backend, server) => Ok(server),
             _ => self.pick(backend, &turn),
         }
     }
@@ -170,17 +229,30 @@ impl Plan {
                 return Err(Reason::PINNED_DOWN);
             }
             self.pinned = false;
+            self.forced = false;
             self.why = Why::Redispatched;
+            let id = backend.servers[failed].id;
+            for keyed in self.keys.iter_mut().filter(|keyed| keyed.found.is_some()) {
+                keyed.home.get_or_insert(id);
+            }
         }
         if let Some((_, tentative)) = &mut self.tentative {
             let turn = Turn { key: self.hash, ..*turn };
             let choose = || balance::pick(backend, &turn).map(|i| backend.servers[i].id);
             let next = tentative.replace(backend.servers[failed].id, choose).ok_or(Reason::NO_SERVER)?;
-            if let Some(next) = backend.by_id(next).filter(|i| !turn.excluded.contains(i) && usable(backend, *i)) {
+            if let Some(next) =
+                backend.placed(next).0.filter(|i| !turn.excluded.contains(i) && self.usable(backend, *i))
+            {
                 return Ok(next);
             }
         }
         self.pick(backend, turn)
+    }
+
+    fn usable(&self, backend: &Backend, server: usize) -> bool {
+        let state = &backend.servers[server].state;
+        let leaves = backend.config.drain == DrainMode::Move && state.admin() == AdminState::Drain;
+        self.forced || (state.takes_pinned() && !leaves)
     }
 
     fn pick(&self, backend: &Backend, turn: &Turn<'_>) -> Result<usize, Reason> {
@@ -197,12 +269,11 @@ impl Plan {
     pub(crate) fn answered(&mut self, backend: &Backend, server: usize, fields: &[Field], buf: &[u8], now: Timestamp) {
         let id = backend.servers[server].id;
         self.pin(backend, id, now);
-        for (rule, (stick, table)) in backend.stick.iter().enumerate() {
-            if stick.action == StickAction::StoreResponse
-                && let Some(key) = answer_key(&stick.key, table, fields, buf)
-            {
+        for rule in std::mem::take(&mut self.learns) {
+            let (stick, table) = &backend.stick[rule];
+            if let Some(key) = answer_key(&stick.key, table, fields, buf) {
                 table.store(&key, id, now);
-                self.keys.push(Keyed { rule, key, found: Some(id), foreign: false });
+                self.keys.push(Keyed { found: Some(id), ..Keyed::new(rule, key) });
             }
         }
     }
@@ -215,29 +286,17 @@ impl Plan {
             if keyed.foreign || !matches!(rule.action, StickAction::On | StickAction::StoreRequest) {
                 continue;
             }
+            let pin = keyed.pin(backend, id);
             match tentative.take_if(|(rule, t)| *rule == keyed.rule && t.server() == id) {
                 Some((_, tentative)) => {
                     tentative.confirm(now);
                 }
-                None if keyed.found == Some(id) => {}
+                None if keyed.found == Some(pin) => {}
                 None => {
-                    table.store(&keyed.key, id, now);
+                    table.store(&keyed.key, pin, now);
                 }
             }
         }
-    }
-
-    /// `Set-Cookie` value for the answer, if one is due.
-    pub(crate) fn set_cookie(&self, backend: &Backend, server: usize, now: Timestamp) -> Option<String> {
-        let rule = backend.cookie.as_ref()?;
-        let first = match self.cookie {
-            Some((named, _, false)) if named == server => return None,
-            Some((named, first, true)) if named == server => first,
-            _ => 0,
-        };
-        let mut text = String::with_capacity(64);
-        cookie::write(rule, &backend.servers[server].config.cookie, first, now, &mut text);
-        Some(text)
     }
 
     /// Tables that count, and the request's keys in them.
@@ -258,43 +317,10 @@ impl Plan {
     }
 }
 
-fn usable(backend: &Backend, server: usize) -> bool {
-    let state = &backend.servers[server].state;
-    state.takes_pinned() && !(backend.config.drain == DrainMode::Move && state.admin() == AdminState::Drain)
-}
-
 fn hash_ip(ip: IpAddr) -> u64 {
     match ip.to_canonical() {
         IpAddr::V4(v4) => hash::stable(&v4.octets()),
         IpAddr::V6(v6) => hash::stable(&v6.octets()),
-    }
-}
-
-/// The key that an expression finds in a request, for a table.
-pub(crate) fn key(expr: &KeyExpr, table: &StickTable, src: IpAddr, request: &Request, buf: &[u8]) -> Option<StickKey> {
-    let (kind, len) = (table.kind(), table.key_len());
-    match expr {
-        KeyExpr::Src => StickKey::from_ip(kind, len, src),
-        _ => StickKey::from_value(kind, len, value(expr, request, buf)?),
-    }
-}
-
-/// The bytes that an expression names in a request; `None` for the source address, which is no bytes of it.
-fn value<'a>(expr: &'a KeyExpr, request: &Request, buf: &'a [u8]) -> Option<&'a [u8]> {
-    match expr {
-        // Without TLS of our own there is neither a name nor a session.
-        KeyExpr::Src | KeyExpr::Sni | KeyExpr::TlsSessionId => None,
-        KeyExpr::Header(name) => request.value(buf, name),
-        KeyExpr::Cookie(name) => {
-            let fields = request.fields.iter().filter(|f| f.known == Known::Cookie);
-            fields.filter_map(|f| cookie::find(f.value.get(buf), name)).next()
-        }
-        KeyExpr::Query(name) => {
-            let pairs = request.query.get(buf).split(|b| *b == b'&');
-            pairs.filter_map(|p| p.strip_prefix(name.as_bytes())?.strip_prefix(b"=")).next()
-        }
-        KeyExpr::Path => Some(request.path.get(buf)),
-        KeyExpr::Const(text) => Some(text.as_bytes()),
     }
 }
 
@@ -308,7 +334,7 @@ fn answer_key(expr: &KeyExpr, table: &StickTable, fields: &[Field], buf: &[u8]) 
             set.filter_map(|f| cookie::set_pair(f.value.get(buf))).find(|(n, _)| *n == name.as_bytes())?.1
         }
         KeyExpr::Const(text) => text.as_bytes(),
-        KeyExpr::Src | KeyExpr::Query(_) | KeyExpr::Path | KeyExpr::Sni | KeyExpr::TlsSessionId => return None,
+        _ => return None,
     };
     StickKey::from_value(kind, len, found)
 }

@@ -130,7 +130,7 @@ impl Transfer {
     }
 }
 
-fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
+pub(super) fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
     if data.is_empty() {
         return;
     }

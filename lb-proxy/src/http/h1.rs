@@ -3,7 +3,7 @@ use super::forward::{self, After};
 use super::head::{self, Request};
 use super::limits::Opened;
 use super::reason::Reason;
-use super::{account, headers};
+use super::{account, own};
 use crate::arrival::Arrival;
 use crate::io::{self, Elapsed, Timer};
 use crate::listener::{Admission, Listening};
@@ -146,7 +146,9 @@ impl Conn {
         account.protocol(&self.stream);
         account.status = reason.status;
         account.own_answer();
-        let answer = headers::own_answer(reason.status, reason.code, false, false, None);
+        let snap = self.local.snapshot();
+        let rules = self.listening.frontend(&snap).map(|f| &f.config.rules);
+        let answer = own::answer(&reason.into(), &own::Way { rules: [None, rules], ..own::Way::default() });
         let sent = self.timer.within(LINGER.0, super::say(&self.stream.writer(), &answer)).await;
         account.finish(reason.code);
         if matches!(sent, Ok(Ok(()))) { After::Linger } else { After::Close }

@@ -2,9 +2,10 @@
 //!
 //! Runs of untouched fields are copied whole. `Connection` cannot name a field away that framing, routing or affinity
 //! depend on (RFC 9110, 7.6.1, and what went wrong elsewhere).
+use super::edits::Edits;
 use super::head::{Field, Framing, Known, Request, Response, options};
-use lb_core::config::{self, Cookie};
-use lb_core::cookie;
+use lb_core::config::{self, Cookie, CookieMode};
+use lb_core::cookie::{self, rule::Rule};
 use std::io::Write as _;
 use std::net::IpAddr;
 
@@ -56,26 +57,40 @@ pub(crate) struct Rewrite<'a> {
     pub(crate) frontend: &'a config::Frontend,
     pub(crate) backend: &'a config::Backend,
     /// The affinity rule of the backend.
-    pub(crate) affinity: Option<&'a Cookie>,
+    pub(crate) affinity: Option<&'a Rule>,
     /// `http` or `https`, as the client came.
     pub(crate) scheme: &'static str,
     /// The connection's other end.
     pub(crate) client: IpAddr,
     /// The client behind trusted proxies.
     pub(crate) src: IpAddr,
+    /// What rules change.
+    pub(crate) edits: Option<&'a Edits<'a>>,
+    /// Path and query, where a rule changed them.
+    pub(crate) target: Option<&'a [u8]>,
+}
+
+impl Rewrite<'_> {
+    /// Whether rules have taken fields of that name into their own hands.
+    fn dropped(&self, name: &[u8]) -> bool {
+        self.edits.is_some_and(|edits| edits.drops(name))
+    }
 }
 
 /// Writes a request's head for a server.
 pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out: &mut Vec<u8>) {
-    let Rewrite { frontend, backend, affinity, scheme, client, src } = *rewrite;
+    let Rewrite { frontend, backend, affinity, src, edits, target, .. } = *rewrite;
     out.extend_from_slice(request.method.get(buf));
     out.push(b' ');
-    out.extend_from_slice(request.target.get(buf));
+    out.extend_from_slice(target.unwrap_or_else(|| request.target.get(buf)));
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let named = named(buf, &request.fields);
-    let hidden = affinity.filter(|c| c.indirect);
+    let affinity = affinity.map(|rule| &rule.config);
+    let changed = affinity.filter(|c| c.indirect || c.mode == CookieMode::Prefix);
     let cookie_here = |f: &Field| {
-        f.known == Known::Cookie && hidden.is_some_and(|c| cookie::find(f.value.get(buf), &c.name).is_some())
+        f.known == Known::Cookie
+            && !rewrite.dropped(b"cookie")
+            && changed.is_some_and(|c| cookie::find(f.value.get(buf), &c.name).is_some())
     };
     let mut lengths = 0;
     let keep = |f: &Field| match f.known {
@@ -86,16 +101,21 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
         Known::Host | Known::ContentLength => false,
         Known::Cookie => !cookie_here(f),
         _ => !named_away(f, buf, &named),
-    };
+    } && !edits.is_some_and(|edits| edits.drops(f.name.get(buf)));
     out.extend_from_slice(b"Host: ");
-    out.extend_from_slice(request.authority.get(buf));
+    let host = edits.and_then(|edits| edits.value("host"));
+    out.extend_from_slice(host.unwrap_or_else(|| request.authority.get(buf)));
     out.extend_from_slice(b"\r\n");
     copy_fields(buf, &request.fields, request.len, out, keep);
     for field in request.fields.iter().filter(|f| cookie_here(f)) {
         let before = out.len();
         out.extend_from_slice(b"Cookie: ");
         let start = out.len();
-        cookie::without(field.value.get(buf), hidden.map_or("", |c| &c.name), out);
+        match changed {
+            Some(c) if c.indirect => cookie::without(field.value.get(buf), &c.name, out),
+            Some(c) => cookie::unprefixed(field.value.get(buf), &c.name, out),
+            None => {}
+        }
         if out.len() == start {
             out.truncate(before);
         } else {
@@ -114,11 +134,14 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if frontend.forwarded {
-        forwarded(buf, request, frontend, scheme, client, out);
+        forwarded(buf, request, rewrite, out);
     }
-    if backend.real_ip {
+    if backend.real_ip && !rewrite.dropped(b"x-real-ip") {
         // Writing to a Vec cannot fail, here and below.
         let _ = write!(out, "X-Real-IP: {}\r\n", src.to_canonical());
+    }
+    if let Some(edits) = edits {
+        edits.write("host", out);
     }
     if let Some(upgrade) = request.upgrade {
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
@@ -129,27 +152,25 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
 }
 
 /// `X-Forwarded-For` goes on from what a trusted proxy said, and starts anew for everybody else.
-fn forwarded(
-    buf: &[u8],
-    request: &Request,
-    frontend: &config::Frontend,
-    scheme: &str,
-    client: IpAddr,
-    out: &mut Vec<u8>,
-) {
-    let client = client.to_canonical();
-    let trusted = frontend.trusted_proxies.iter().any(|net| net.contains(&client));
-    out.extend_from_slice(b"X-Forwarded-For: ");
-    if trusted {
-        for field in request.fields.iter().filter(|f| f.known == Known::XForwardedFor) {
-            out.extend_from_slice(field.value.get(buf));
-            out.extend_from_slice(b", ");
+fn forwarded(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out: &mut Vec<u8>) {
+    let client = rewrite.client.to_canonical();
+    let trusted = rewrite.frontend.trusted_proxies.iter().any(|net| net.contains(&client));
+    if !rewrite.dropped(b"x-forwarded-for") {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        if trusted {
+            for field in request.fields.iter().filter(|f| f.known == Known::XForwardedFor) {
+                out.extend_from_slice(field.value.get(buf));
+                out.extend_from_slice(b", ");
+            }
         }
+        let _ = write!(out, "{client}\r\n");
     }
-    let _ = write!(out, "{client}\r\nX-Forwarded-Proto: ");
-    let said = request.fields.iter().find(|f| f.known == Known::XForwardedProto).filter(|_| trusted);
-    out.extend_from_slice(said.map_or(scheme.as_bytes(), |f| f.value.get(buf)));
-    out.extend_from_slice(b"\r\n");
+    if !rewrite.dropped(b"x-forwarded-proto") {
+        out.extend_from_slice(b"X-Forwarded-Proto: ");
+        let said = request.fields.iter().find(|f| f.known == Known::XForwardedProto).filter(|_| trusted);
+        out.extend_from_slice(said.map_or(rewrite.scheme.as_bytes(), |f| f.value.get(buf)));
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// The address that affinity and logs take for the client: behind trusted proxies the last one that is not trusted
@@ -178,50 +199,74 @@ pub(crate) fn source(buf: &[u8], request: &Request, frontend: &config::Frontend,
 /// How an answer goes to the client.
 pub(crate) struct Onward<'a> {
     /// The affinity rule of the backend.
-    pub(crate) affinity: Option<&'a Cookie>,
+    pub(crate) affinity: Option<&'a Rule>,
     /// `Set-Cookie` to add.
     pub(crate) set_cookie: Option<String>,
+    /// What goes into the affinity cookie that the server sets.
+    pub(crate) cookie_value: Option<String>,
     /// The body is sent in chunks.
     pub(crate) chunked: bool,
     /// The connection stays open.
     pub(crate) keep_alive: bool,
     /// The client speaks HTTP/1.1.
     pub(crate) http11: bool,
+    /// What rules and compression change.
+    pub(crate) edits: Option<&'a Edits<'a>>,
 }
 
 /// Writes an answer's head for the client (also a 101, and 1xx).
 pub(crate) fn response(buf: &[u8], response: &Response, onward: &Onward<'_>, out: &mut Vec<u8>) {
     status_line(response.status, response.phrase.get(buf), out);
     let named = named(buf, &response.fields);
+    let affinity = onward.affinity.map(|rule| &rule.config);
     // A cookie of our name that the server sets would say something we do not mean, unless it may.
-    let replaced = onward.affinity.filter(|c| !c.preserve);
+    let changed = affinity.filter(|c| match c.mode {
+        CookieMode::Insert => !c.preserve,
+        CookieMode::Rewrite | CookieMode::Prefix => onward.cookie_value.is_some(),
+        CookieMode::Passive => false,
+    });
     let ours = |f: &Field, rule: &Cookie| {
         cookie::set_pair(f.value.get(buf)).is_some_and(|(name, _)| name == rule.name.as_bytes())
     };
     let mut length_seen = false;
-    let preserved = onward.affinity.is_some_and(|rule| {
+    let preserved = affinity.is_some_and(|rule| {
         rule.preserve && response.fields.iter().any(|f| f.known == Known::SetCookie && ours(f, rule))
     });
+    let dropped = |f: &Field| onward.edits.is_some_and(|edits| edits.drops(f.name.get(buf)));
     let duplicate_length = response.fields.iter().filter(|f| f.known == Known::ContentLength).count() > 1;
     copy_fields(buf, &response.fields, response.len, out, |f| match f.known {
         known if hop_by_hop(known) => false,
         Known::ContentLength => !duplicate_length,
-        Known::SetCookie => !replaced.is_some_and(|rule| ours(f, rule)),
+        Known::SetCookie => !changed.is_some_and(|rule| ours(f, rule)),
         _ => !named_away(f, buf, &named),
-    });
+    } && !dropped(f));
     for field in response.fields.iter().filter(|f| f.known == Known::ContentLength && duplicate_length) {
-        if !length_seen {
+        if !length_seen && !dropped(field) {
             length_seen = true;
             out.extend_from_slice(b"Content-Length: ");
             out.extend_from_slice(field.value.get(buf));
             out.extend_from_slice(b"\r\n");
         }
     }
+    if let (Some(value), Some(rule)) = (&onward.cookie_value, changed) {
+        let kept = |f: &&Field| f.known == Known::SetCookie && ours(f, rule) && !dropped(f);
+        for field in response.fields.iter().filter(kept) {
+            out.extend_from_slice(b"Set-Cookie: ");
+            cookie::reset(field.value.get(buf), value, rule.mode == CookieMode::Prefix, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        if rule.nocache {
+            out.extend_from_slice(b"Cache-Control: private\r\n");
+        }
+    }
+    if let Some(edits) = onward.edits {
+        edits.write("content-length", out);
+    }
     if let Some(cookie) = onward.set_cookie.as_ref().filter(|_| !preserved) {
         out.extend_from_slice(b"Set-Cookie: ");
         out.extend_from_slice(cookie.as_bytes());
         out.extend_from_slice(b"\r\n");
-        if onward.affinity.is_some_and(|c| c.nocache) {
+        if affinity.is_some_and(|c| c.nocache) {
             out.extend_from_slice(b"Cache-Control: private\r\n");
         }
     }
@@ -249,33 +294,12 @@ fn status_line(status: u16, phrase: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Our own answer: a short plain body that names the reason.
-pub(crate) fn own_answer(
-    status: u16,
-    code: &str,
-    head_request: bool,
-    keep_alive: bool,
-    retry_after: Option<u64>,
-) -> Vec<u8> {
-    let phrase = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
-    let close = if keep_alive { "" } else { "Connection: close\r\n" };
-    let retry = retry_after.or((status == 503).then_some(1));
-    let retry = retry.map_or(String::new(), |seconds| format!("Retry-After: {seconds}\r\n"));
-    let body = format!("{status} {phrase}: {code}\n");
-    let shown = if head_request { "" } else { &body };
-    format!(
-        "HTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n\
-         Content-Length: {}\r\n{retry}{close}\r\n{shown}",
-        body.len()
-    )
-    .into_bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::head;
     use super::*;
     use lb_core::config::Timeouts;
+    use lb_core::rules::Rules;
 
     fn frontend() -> config::Frontend {
         config::Frontend {
@@ -292,6 +316,7 @@ mod tests {
             max_headers: 100,
             limit: Vec::new(),
             max_tarpit: 1000,
+            rules: Rules::default(),
             http2: Default::default(),
         }
     }
@@ -306,8 +331,17 @@ mod tests {
         let (frontend, backend) = (frontend(), backend());
         let client = client.parse().unwrap();
         let src = source(text.as_bytes(), &request, &frontend, client);
-        let rewrite =
-            Rewrite { frontend: &frontend, backend: &backend, affinity: Some(&cookie), scheme: "http", client, src };
+        let cookie = Rule::new(cookie, &[]);
+        let rewrite = Rewrite {
+            frontend: &frontend,
+            backend: &backend,
+            affinity: Some(&cookie),
+            scheme: "http",
+            client,
+            src,
+            edits: None,
+            target: None,
+        };
         let mut out = Vec::new();
         super::request(text.as_bytes(), &request, &rewrite, &mut out);
         String::from_utf8(out).unwrap()
@@ -350,11 +384,13 @@ mod tests {
             let cookie =
                 Cookie { name: "SERVERID".into(), preserve, nocache: true, path: "/".into(), ..Cookie::default() };
             let onward = Onward {
-                affinity: Some(&cookie),
+                affinity: Some(&Rule::new(cookie, &[])),
                 set_cookie: Some("SERVERID=n1; Path=/".into()),
+                cookie_value: None,
                 chunked: false,
                 keep_alive: true,
                 http11: true,
+                edits: None,
             };
             let mut out = Vec::new();
             super::response(text, &response, &onward, &mut out);
@@ -366,5 +402,37 @@ mod tests {
              Cache-Control: private\r\n\r\n"
         );
         assert!(write(true).contains("SERVERID=evil") && !write(true).contains("SERVERID=n1"));
+    }
+
+    #[test]
+    fn what_rules_say_comes_instead_of_ours_and_of_the_clients() {
+        let text = b"GET /x HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nX-B: 2\r\nCookie: SERVERID=n1; c=d\r\nx-a: 3\r\n\r\n";
+        let request = head::request(text, 100, Vec::new()).unwrap().unwrap();
+        let cookie = Cookie { name: "SERVERID".into(), indirect: true, path: "/".into(), ..Cookie::default() };
+        let (frontend, backend) = (frontend(), backend());
+        let client = "192.0.2.1".parse().unwrap();
+        let mut edits = Edits::default();
+        for name in ["X-A", "Host", "X-Forwarded-For", "X-Real-IP"] {
+            edits.set(name, |out| out.extend_from_slice(b"new"));
+        }
+        edits.remove("cookie");
+        edits.add("X-B", |out| out.extend_from_slice(b"more"));
+        let rewrite = Rewrite {
+            frontend: &frontend,
+            backend: &backend,
+            affinity: Some(&Rule::new(cookie, &[])),
+            scheme: "http",
+            client,
+            src: client,
+            edits: Some(&edits),
+            target: Some(b"/y?z"),
+        };
+        let mut out = Vec::new();
+        super::request(text, &request, &rewrite, &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "GET /y?z HTTP/1.1\r\nHost: new\r\nX-B: 2\r\nX-Forwarded-Proto: http\r\nX-A: new\r\n\
+             X-Forwarded-For: new\r\nX-Real-IP: new\r\nX-B: more\r\n\r\n"
+        );
     }
 }

@@ -6,8 +6,7 @@
 //!
 //! Where no rule and no table counts, this costs nothing: [`Counting`] and [`Opened`] have no memory until then.
 use super::account;
-use super::affinity;
-use super::head::Request;
+use super::looked::Looked;
 use crate::io::{Elapsed, Timer};
 use crate::shared::now;
 use crate::stream::Stream;
@@ -19,7 +18,6 @@ use lb_core::stick::KeyExpr;
 use lb_core::table::{Counted, StickKey, StickTable};
 use smallvec::SmallVec;
 use std::cell::RefCell;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,13 +142,11 @@ pub(crate) struct Denied {
 /// Counts a request for the keys of the frontend's rules, and does what they say.
 pub(crate) fn check(
     frontend: &Frontend,
-    request: &Request,
-    buf: &[u8],
-    src: IpAddr,
+    looked: &Looked<'_>,
     opened: &mut Opened,
     account: &mut account::Request,
 ) -> Option<Denied> {
-    apply(frontend, opened, account, true, |key, table| affinity::key(key, table, src, request, buf))
+    apply(frontend, opened, account, true, |key, table| looked.key(key, table))
 }
 
 /// As [`check`], for whatever has keys; `requests`: it counts as a request, too.

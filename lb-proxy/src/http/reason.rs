@@ -31,6 +31,9 @@ impl Reason {
     pub(crate) const CONNECT_METHOD: Self = reason(501, "connect-not-supported");
     pub(crate) const VERSION: Self = reason(505, "http-version");
     // Ours, or the configuration's.
+    pub(crate) const MAINTENANCE: Self = reason(503, "maintenance");
+    pub(crate) const AUTH: Self = reason(401, "auth");
+    pub(crate) const AUTH_BUSY: Self = reason(503, "auth-busy");
     pub(crate) const NO_ROUTE: Self = reason(404, "no-route");
     pub(crate) const NO_SERVER: Self = reason(503, "no-server");
     pub(crate) const PINNED_DOWN: Self = reason(503, "pinned-server-down");
@@ -38,8 +41,11 @@ impl Reason {
     pub(crate) const QUEUE_FULL: Self = reason(503, "queue-full");
     pub(crate) const QUEUE_TIMEOUT: Self = reason(503, "queue-timeout");
     pub(crate) const TOO_MANY: Self = reason(503, "too-many-connections");
+    pub(crate) const LEAVING: Self = reason(503, "leaving");
+    pub(crate) const SERVER_DOWN: Self = reason(503, "server-down");
     // The server's fault.
     pub(crate) const BAD_ANSWER: Self = reason(502, "bad-answer");
+    pub(crate) const BAD_ACCEPT: Self = reason(502, "bad-websocket-accept");
     pub(crate) const SERVER_CLOSED: Self = reason(502, "server-closed");
     pub(crate) const REFUSED: Self = reason(502, "server-refused");
     pub(crate) const SERVER_TIMEOUT: Self = reason(504, "server-timeout");
@@ -49,8 +55,34 @@ impl Reason {
         reason(status, "limit")
     }
 
+    /// A rule on requests denies it.
+    pub(crate) const fn deny(status: u16) -> Self {
+        reason(status, "deny")
+    }
+
+    /// A rule sends the client elsewhere.
+    pub(crate) const fn redirect(status: u16) -> Self {
+        reason(status, "redirect")
+    }
+
     /// Whether the server is to blame.
     pub(crate) fn is_servers(self) -> bool {
         matches!(self.status, 502 | 504)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_configuration_knows_every_reason_that_a_page_may_be_for() {
+        let text = include_str!("reason.rs").split("#[cfg(test)]").next().unwrap();
+        let codes = text.lines().filter(|l| l.contains("reason(") && !l.contains("reason(0,"));
+        let codes: BTreeSet<_> = codes.filter_map(|l| l.split('"').nth(1)).collect();
+        // A connection too many is answered before anything is known of it, and TCP mode has no pages.
+        let pageless = ["too-many-connections", "bad-hello", "hello-timeout"];
+        let known: BTreeSet<_> = lb_core::rules::REASONS.iter().copied().chain(pageless).collect();
+        assert_eq!(codes, known);
     }
 }

@@ -3,6 +3,7 @@ use super::body::Transfer;
 use super::reason::Reason;
 use crate::http2::Exchange;
 use crate::io::{self, Elapsed, Timer};
+use crate::splice;
 use crate::stream::{Reader, Writer};
 use crate::worker::Local;
 use std::cell::Cell;
@@ -33,6 +34,12 @@ pub(crate) enum Fault {
 pub(crate) async fn run(mut up: Uploading<'_, '_>) -> Result<(), Fault> {
     let mut timer = Timer::new();
     while !up.transfer.done() {
+        if up.transfer.left().is_some_and(|left| left >= splice::BODY) {
+            up.splice(&mut timer).await?;
+            if up.transfer.done() {
+                break;
+            }
+        }
         let mut buf = Vec::new();
         let step = up.step(&mut timer, &mut buf).await;
         if let Ok(taken) = step {
@@ -76,6 +83,28 @@ impl Uploading<'_, '_> {
             Ok(Ok(())) => Ok(taken),
             Ok(Err(_)) | Err(Elapsed) => Err(Fault::Server),
         }
+    }
+
+    /// Passes on what remains without copying it, from TCP to TCP, as long as there are pipes for it.
+    async fn splice(&mut self, timer: &mut Timer) -> Result<(), Fault> {
+        let (Some(from), Some(to)) = (self.client.tcp(), self.server.tcp()) else { return Ok(()) };
+        while let Some(left @ 1..) = self.transfer.left() {
+            let mut pipe = match timer.within(self.client_timeout, splice::fill(from, left)).await {
+                Ok(Ok(Some(pipe))) if pipe.held() > 0 => pipe,
+                Ok(Ok(None)) => return Ok(()),
+                Ok(_) => return Err(Fault::Client(Reason::CLIENT_GONE)),
+                Err(Elapsed) => return Err(Fault::Client(Reason::BODY_TIMEOUT)),
+            };
+            self.transfer.passed(pipe.held() as usize);
+            self.sent.set(self.sent.get() + u64::from(pipe.held()));
+            while pipe.held() > 0 {
+                let drained = timer.within(self.server_timeout, splice::drain(&mut pipe, to)).await;
+                if !matches!(drained, Ok(Ok(()))) {
+                    return Err(Fault::Server);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The second half of a step, where one side or both speak HTTP/2: ends and trailers are told apart from bytes.

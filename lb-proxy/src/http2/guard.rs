@@ -2,8 +2,11 @@
 //! WINDOW_UPDATE, empty frames, streams opened to be reset at once (CVE-2023-44487), or spoilt so that we reset them
 //! (CVE-2025-8671).
 //!
-//! It reads the nine bytes before each frame and nothing else. What a stream may hold, how long a head may be and how
-//! often it may be continued is the library's to bound.
+//! It reads the nine bytes before each frame and nothing else, and finds there what the library calls by another name, or
+//! does not mind: a size that its kind cannot have, a first frame that is not SETTINGS. What a stream may hold, how long a
+//! head may be and how often it may be continued is the library's to bound.
+use super::PREFACE;
+use h2::Reason;
 use std::time::Instant;
 
 /// What a connection may spend at once.
@@ -19,9 +22,27 @@ const MOST_UPDATES: i64 = 100_000;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+
+/// Whether a frame of this kind can have this size (RFC 9113, 6).
+fn fits(kind: u8, flags: u8, length: usize) -> bool {
+    match kind {
+        PRIORITY => length == 5,
+        RST_STREAM | WINDOW_UPDATE => length == 4,
+        SETTINGS if flags & ACK != 0 => length == 0,
+        SETTINGS => length.is_multiple_of(6),
+        PING => length == 8,
+        GOAWAY => length >= 8,
+        _ => true,
+    }
+}
 
 /// Finds the frames in a run of bytes, however it is cut.
 #[derive(Debug, Default)]
@@ -68,19 +89,47 @@ pub(crate) struct Guard {
     at: Instant,
     /// Streams reset by the other side, and by us.
     pub(crate) resets: (u64, u64),
+    /// Nothing came yet.
+    first: bool,
+    /// A server may send as many frames as it likes.
+    trusted: bool,
+    broken: Option<Reason>,
 }
 
 impl Guard {
-    /// `preface`: what comes begins with so many bytes that are no frames.
-    pub(crate) fn new(preface: usize) -> Self {
+    /// For a client's connection, whose bytes begin with the preface.
+    pub(crate) fn of_client() -> Self {
+        Self::new(PREFACE.len(), false)
+    }
+
+    /// For a server's connection.
+    pub(crate) fn of_server() -> Self {
+        Self::new(0, true)
+    }
+
+    fn new(preface: usize, trusted: bool) -> Self {
         let came = Follower { skip: preface, ..Follower::default() };
-        Self { came, went: Follower::default(), left: BURST, updates: UPDATES, at: Instant::now(), resets: (0, 0) }
+        Self {
+            came,
+            went: Follower::default(),
+            left: BURST,
+            updates: UPDATES,
+            at: Instant::now(),
+            resets: (0, 0),
+            first: true,
+            trusted,
+            broken: None,
+        }
     }
 
     /// These bytes came.
     pub(crate) fn came(&mut self, bytes: &[u8]) {
-        let Self { came, left, updates, resets, .. } = self;
+        let Self { came, left, updates, resets, first, broken, .. } = self;
         came.follow(bytes, |kind, flags, length| match kind {
+            _ if std::mem::take(first) && (kind != SETTINGS || flags & ACK != 0) => {
+                *broken = Some(Reason::PROTOCOL_ERROR);
+            }
+            _ if !fits(kind, flags, length) => *broken = broken.or(Some(Reason::FRAME_SIZE_ERROR)),
             DATA if length > 0 || flags & END_STREAM != 0 => {}
             HEADERS => *updates += 2,
             WINDOW_UPDATE if *updates > 0 => *updates -= 1,
@@ -110,9 +159,21 @@ impl Guard {
         self.left = (self.left + 1).min(BURST);
     }
 
-    /// Whether it is too much.
-    pub(crate) fn tripped(&mut self) -> bool {
-        if self.left > 0 {
+    /// Whether the other side has said its settings.
+    pub(crate) fn spoken(&self) -> bool {
+        !self.first
+    }
+
+    /// Why the connection must end: what came cannot be, or is too much.
+    pub(crate) fn tripped(&mut self) -> Option<Reason> {
+        if self.broken.is_none() && self.flooded() {
+            return Some(Reason::ENHANCE_YOUR_CALM);
+        }
+        self.broken
+    }
+
+    fn flooded(&mut self) -> bool {
+        if self.left > 0 || self.trusted {
             return false;
         }
         let refill = (self.at.elapsed().as_secs_f64() * REFILL) as i64;
@@ -138,28 +199,47 @@ mod tests {
     #[test]
     fn a_flood_of_small_frames_trips_and_ordinary_traffic_does_not() {
         for (kind, length) in [(6, 8), (4, 6), (2, 5), (3, 4), (0, 0), (9, 0), (0x77, 3), (8, 4)] {
-            let mut guard = Guard::new(0);
+            let mut guard = Guard::new(0, false);
+            guard.came(&frame(4, 0, 0));
             guard.came(&frame(kind, 0, length).repeat(900));
-            assert!(!guard.tripped(), "{kind}");
+            assert_eq!(guard.tripped(), None, "{kind}");
             guard.came(&frame(kind, 0, length).repeat(2000));
-            assert!(guard.tripped(), "{kind}");
+            assert_eq!(guard.tripped(), Some(Reason::ENHANCE_YOUR_CALM), "{kind}");
         }
-        let mut guard = Guard::new(24);
-        guard.came(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        let mut guard = Guard::of_client();
+        guard.came(PREFACE);
+        guard.came(&frame(4, 0, 0));
         for _ in 0..100_000 {
             // A request with a PRIORITY, a body, its answer, a WINDOW_UPDATE for stream and connection each.
             guard.came(&[frame(1, 4, 40), frame(2, 0, 5), frame(0, 1, 100), frame(8, 0, 4).repeat(2)].concat());
             guard.went(&[frame(1, 4, 40), frame(0, 1, 100)].concat());
             guard.answered();
-            assert!(!guard.tripped());
+            assert_eq!(guard.tripped(), None);
         }
     }
 
     #[test]
+    fn what_cannot_be_is_seen_in_a_frames_head() {
+        let after = |frames: &[Vec<u8>]| {
+            let mut guard = Guard::new(0, false);
+            guard.came(&frames.concat());
+            guard.tripped()
+        };
+        let settings = || frame(4, 0, 6);
+        assert_eq!(after(&[settings(), frame(4, 1, 0), frame(6, 0, 8), frame(7, 0, 12)]), None);
+        for (kind, flags, length) in [(6, 0, 7), (7, 0, 7), (2, 0, 4), (3, 0, 5), (8, 0, 3), (4, 0, 7), (4, 1, 6)] {
+            let wrong = frame(kind, flags, length);
+            assert_eq!(after(&[settings(), wrong]), Some(Reason::FRAME_SIZE_ERROR), "{kind} {length}");
+        }
+        assert_eq!(after(&[frame(6, 0, 8)]), Some(Reason::PROTOCOL_ERROR));
+        assert_eq!(after(&[frame(4, 1, 0)]), Some(Reason::PROTOCOL_ERROR));
+    }
+
+    #[test]
     fn streams_that_we_have_to_reset_count_as_well() {
-        let mut guard = Guard::new(0);
+        let mut guard = Guard::new(0, false);
         guard.went(&frame(3, 0, 4).repeat(3000));
-        assert!(guard.tripped());
+        assert_eq!(guard.tripped(), Some(Reason::ENHANCE_YOUR_CALM));
         assert_eq!(guard.resets, (0, 3000));
     }
 

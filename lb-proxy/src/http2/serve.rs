@@ -2,6 +2,7 @@
 //!
 //! The connection's task moves frames and nothing else. When it has nothing to do, it lets the other tasks that are ready
 //! run once, so that their answers leave in the same write.
+use super::guard::Guard;
 use super::message;
 use super::wire::{Io, Wire};
 use super::{Exchange, PREFACE};
@@ -118,7 +119,7 @@ pub(crate) async fn serve(
     let snap = local.snapshot();
     let Some(frontend) = listening.frontend(&snap).map(|f| f.config.clone()) else { return };
     drop(snap);
-    let wire = Wire::new(&local, stream, ahead, PREFACE.len());
+    let wire = Wire::new(&local, stream, ahead, Guard::of_client());
     let client = local.remember();
     let shared = Rc::new(Shared {
         local: local.clone(),
@@ -176,10 +177,12 @@ struct Driver<'a> {
     connection: Connection<Io, Bytes>,
     keep_alive: Duration,
     sleep: Pin<Box<Sleep>>,
-    /// When it is dropped at the latest, once it was told to end.
+    /// When it is dropped at the latest, once it was told to end; its requests are awaited, unless it broke the rules.
     last: Option<Instant>,
     /// The others had their turn.
     yielded: bool,
+    /// The guard has ended it.
+    tripped: bool,
     /// The library has ended it; what it said must be written.
     over: bool,
 }
@@ -187,7 +190,8 @@ struct Driver<'a> {
 async fn drive(shared: &Rc<Shared>, connection: Connection<Io, Bytes>, frontend: &Arc<Frontend>) {
     let keep_alive = frontend.timeout.http_keep_alive;
     let sleep = Box::pin(sleep_until(Instant::now() + keep_alive));
-    let mut driver = Driver { shared, connection, keep_alive, sleep, last: None, yielded: false, over: false };
+    let mut driver =
+        Driver { shared, connection, keep_alive, sleep, last: None, yielded: false, tripped: false, over: false };
     poll_fn(|cx| driver.poll(cx)).await;
 }
 
@@ -200,6 +204,7 @@ impl Driver<'_> {
         }
         if local.draining() && self.last.is_none() && !self.over {
             self.connection.graceful_shutdown();
+            self.last = Some(Instant::now() + FAREWELL.0);
         }
         self.frames(cx);
         if !self.over && !self.yielded && (1..ENOUGH).contains(&wire.waiting()) {
@@ -228,12 +233,15 @@ impl Driver<'_> {
                     self.over = true;
                 }
                 Poll::Ready(None) => self.over = true,
-                Poll::Pending if self.last.is_none() && self.shared.wire.guard(|guard| guard.tripped()) => {
-                    self.count(true);
-                    self.connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
-                    self.last = Some(Instant::now() + FAREWELL.0);
-                }
-                Poll::Pending => return,
+                Poll::Pending => match self.shared.wire.guard(Guard::tripped).filter(|_| !self.tripped) {
+                    Some(reason) => {
+                        self.tripped = true;
+                        self.count(reason == h2::Reason::ENHANCE_YOUR_CALM);
+                        self.connection.abrupt_shutdown(reason);
+                        self.last = Some(Instant::now() + FAREWELL.0);
+                    }
+                    None => return,
+                },
             }
         }
     }
@@ -247,8 +255,10 @@ impl Driver<'_> {
     fn time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let at = match self.last {
-                Some(last) => last,
-                None if self.shared.open.get() > 0 || self.connection.has_streams() => return Poll::Pending,
+                Some(last) if self.tripped => last,
+                _ if self.shared.open.get() > 0 || self.connection.has_streams() => return Poll::Pending,
+                // As long again behind the last request, for its last frames.
+                Some(last) => last.max(self.shared.idle.get() + FAREWELL.0),
                 None => self.shared.idle.get() + self.keep_alive,
             };
             if self.sleep.deadline() > at {
@@ -352,5 +362,18 @@ async fn serve_request(shared: Rc<Shared>, mut conn: Conn, request: Result<Reque
     let mut timers = shared.timers.borrow_mut();
     if timers.len() < TIMERS {
         timers.push(conn.timer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_held_in_memory_once() {
+        fn future<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(future(serve_request) <= 20 * 1024, "{}", future(serve_request));
     }
 }

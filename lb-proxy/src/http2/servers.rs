@@ -3,6 +3,7 @@
 //! How many requests one carries is the server's to say. While one is being opened, those who would open another wait for
 //! it.
 use super::Exchange;
+use super::guard::Guard;
 use super::wire::{Io, Wire};
 use crate::stream::Stream;
 use crate::worker::Local;
@@ -15,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -24,7 +25,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// Requests on one connection at most, whatever the server says.
 const STREAMS: usize = 1000;
 /// A stream's window, and a connection's: what a slow client may leave here of an answer, and of all of them.
-const WINDOW: (u32, u32) = (256 * 1024, 16 * 1024 * 1024);
+const WINDOW: (u32, u32) = (64 * 1024, 16 * 1024 * 1024);
 /// A connection on which nothing was heard for so long is asked whether it lives, and given as long again.
 const PING: Duration = Duration::from_secs(10);
 /// Connections without requests are closed after this long.
@@ -53,9 +54,25 @@ struct Shared {
     requests: Cell<usize>,
     idle: Cell<Instant>,
     over: Cell<bool>,
+    /// Its server has said how many requests it takes, or it is over.
+    settled: Cell<bool>,
+    settle: Notify,
 }
 
 impl Shared {
+    /// Waits for the server's first word, without which nobody knows how many requests it takes.
+    async fn settled(&self) -> io::Result<()> {
+        while !self.settled.get() {
+            self.settle.notified().await;
+        }
+        if self.over.get() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
+    fn settle(&self) {
+        self.settled.set(true);
+        self.settle.notify_waiters();
+    }
+
     /// Whether it takes another request now.
     fn has_room(&self) -> bool {
         let most = self.send.current_max_send_streams().min(STREAMS);
@@ -125,6 +142,7 @@ impl Servers {
         server.connecting.set(true);
         let opening = Opening(&server);
         let shared = open(local, connect.await?).await?;
+        shared.settled().await?;
         target.state.connected();
         target.state.counters[local.id].connects.bump();
         server.open.borrow_mut().push(shared.clone());
@@ -154,7 +172,7 @@ impl Servers {
 }
 
 async fn open(local: &Rc<Local>, stream: Stream) -> io::Result<Rc<Shared>> {
-    let wire = Wire::new(local, stream, Vec::new(), 0);
+    let wire = Wire::new(local, stream, Vec::new(), Guard::of_server());
     let (send, mut connection): (SendRequest<Bytes>, Connection<Io, Bytes>) = Builder::new()
         .enable_push(false)
         .initial_window_size(WINDOW.0)
@@ -164,26 +182,30 @@ async fn open(local: &Rc<Local>, stream: Stream) -> io::Result<Rc<Shared>> {
         .handshake(Io(wire.clone()))
         .await
         .map_err(io::Error::other)?;
-    let shared =
-        Rc::new(Shared { send, requests: Cell::new(0), idle: Cell::new(Instant::now()), over: Cell::new(false) });
+    let shared = Rc::new(Shared {
+        send,
+        requests: Cell::new(0),
+        idle: Cell::new(Instant::now()),
+        over: Cell::new(false),
+        settled: Cell::new(false),
+        settle: Notify::new(),
+    });
     let pings = connection.ping_pong();
     let sleep = Box::pin(sleep_until(Instant::now() + PING));
-    let over = OnEnd(Rc::downgrade(&shared));
-    let mut driver = Driver { wire, connection, pings, pinged: false, sleep, yielded: false };
-    tokio::task::spawn_local(async move {
-        let _over = over;
-        poll_fn(|cx| driver.poll(cx)).await;
-    });
+    let shown = Shown(Rc::downgrade(&shared));
+    let mut driver = Driver { wire, connection, pings, pinged: false, sleep, yielded: false, shown, settled: false };
+    tokio::task::spawn_local(async move { poll_fn(|cx| driver.poll(cx)).await });
     Ok(shared)
 }
 
-/// Marks a connection whose task has ended.
-struct OnEnd(std::rc::Weak<Shared>);
+/// What a connection's task shows of it to the requests. It does not keep it alive; dropped, it shows the end.
+struct Shown(Weak<Shared>);
 
-impl Drop for OnEnd {
+impl Drop for Shown {
     fn drop(&mut self) {
         if let Some(shared) = self.0.upgrade() {
             shared.over.set(true);
+            shared.settle();
         }
     }
 }
@@ -196,15 +218,27 @@ struct Driver {
     pinged: bool,
     sleep: Pin<Box<Sleep>>,
     yielded: bool,
+    shown: Shown,
+    settled: bool,
 }
 
 impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(reason) = self.wire.guard(Guard::tripped) {
+            tracing::debug!(%reason, "a server breaks HTTP/2");
+            return Poll::Ready(());
+        }
         let over = Pin::new(&mut self.connection).poll(cx).map(|end| {
             if let Err(error) = end {
                 tracing::debug!(%error, "HTTP/2 connection to a server failed");
             }
         });
+        if !self.settled && self.wire.guard(|guard| guard.spoken()) {
+            self.settled = true;
+            if let Some(shared) = self.shown.0.upgrade() {
+                shared.settle();
+            }
+        }
         if over.is_pending() && !self.yielded && (1..ENOUGH).contains(&self.wire.waiting()) {
             self.yielded = true;
             cx.waker().wake_by_ref();

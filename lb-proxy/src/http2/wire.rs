@@ -36,9 +36,8 @@ struct Inner {
 }
 
 impl Wire {
-    /// `ahead` was read from the stream already; what comes begins with `preface` bytes that are no frames.
-    pub(crate) fn new(local: &Rc<Local>, stream: Stream, ahead: Vec<u8>, preface: usize) -> Rc<Self> {
-        let guard = Guard::new(preface);
+    /// `ahead` was read from the stream already.
+    pub(crate) fn new(local: &Rc<Local>, stream: Stream, ahead: Vec<u8>, guard: Guard) -> Rc<Self> {
         let inner = Inner { stream, ahead, out: Vec::new(), written: 0, guard, heard: false };
         Rc::new(Self { local: local.clone(), inner: RefCell::new(inner) })
     }
@@ -112,10 +111,13 @@ impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.0.inner.borrow_mut();
         let inner = &mut *inner;
-        if inner.guard.tripped() {
-            // The connection's task sees it, and ends it.
+        // The connection's task sees it, and ends it.
+        let end = |cx: &mut Context<'_>| {
             cx.waker().wake_by_ref();
-            return Poll::Pending;
+            Poll::Pending
+        };
+        if inner.guard.tripped().is_some() {
+            return end(cx);
         }
         let before = buf.filled().len();
         if inner.ahead.is_empty() {
@@ -130,6 +132,10 @@ impl AsyncRead for Io {
         }
         inner.heard = true;
         inner.guard.came(&buf.filled()[before..]);
+        if inner.guard.tripped().is_some() {
+            buf.set_filled(before);
+            return end(cx);
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -5,9 +5,10 @@ use crate::shared::now;
 use crate::tls::certificates::Chain;
 use crate::tls::terminate::Termination;
 use crate::tls::watch::Health;
-use lb_core::config::{self, Balance, StickAction, Sticky};
+use lb_core::config::{self, Balance, CookieValue, StickAction, Sticky};
 use lb_core::counters::Counter;
 use lb_core::id::NodeId;
+use lb_core::matcher::Matcher;
 use lb_core::server::Bounds;
 use lb_core::snapshot::{Backend, Frontend, Server, Snapshot};
 use lb_core::status::{
@@ -36,6 +37,7 @@ impl Control {
             certificates: self.certificates(),
             backends: snapshot.backends.iter().map(|b| self.backend(b)).collect(),
             tables: self.tables(),
+            names: self.discovery.status(),
             state: self.state.status(&snapshot),
             peers: self.peers_status(),
         }
@@ -113,6 +115,7 @@ impl Control {
             name: backend.config.name.clone(),
             balance: balance(&backend.config.balance),
             sticky: backend.config.sticky.iter().map(sticky).collect(),
+            panic: backend.servers.iter().any(|s| s.state.panics()),
             servers: backend.servers.iter().map(|s| self.server(s)).collect(),
         }
     }
@@ -139,6 +142,13 @@ impl Control {
                 local,
             }),
             maxconn: maxconn(state.bounds()),
+            ejected: state.ejected_until().map(|at| at.saturating_sub(now().0).div_ceil(1000)),
+            queued: state.queued(),
+            gone: state.gone(),
+            host: match &server.config.origin {
+                config::Origin::Named(name) => Some(name.to_string()),
+                _ => None,
+            },
             agent: self.checks.heard(state).map(|Heard { said, error }| AgentStatus { said, error }),
         }
     }
@@ -245,7 +255,13 @@ fn sticky(rule: &Sticky) -> String {
                 ("preserve", cookie.preserve),
             ];
             let flags: String = flags.iter().filter(|(_, on)| *on).map(|(flag, _)| format!(" {flag}")).collect();
-            format!("cookie {} insert{flags}", cookie.name)
+            let mode = format!("{:?}", cookie.mode).to_lowercase();
+            let value = match cookie.value {
+                CookieValue::Name => "",
+                CookieValue::Dynamic => " dynamic",
+                CookieValue::Sealed => " sealed",
+            };
+            format!("cookie {} {mode}{value}{flags}{}", cookie.name, only(&cookie.when))
         }
         Sticky::Table(rule) => {
             let action = match rule.action {
@@ -254,7 +270,12 @@ fn sticky(rule: &Sticky) -> String {
                 StickAction::StoreRequest => "store_request",
                 StickAction::StoreResponse => "store_response",
             };
-            format!("{action} {} in {}", rule.key, rule.table)
+            format!("{action} {} in {}{}", rule.key, rule.table, only(&rule.when))
         }
     }
+}
+
+/// The condition of a sticky rule.
+fn only(when: &Matcher) -> String {
+    if when.0.is_empty() { String::new() } else { format!(" if {when}") }
 }

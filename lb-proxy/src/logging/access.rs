@@ -139,6 +139,12 @@ fn write_text(line: &AccessLine, out: &mut Vec<u8>) {
     if let Some(tls) = line.tls {
         let _ = write!(out, " {tls}");
     }
+    if let Some(id) = &line.id {
+        let _ = write!(out, " id={id}");
+    }
+    if let Some(user) = &line.user {
+        let _ = write!(out, " user={}", user.escape_debug());
+    }
     if line.retries > 0 {
         let _ = write!(out, " retries={}", line.retries);
     }
@@ -147,6 +153,10 @@ fn write_text(line: &AccessLine, out: &mut Vec<u8>) {
     }
     if line.protocol != "http/1.1" {
         let _ = write!(out, " {}", line.protocol);
+    }
+    if let Some(by) = line.close_by {
+        let code = line.close_code.map_or("none".into(), |code| code.to_string());
+        let _ = write!(out, " close={code} by={by}");
     }
 }
 
@@ -180,9 +190,13 @@ mod tests {
             total_us: 1500,
             wait_us: Some(1200),
             why: "table:sessions".into(),
+            id: None,
+            user: None,
             end: "ok",
             retries: 1,
             tunnel: false,
+            close_code: None,
+            close_by: None,
             protocol: "http/1.1",
         }
     }

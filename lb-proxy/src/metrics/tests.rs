@@ -30,7 +30,7 @@ fn scrape(snapshot: &Snapshot) -> String {
     };
     let edges = Edges::build(&snapshot.config, &crate::tls::tickets::Secret::random().unwrap()).unwrap();
     let reading = crate::tls::watch::Health { error: None, errors: 5 };
-    render(snapshot, process, Some(&replication), &recorder.handle()) + &super::tls(snapshot, &edges, reading)
+    render(snapshot, process, Some(&replication), &[], &recorder.handle()) + &super::tls(snapshot, &edges, reading)
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! TLS to servers, a configuration for each: what it is asked for, what its certificate must be, what is shown to it.
+//! TLS to servers: what it is asked for, what its certificate must be, what is shown to it.
 //!
-//! Sessions are resumed: each server's configuration remembers its own. The protocol is that of the backend (ALPN).
+//! Sessions are resumed. The protocol is that of the backend (ALPN).
 use super::provider;
 use super::terminate::roots;
 use crate::stream::{Plain, Stream};
@@ -19,11 +19,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_rustls::TlsConnector;
 
-/// How one server is spoken to.
+/// How the servers of a backend are spoken to that have the same terms.
 pub(crate) struct Connector {
-    tls: Arc<ServerTls>,
+    pub(crate) tls: Arc<ServerTls>,
     proto: Proto,
-    name: ServerName<'static>,
+    /// `None`: the server's address.
+    name: Option<ServerName<'static>>,
     config: ArcSwap<ClientConfig>,
 }
 
@@ -32,11 +33,8 @@ impl Connector {
     ///
     /// # Errors
     /// Why it cannot be had.
-    pub(crate) fn load(tls: &Arc<ServerTls>, addr: SocketAddr, proto: Proto) -> Result<Self, String> {
-        let name = match &tls.sni {
-            Some(name) => ServerName::try_from(name.clone()).map_err(|e| format!("sni: {e}"))?,
-            None => ServerName::from(addr.ip().to_canonical()),
-        };
+    pub(crate) fn load(tls: &Arc<ServerTls>, proto: Proto) -> Result<Self, String> {
+        let name = tls.sni.clone().map(ServerName::try_from).transpose().map_err(|e| format!("sni: {e}"))?;
         let config = ArcSwap::from_pointee(client(tls, proto)?);
         Ok(Self { tls: tls.clone(), proto, name, config })
     }
@@ -56,10 +54,11 @@ impl Connector {
         self.tls.ca.iter().cloned().chain(own).collect()
     }
 
-    /// Shakes hands.
-    pub(crate) async fn connect(&self, plain: Plain) -> io::Result<Stream> {
+    /// Shakes hands with the server at this address.
+    pub(crate) async fn connect(&self, addr: SocketAddr, plain: Plain) -> io::Result<Stream> {
+        let name = self.name.clone().unwrap_or_else(|| addr.ip().to_canonical().into());
         let connector = TlsConnector::from(self.config.load_full());
-        let stream = connector.connect(self.name.clone(), plain).await.map_err(|e| explain(e, &self.name))?;
+        let stream = connector.connect(name.clone(), plain).await.map_err(|e| explain(e, &name))?;
         if self.proto == Proto::H2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(io::Error::other("it does not offer HTTP/2 in its TLS handshake"));
         }

@@ -148,13 +148,16 @@ fn certificate(der: &[u8]) -> ClientCertificate {
     let Ok((_, parsed)) = x509_parser::parse_x509_certificate(der) else {
         return ClientCertificate { fingerprint, ..ClientCertificate::default() };
     };
+    let common_name: Option<String> = parsed.subject().iter_common_name().find_map(|n| n.as_str().ok()).map(Into::into);
+    let mut names: Vec<_> = common_name.iter().cloned().collect();
+    names.extend(dns_names(&parsed).into_iter().filter(|name| Some(name) != common_name.as_ref()));
     ClientCertificate {
         subject: parsed.subject().to_string(),
         issuer: parsed.issuer().to_string(),
         serial: hex(parsed.raw_serial()),
         fingerprint,
-        common_name: parsed.subject().iter_common_name().find_map(|n| n.as_str().ok()).map(Into::into),
-        names: dns_names(&parsed),
+        common_name,
+        names,
         until: describe(der).map_or(0, |(_, life)| life.until),
     }
 }

@@ -1,5 +1,6 @@
 //! Much of it: both ways at once, spliced and copied, to slow readers.
 use super::{echo, open, tcp};
+use lb_tests::origin::Reply;
 use lb_tests::{Dice, Instance, Origin, eventually};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -129,4 +130,42 @@ fn a_client_that_reads_nothing_costs_little_and_misses_nothing() {
     for client in slow {
         expect(&client, &bytes);
     }
+}
+
+#[test]
+fn large_bodies_of_http_arrive_whole_and_the_connection_goes_on() {
+    let server = Origin::answering(|seen| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", seen.body.len());
+        Reply::Keep([head.as_bytes(), &seen.body].concat())
+    });
+    let lb = Instance::start(&crate::app(&[&server], ""));
+    let mut client = lb.client();
+    for len in [1, 100_000, 128 << 10, (128 << 10) + 1, 9 << 20, 3, 5_000_001] {
+        let body = pattern(len);
+        let head = format!("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: {len}\r\n\r\n");
+        assert!(client.send(head) && client.send(&*body));
+        let answer = client.answer().expect("an answer");
+        assert!(answer.status == 200 && answer.body == *body, "{len} bytes");
+    }
+    assert_eq!(lb.access().matches("\"end\":\"ok\"").count(), 7);
+    let metrics = lb.admin_text("/metrics");
+    let all = 1 + 100_000 + (128 << 10) + (128 << 10) + 1 + (9 << 20) + 3 + 5_000_001;
+    for way in ["in", "out"] {
+        let line = format!("lb_server_bytes_total{{backend=\"app\",server=\"node1\",direction=\"{way}\"}} {all}\n");
+        assert!(metrics.contains(&line), "{line} {metrics}");
+    }
+    assert!(metrics.contains("lb_server_connects_total{backend=\"app\",server=\"node1\"} 1\n"), "one connection");
+}
+
+#[test]
+fn a_large_body_that_is_cut_is_not_taken_for_whole() {
+    let server = Origin::answering(|_| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 4 << 20);
+        Reply::Raw([head.as_bytes(), &vec![7; 3 << 20]].concat())
+    });
+    let lb = Instance::start(&crate::app(&[&server], ""));
+    let mut client = lb.client();
+    client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+    assert!(client.answer().is_none(), "it ends before its length");
+    eventually("the log says so", || lb.access().contains("\"end\":\"server-closed\""));
 }

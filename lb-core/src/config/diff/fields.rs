@@ -2,10 +2,15 @@
 //!
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
-    AccessLog, Admin, Backend, Balance, Cookie, Frontend, Http2, Instance, Log, Maxconn, PeerTls, Peers, Route, Server,
-    SlowStart, Spread, StickAction, Sticky, Table, TableRule, Timeouts,
+    AccessLog, Admin, Backend, Balance, Cookie, CookieValue, Frontend, Http2, Instance, Log, Maxconn, Origin, PeerAddr,
+    PeerTls, Peers, Persist, Route, Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Template,
+    Timeouts, WebSocket, websocket::Ping,
 };
 use super::checks;
+use crate::jwt::Keys;
+use crate::matcher::Matcher;
+use crate::rules::{Auth, Rules};
+use crate::secret::Secret;
 use crate::tcp::Mode;
 use crate::time::format_duration;
 pub(super) use edge::{listener, tls};
@@ -18,7 +23,7 @@ mod edge;
 pub(super) type Fields = Vec<(&'static str, String)>;
 
 pub(super) fn instance(of: &Instance) -> Fields {
-    let Instance { name, workers, drain, maxconn, state, state_interval } = of;
+    let Instance { name, workers, drain, maxconn, state, state_interval, close_pace } = of;
     let workers = workers.map_or_else(|| "one for each core".into(), |n| n.to_string());
     vec![
         ("name", name.clone()),
@@ -27,6 +32,7 @@ pub(super) fn instance(of: &Instance) -> Fields {
         ("maxconn", maxconn.to_string()),
         ("state", or_none(state.as_ref().map(|path| path.display()))),
         ("state_interval", time(state_interval)),
+        ("close_pace", close_pace.to_string()),
     ]
 }
 
@@ -77,13 +83,39 @@ pub(super) fn log(of: &Log) -> Fields {
     vec![("level", level.clone()), ("format", word(format)), ("access", access)]
 }
 
+/// Without the keys, which are secret.
+pub(super) fn jwt(of: Option<&Keys>) -> Fields {
+    vec![("unverified", of.is_some_and(|keys| !keys.verifies()).to_string())]
+}
+
+/// The hashes are secrets: only whether they changed is shown.
+pub(super) fn auth(of: &Auth) -> Fields {
+    let Auth { name: _, realm, users } = of;
+    let all: String = users.iter().map(|(user, hash)| format!("{user}:{hash}\n")).collect();
+    let digest = crate::hash::stable(all.as_bytes()) as u32;
+    vec![("realm", realm.clone()), ("users", format!("{} users ({digest:08x})", users.len()))]
+}
+
+fn rules(of: &Rules) -> Fields {
+    let Rules { request, response, pages, maintenance, request_id, compression } = of;
+    vec![
+        ("request", list(request, ToString::to_string)),
+        ("response", list(response, ToString::to_string)),
+        ("error_pages", list(pages, |(kind, page)| format!("{kind}: {page}"))),
+        ("maintenance", or_none(maintenance.as_ref())),
+        ("request_id", or_none(request_id.as_ref())),
+        ("compression", or_none(compression.as_ref())),
+    ]
+}
+
 pub(super) fn table(of: &Table) -> Fields {
-    let Table { name: _, kind, len, size, expire, when_full, replicate, store } = of;
+    let Table { name: _, kind, len, size, expire, max_life, when_full, replicate, store } = of;
     vec![
         ("type", word(kind)),
         ("len", len.to_string()),
         ("size", size.to_string()),
         ("expire", time(expire)),
+        ("max_life", or_none(max_life.as_ref().map(time))),
         ("when_full", word(when_full)),
         ("replicate", replicate.to_string()),
         ("store", list(store, ToString::to_string)),
@@ -106,6 +138,7 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         max_headers,
         limit,
         max_tarpit,
+        rules,
         http2: Http2 { max_streams, window },
     } = of;
     let mut fields = vec![
@@ -124,6 +157,7 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         ("http2.window", window.to_string()),
     ];
     fields.extend(timeouts(timeout));
+    fields.extend(self::rules(rules));
     fields
 }
 
@@ -141,16 +175,22 @@ pub(super) fn backend(of: &Backend) -> Fields {
         balance,
         spread: Spread { load_bound, all_backups },
         sticky,
+        persist: Persist { force, ignore, fail_back },
         on_down,
         drain,
         check,
         agent,
         retries,
+        faults,
         retry_after,
         max_queue,
         real_ip,
         max_idle,
         timeout,
+        websocket,
+        rules,
+        resolver,
+        templates,
         proto,
         servers: _,
     } = of;
@@ -167,6 +207,9 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("load_bound", or_none(load_bound.as_ref())),
         ("all_backups", all_backups.to_string()),
         ("sticky", list(sticky, self::sticky)),
+        ("fail_back", word(fail_back)),
+        ("force_persist", list(force, ToString::to_string)),
+        ("ignore_persist", list(ignore, ToString::to_string)),
         ("on_down", word(on_down)),
         ("drain", word(drain)),
         ("check", or_none(check.as_ref().map(checks::check))),
@@ -176,29 +219,80 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("max_queue", max_queue.to_string()),
         ("real_ip", real_ip.to_string()),
         ("max_idle", max_idle.to_string()),
+        ("websocket", self::websocket(websocket)),
+        ("resolver", or_none(resolver.as_ref())),
+        ("server_template", list(templates, |of| template(of))),
         ("proto", word(proto)),
     ];
+    fields.extend(super::faults::faults(faults));
     fields.extend(timeouts(timeout));
+    fields.extend(self::rules(rules));
     fields
+}
+
+fn websocket(of: &WebSocket) -> String {
+    let WebSocket { ping, close_timeout, idle, max_frame, strict, verify_accept, refuse } = of;
+    let ping = ping.map(|Ping { every, timeout, to }| {
+        format!("every {}, pong within {}, to {}", time(&every), time(&timeout), word(&to))
+    });
+    format!(
+        "ping {}, close_timeout {}, idle {}, max_frame {}, strict {strict}, verify_accept {verify_accept}, refuse {}",
+        or_none(ping),
+        time(close_timeout),
+        word(idle),
+        or_none(*max_frame),
+        word(refuse),
+    )
 }
 
 fn sticky(of: &Sticky) -> String {
     match of {
         Sticky::Cookie(of) => cookie(of),
-        Sticky::Table(TableRule { action, key, table }) => {
+        Sticky::Table(TableRule { action, key, table, when }) => {
             let action = match action {
                 StickAction::On => "on",
                 StickAction::Match => "match",
                 StickAction::StoreRequest => "store_request",
                 StickAction::StoreResponse => "store_response",
             };
-            format!("{action} {key} in {table}")
+            format!("{action} {key} in {table}{}", only(when))
         }
     }
 }
 
+/// The keys of cookies.
+pub(super) fn secrets(of: &Backend) -> Vec<&[Secret]> {
+    fn keys(rule: &Sticky) -> Option<&[Secret]> {
+        if let Sticky::Cookie(Cookie { keys, .. }) = rule { Some(keys) } else { None }
+    }
+    of.sticky.iter().filter_map(keys).collect()
+}
+
+/// The condition of a sticky rule.
+fn only(when: &Matcher) -> String {
+    if when.0.is_empty() { String::new() } else { format!(" if {when}") }
+}
+
+/// Without the keys, which are secret.
 fn cookie(of: &Cookie) -> String {
-    let Cookie { name, indirect, nocache, httponly, secure, samesite, domain, path, preserve, max_idle, max_life } = of;
+    let Cookie {
+        name,
+        mode,
+        value,
+        keys,
+        when,
+        indirect,
+        nocache,
+        httponly,
+        secure,
+        samesite,
+        domain,
+        path,
+        preserve,
+        max_idle,
+        max_life,
+        attr,
+    } = of;
     let flags = [
         (*indirect, "indirect"),
         (*nocache, "nocache"),
@@ -206,20 +300,37 @@ fn cookie(of: &Cookie) -> String {
         (*secure, "secure"),
         (*preserve, "preserve"),
     ];
-    let mut words = vec![format!("cookie {name}")];
+    let mut words = vec![format!("cookie {name}"), word(mode)];
+    if *value != CookieValue::Name {
+        words.push(format!("{} by {} keys", word(value), keys.len()));
+    }
     words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()));
     words.extend(samesite.as_ref().map(|s| format!("samesite {}", word(s))));
     words.extend(domain.as_ref().map(|d| format!("domain {d}")));
     words.push(format!("path {path}"));
     words.extend(max_idle.as_ref().map(|d| format!("maxidle {}", time(d))));
     words.extend(max_life.as_ref().map(|d| format!("maxlife {}", time(d))));
-    words.join(" ")
+    words.extend(attr.iter().map(|attr| format!("attr {attr:?}")));
+    words.join(" ") + &only(when)
 }
 
 pub(super) fn server(of: &Server) -> Fields {
-    let Server { name: _, addr, weight, maxconn, backup, slow_start, cookie, tls, send_proxy, state } = of;
+    let Server {
+        name: _,
+        addr,
+        origin,
+        weight,
+        maxconn,
+        backup,
+        slow_start,
+        cookie,
+        generation,
+        tls,
+        send_proxy,
+        state,
+    } = of;
     vec![
-        ("addr", addr.to_string()),
+        ("addr", if let Origin::Named(name) = origin { name.to_string() } else { addr.to_string() }),
         ("weight", weight.to_string()),
         ("maxconn", self::maxconn(*maxconn)),
         ("backup", backup.to_string()),
@@ -227,8 +338,26 @@ pub(super) fn server(of: &Server) -> Fields {
         ("cookie", cookie.clone()),
         ("tls", or_none(tls.as_deref().map(edge::server_tls))),
         ("send_proxy", or_none(send_proxy.as_ref().map(word))),
+        ("generation", generation.to_string()),
         ("state", word(state)),
     ]
+}
+
+fn template(of: &Template) -> String {
+    let Template { name, addr, slots, identity, hold, weight, maxconn, slow_start, tls, send_proxy } = of;
+    let slow_start = slow_start.as_ref().map_or(String::new(), |of| format!(" slow_start {}", self::slow_start(of)));
+    let tls = tls.as_deref().map_or(String::new(), |of| format!(" tls {}", edge::server_tls(of)));
+    let proxy = send_proxy.as_ref().map_or(String::new(), |of| format!(" send_proxy {}", word(of)));
+    format!(
+        "{name} from {} in {slots} slots by {} held {} weight {weight} maxconn {}{slow_start}{tls}{proxy}",
+        match addr {
+            PeerAddr::Name { .. } => format!("dns:{addr}"),
+            _ => addr.to_string(),
+        },
+        word(identity),
+        time(hold),
+        self::maxconn(*maxconn),
+    )
 }
 
 fn maxconn(of: Maxconn) -> String {
@@ -262,11 +391,11 @@ pub(super) fn time(of: &Duration) -> String {
 }
 
 /// A variant as the file writes it.
-fn word(of: &impl Debug) -> String {
+pub(super) fn word(of: &impl Debug) -> String {
     format!("{of:?}").to_lowercase()
 }
 
-fn or_none(of: Option<impl Display>) -> String {
+pub(super) fn or_none(of: Option<impl Display>) -> String {
     of.map_or_else(|| "none".into(), |value| value.to_string())
 }
 

@@ -1,9 +1,14 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{
-    Backend, Balance, Check, CheckTls, Maxconn, Proto, ProxyVersion, Server, ServerTls, SlowStart, Sticky,
+    Backend, Balance, Check, CheckTls, CookieMode, Maxconn, Persist, Proto, ProxyVersion, Server, ServerTls, SlowStart,
+    Sticky, WebSocket,
 };
-use super::{Defaults, Unique, balance, check, listen, sticky, table::Tables, tcp, value};
+use super::{
+    Defaults, Unique, balance, check, cookie, discovery, faults, listen, rules, rules::Known, sticky, table::Tables,
+    tcp, value, websocket,
+};
+use crate::rules::Rules;
 use crate::tcp::Mode;
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +19,7 @@ pub(super) fn backend(
     at: &Range<usize>,
     section: &Section<'_>,
     mode: Mode,
-    tables: &Tables,
+    known: &Known<'_>,
     defaults: &Defaults,
 ) -> Option<Arc<Backend>> {
     tcp::backend(section, mode);
@@ -26,7 +31,10 @@ pub(super) fn backend(
         send_proxy: section.word("send_proxy"),
         proto: section.word("proto").unwrap_or_default(),
     };
-    let servers = servers(section, &inherited);
+    let templates = discovery::templates(section, &inherited);
+    let sticky = stickies(section, mode, known.tables);
+    let prefixed = sticky.iter().any(|rule| matches!(rule, Sticky::Cookie(c) if c.mode == CookieMode::Prefix));
+    let servers = servers(section, &inherited, section.get("server_template").is_some(), prefixed);
     let algorithm = section
         .get("balance")
         .map_or(Some(Balance::RoundRobin), |item| tcp::balance(&item, balance::algorithm(&item), mode));
@@ -36,17 +44,27 @@ pub(super) fn backend(
         mode,
         spread: balance::spread(section, algorithm.as_ref(), &servers),
         balance: algorithm.unwrap_or(Balance::RoundRobin),
-        sticky: stickies(section, mode, tables),
+        persist: Persist {
+            force: sticky::any_of(section, "force_persist", known.tables),
+            ignore: sticky::any_of(section, "ignore_persist", known.tables),
+            fail_back: cookie::fail_back(section, &sticky),
+        },
+        sticky,
         on_down: section.word("on_down").unwrap_or_default(),
         drain: section.word("drain").unwrap_or_default(),
         check: check.flatten().map(|check| over_tls(check, inherited.tls.as_deref())),
         agent: section.get("agent").and_then(|item| check::agent(&item.section()?)),
         retries: section.whole("retries", defaults.retries),
+        faults: faults::faults(section),
         retry_after: section.duration("retry_after", Duration::from_secs(5)),
         max_queue: section.size("max_queue", 1000),
         real_ip: section.flag("real_ip", false),
         max_idle: section.size("max_idle", 64),
         timeout: defaults.timeouts(section),
+        websocket: super::section(section, "websocket").map_or_else(WebSocket::default, |s| websocket::websocket(&s)),
+        rules: Rules { compression: rules::compression(section), ..rules::rules(section, known) },
+        resolver: discovery::resolver(section, defaults.resolver),
+        templates,
         proto: inherited.proto,
         servers,
     };
@@ -77,10 +95,10 @@ fn stickies(section: &Section<'_>, mode: Mode, tables: &Tables) -> Vec<Sticky> {
 }
 
 /// What servers have from their backend.
-struct Inherited {
-    slow_start: Option<SlowStart>,
-    tls: Option<Arc<ServerTls>>,
-    send_proxy: Option<ProxyVersion>,
+pub(super) struct Inherited {
+    pub(super) slow_start: Option<SlowStart>,
+    pub(super) tls: Option<Arc<ServerTls>>,
+    pub(super) send_proxy: Option<ProxyVersion>,
     proto: Proto,
 }
 
@@ -92,8 +110,10 @@ fn over_tls(mut check: Check, tls: Option<&ServerTls>) -> Check {
     check
 }
 
-fn servers(section: &Section<'_>, inherited: &Inherited) -> Vec<Arc<Server>> {
-    let Some(list) = section.need("server") else {
+/// `found`: a template makes servers, so that none need be listed. `prefixed`: a cookie has their values as its prefix.
+fn servers(section: &Section<'_>, inherited: &Inherited, found: bool, prefixed: bool) -> Vec<Arc<Server>> {
+    let list = if found { section.get("server") } else { section.need("server") };
+    let Some(list) = list else {
         return Vec::new();
     };
     let items = list.elements();
@@ -101,11 +121,16 @@ fn servers(section: &Section<'_>, inherited: &Inherited) -> Vec<Arc<Server>> {
         list.bad(format!("`{}` has no server", section.path), list.example());
     }
     let (mut names, mut cookies) = (Unique::default(), Unique::default());
-    items
-        .iter()
-        .filter_map(|item| server(&item.section()?, inherited, &mut names, &mut cookies))
-        .map(Arc::new)
-        .collect()
+    let read = |item: &Item<'_>| {
+        let section = item.section()?;
+        let server = server(&section, inherited, &mut names, &mut cookies)?;
+        if let Some(item) = section.get("cookie").filter(|_| prefixed && server.cookie.contains('~')) {
+            let help = "write it without `~`, which ends the prefix";
+            item.bad(format!("\"{}\" cannot be the prefix of a cookie", server.cookie), help);
+        }
+        Some(Arc::new(server))
+    };
+    items.iter().filter_map(read).collect()
 }
 
 fn server(section: &Section<'_>, inherited: &Inherited, names: &mut Unique, cookies: &mut Unique) -> Option<Server> {
@@ -121,7 +146,7 @@ fn server(section: &Section<'_>, inherited: &Inherited, names: &mut Unique, cook
         }
         good.then_some(name)
     });
-    let addr = section.need("addr").and_then(|item| value::target(&item));
+    let addr = section.need("addr").and_then(|item| discovery::place(&item));
     let cookie_item = section.get("cookie");
     let cookie = cookie_item.as_ref().and_then(sticky::cookie_value).or_else(|| name.clone());
     // The cookie's value is the name where none is given: two servers collide either way.
@@ -135,6 +160,7 @@ fn server(section: &Section<'_>, inherited: &Inherited, names: &mut Unique, cook
     let maxconn = section.get("maxconn").and_then(|item| maxconn(&item)).unwrap_or_default();
     let backup = section.flag("backup", false);
     let slow_start = section.get("slow_start").map_or(inherited.slow_start, |item| balance::slow_start(&item));
+    let generation = section.get("generation").and_then(|item| item.whole()).unwrap_or(0);
     let tls = listen::server_tls(section, inherited.tls.as_ref());
     let send_proxy = section.word("send_proxy").or(inherited.send_proxy);
     if send_proxy.is_some() && inherited.proto == Proto::H2 {
@@ -142,22 +168,12 @@ fn server(section: &Section<'_>, inherited: &Inherited, names: &mut Unique, cook
         section.cx.bad(section.at.clone(), &section.path, message, "remove `send_proxy`, or `proto = \"h2\"`");
     }
     let state = section.word("state").unwrap_or_default();
-    Some(Server {
-        name: name?,
-        addr: addr?,
-        weight,
-        maxconn,
-        backup,
-        slow_start,
-        cookie: cookie?,
-        tls,
-        send_proxy,
-        state,
-    })
+    let (name, cookie, (addr, origin)) = (name?, cookie?, addr?);
+    Some(Server { name, addr, origin, weight, maxconn, backup, slow_start, cookie, generation, tls, send_proxy, state })
 }
 
 /// A number is for this instance; a section may bound all together.
-fn maxconn(item: &Item<'_>) -> Option<Maxconn> {
+pub(super) fn maxconn(item: &Item<'_>) -> Option<Maxconn> {
     let value = item.either()?;
     if !value.is_section() {
         return Some(Maxconn { instance: value.whole().and_then(|n| usize::try_from(n).ok())?, cluster: 0 });

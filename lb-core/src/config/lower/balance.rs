@@ -1,7 +1,7 @@
 //! How a backend spreads its clients: `balance`, `load_bound`, `slow_start`, backups.
 use super::super::reader::{Item, Section};
 use super::super::{Balance, Server, SlowStart, Spread, suggest};
-use super::value;
+use super::{jwt, value};
 use crate::stick::KeyExpr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(super) fn algorithm(item: &Item<'_>) -> Option<Balance> {
     }
     let inner = argument("hash");
     match inner.unwrap_or(word).parse() {
-        Ok(expr) => Some(Balance::Hash(expr)),
+        Ok(expr) => jwt::with_keys(item, expr).map(Balance::Hash),
         Err(why) if inner.is_some() || word.contains('(') => {
             value::bad_expr(item, inner.unwrap_or(word), &why);
             None

@@ -234,7 +234,7 @@ fn http(item: &Item<'_>, section: &Section<'_>) -> Option<Probe> {
     let request = item.text().and_then(|text| request(item, &text));
     let headers = section.get("headers").map_or(Vec::new(), |item| headers(&item));
     let expect: Vec<_> =
-        section.get("expect").iter().flat_map(Item::elements).filter_map(|item| statuses(&item)).collect();
+        section.get("expect").iter().flat_map(Item::elements).filter_map(|item| status(&item)).collect();
     let expect = if expect.is_empty() { vec![(200, 399)] } else { expect };
     let expect_body = section.text("expect_body");
     let (method, path) = request?;
@@ -290,7 +290,7 @@ fn headers(item: &Item<'_>) -> Vec<(String, String)> {
 }
 
 /// `200` or `"200-399"`
-fn statuses(item: &Item<'_>) -> Option<(u16, u16)> {
+pub(super) fn status(item: &Item<'_>) -> Option<(u16, u16)> {
     let value = item.either()?;
     if item.is_number() {
         let status = u16::try_from(value.whole()?).ok()?;

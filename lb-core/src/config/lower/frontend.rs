@@ -2,16 +2,19 @@
 use super::super::reader::{Item, Section};
 use super::super::{Frontend, Route, suggest};
 use super::mode::Backends;
-use super::{Addresses, Defaults, http2, limit, listen::listen, matcher, table::Tables, tcp, value};
+use super::{
+    Addresses, Defaults, http2, limit, listen::listen, matcher, rules, rules::Known, table::Tables, tcp, value,
+};
 use crate::limit::Limit;
 use crate::matcher::Matcher;
+use crate::rules::Rules;
 use crate::tcp::Mode;
 use std::sync::Arc;
 
 pub(super) fn frontends(
     root: &Section<'_>,
     backends: &Backends,
-    tables: &Tables,
+    known: &Known<'_>,
     defaults: &Defaults,
     maxconn: usize,
     addresses: &mut Addresses,
@@ -23,7 +26,7 @@ pub(super) fn frontends(
     };
     let read = |(name, at, section): (String, _, Section<'_>)| {
         let good = value::check_name(section.cx, "frontend", &name, &at, &section.path);
-        let frontend = frontend(name, &section, backends, tables, defaults, maxconn, addresses);
+        let frontend = frontend(name, &section, backends, known, defaults, maxconn, addresses);
         backends.settle(&section, frontend.tcp.as_ref().map_or(Mode::Http, |_| Mode::Tcp));
         good.then(|| Arc::new(frontend))
     };
@@ -34,27 +37,30 @@ fn frontend(
     name: String,
     section: &Section<'_>,
     backends: &Backends,
-    tables: &Tables,
+    known: &Known<'_>,
     defaults: &Defaults,
     maxconn: usize,
     addresses: &mut Addresses,
 ) -> Frontend {
-    let listen_item = section.need("listen");
     let mode: Mode = section.word("mode").unwrap_or_default();
+    let listen_item = section.need("listen");
     let trusted = section.get("trusted_proxies");
     let trusted: Vec<_> = trusted.iter().flat_map(Item::elements).filter_map(|i| value::network(&i)).collect();
-    let listen: Vec<_> =
-        listen_item.iter().flat_map(Item::elements).filter_map(|i| listen(&i, mode, &trusted, addresses)).collect();
+    let items = listen_item.iter().flat_map(Item::elements);
+    let listen: Vec<_> = items.filter_map(|i| listen(&i, mode, &trusted, addresses)).collect();
     if let Some(item) = listen_item.filter(|item| item.elements().is_empty() && item.is_list()) {
         item.bad(format!("`{}` listens nowhere", section.path), item.example());
     }
     let routes_item = section.get("routes");
     let tcp = tcp::frontend(section, mode, backends);
     let of_http = routes_item.iter().filter(|_| tcp.is_none());
-    let routes = of_http.flat_map(Item::elements).filter_map(|i| route(&i, backends, tables)).collect();
+    let routes = of_http.flat_map(Item::elements).filter_map(|i| route(&i, backends, known.tables)).collect();
     let backend_item = section.get("backend");
     if backend_item.is_none() && routes_item.is_none() {
-        let help = "add `backend = \"app\"`, or `routes = [{ path_prefix = \"/\", backend = \"app\" }]`";
+        let help = match mode {
+            Mode::Http => "add `backend = \"app\"`, or `routes = [{ path_prefix = \"/\", backend = \"app\" }]`",
+            Mode::Tcp => "add `backend = \"app\"`, or `routes = [{ sni = \"a.example.com\", backend = \"app\" }]`",
+        };
         section.cx.missing(section.at.clone(), &section.path, format!("`{}` leads to no backend", section.path), help);
     }
     let limit_item = section.get("limit");
@@ -70,8 +76,13 @@ fn frontend(
         trusted_proxies: trusted,
         max_head: section.size("max_head", 16 * 1024),
         max_headers: section.size("max_headers", 100),
-        limit: limit_item.iter().flat_map(Item::elements).filter_map(|i| limit(&i.section()?, mode, tables)).collect(),
+        limit: limit_item
+            .iter()
+            .flat_map(Item::elements)
+            .filter_map(|i| limit(&i.section()?, mode, known.tables))
+            .collect(),
         max_tarpit: section.size("max_tarpit", 1000),
+        rules: Rules { request_id: rules::request_id(section), ..rules::rules(section, known) },
         http2: http2::http2(section),
     }
 }

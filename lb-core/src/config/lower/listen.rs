@@ -1,7 +1,7 @@
 //! `[tls]`, and `listen` of a frontend
 use super::super::reader::{Item, Section};
 use super::super::{ClientCerts, Listen, ListenAddr, ListenTls, ServerTls, SocketOptions, Tls, Wanted};
-use super::{Addresses, instance, peers, value};
+use super::{Addresses, instance, peers, tcp, value};
 use crate::tcp::Mode;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -47,6 +47,7 @@ pub(super) fn listen(item: &Item<'_>, mode: Mode, trusted: &[IpNet], addresses: 
         Some(list) => list.elements().iter().filter_map(|item| protocol(item, mode)).collect(),
         None => default.iter().map(|protocol| (*protocol).to_owned()).collect(),
     };
+    tcp::listen(&section, mode);
     let h2c = section.flag("h2c", false);
     if let Some(item) = section.get("h2c").filter(|_| h2c && tls.is_some()) {
         let help = "remove `h2c`: with TLS, `alpn` is where HTTP/2 is agreed on";

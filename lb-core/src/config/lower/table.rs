@@ -35,6 +35,7 @@ fn table(name: &str, section: &Section<'_>) -> Option<Table> {
         len,
         size: section.size("size", 100_000),
         expire: section.duration("expire", Duration::from_secs(1800)),
+        max_life: section.get("max_life").and_then(|item| item.duration()),
         when_full: section.word("when_full").unwrap_or_default(),
         replicate: section.flag("replicate", true),
         store: counter::store(section),

@@ -14,7 +14,19 @@ const FRONTEND_KEYS: [&str; 8] =
 /// What a route has in this mode.
 const ROUTE_KEYS: [&str; 4] = ["sni", "alpn", "src", "backend"];
 /// What a backend has in HTTP alone.
-const HTTP_BACKEND_KEYS: [&str; 3] = ["real_ip", "max_idle", "proto"];
+const HTTP_BACKEND_KEYS: [&str; 11] = [
+    "retry_on",
+    "real_ip",
+    "max_idle",
+    "proto",
+    "request",
+    "response",
+    "error_pages",
+    "maintenance",
+    "compression",
+    "force_persist",
+    "ignore_persist",
+];
 
 const HELP: &str = "remove it, or set `mode = \"http\"`";
 
@@ -33,6 +45,13 @@ pub(super) fn frontend(section: &Section<'_>, mode: Mode, backends: &Backends) -
     let items = section.get("routes").map_or(Vec::new(), |item: Item<'_>| item.elements());
     let routes = items.iter().filter_map(|item| route(item, backends)).collect();
     Some(Tcp { routes, inspect_delay: delay.unwrap_or(Duration::from_secs(5)) })
+}
+
+/// Reports what an address of a frontend has of HTTP alone.
+pub(super) fn listen(section: &Section<'_>, mode: Mode) {
+    if let Some(item) = section.get("h2c").filter(|_| mode == Mode::Tcp) {
+        unfit(&item, "`h2c` is of HTTP, and this frontend has `mode = \"tcp\"`", HELP);
+    }
 }
 
 /// Reports, in a route of a frontend with `mode = "http"`, what only the other mode has.
@@ -125,6 +144,9 @@ pub(super) fn sticky(section: &Section<'_>, rule: Option<&Sticky>, mode: Mode) {
             }
         }
         Some(Sticky::Table(rule)) => {
+            if let Some(item) = section.get("if").filter(|_| mode == Mode::Tcp) {
+                unfit(&item, "`if` asks a request, and this backend has mode \"tcp\"", HELP);
+            }
             let names = ["on", "match", "store_request", "store_response"];
             if let Some(item) = names.iter().find_map(|name| section.get(name)) {
                 key(&item, &rule.key, mode, rule.action == StickAction::StoreResponse);

@@ -1,5 +1,6 @@
 //! Values that several sections read alike: addresses, names, header names and values, key expressions.
 use super::super::reader::Item;
+use super::jwt;
 use crate::stick::{KeyExpr, is_token};
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -109,13 +110,13 @@ pub(super) fn network(item: &Item<'_>) -> Option<IpNet> {
 /// A key expression.
 pub(super) fn key_expr(item: &Item<'_>) -> Option<KeyExpr> {
     let text = item.text()?;
-    text.parse().map_err(|why| bad_expr(item, &text, &why)).ok()
+    let expr = text.parse().map_err(|why| bad_expr(item, &text, &why)).ok()?;
+    jwt::with_keys(item, expr)
 }
 
 /// Reports a text that is no key expression.
 pub(super) fn bad_expr(item: &Item<'_>, text: &str, why: &crate::stick::KeyExprError) {
     let word = text.split('(').next().unwrap_or("").trim();
-    let unsupported = ["jwt", "hdr", "req.hdr", "req.cook", "url_param", "urlp"];
     let help = match word {
         "hdr" | "req.hdr" => "write `header(NAME)`".into(),
         "req.cook" => "write `cookie(NAME)`".into(),
@@ -125,6 +126,7 @@ pub(super) fn bad_expr(item: &Item<'_>, text: &str, why: &crate::stick::KeyExprE
     // The reason ends with the list of forms, which is the help here.
     let why = why.to_string();
     let why = why.split(" There are:").next().unwrap_or(&why).trim_end_matches(';').to_owned();
-    let why = if unsupported.contains(&word) { format!("\"{text}\" is no key expression") } else { why };
+    let elsewhere = ["hdr", "req.hdr", "req.cook", "url_param", "urlp"];
+    let why = if elsewhere.contains(&word) { format!("\"{text}\" is no key expression") } else { why };
     item.bad(why, help);
 }

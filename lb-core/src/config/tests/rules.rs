@@ -83,3 +83,201 @@ fn conditions_that_ask_nothing_or_nonsense_are_told() {
         "if = ",
     )]);
 }
+
+const HASH: &str = "$2b$10$HPRXZ3GdBOunRC.gz6bbluw5MSsXUGyPc2AXRuZN4X.72cw3GAf9i";
+
+/// A frontend with these lines, and users.
+fn frontend(lines: &str) -> String {
+    format!(
+        "{TABLES}[auth.admins]\nusers = {{ ann = \"{HASH}\" }}\n[frontend.web]\nlisten = \"127.0.0.1:8080\"\n\
+         backend = \"app\"\n{lines}\n{APP}"
+    )
+}
+
+fn request(rule: &str) -> String {
+    frontend(&format!("request = [{rule}]"))
+}
+
+fn response(rule: &str) -> String {
+    frontend(&format!("response = [{rule}]"))
+}
+
+#[test]
+fn rules_do_one_thing_each() {
+    for (rule, shown) in [
+        ("{ deny = 403 }", "deny 403"),
+        ("{ if = { path = \"/x\" }, allow = true }", "if path is /x allow"),
+        ("{ set_header = { X-B = \"%{src} b\", X-A = \"\\\\\" } }", "set X-B: \"%{src} b\", set X-A: \"\\\\\""),
+        ("{ add_header = { X-B = \"%%{src}\" } }", "add X-B: \"%{src}\""),
+        ("{ remove_header = [\"X-A\", \"X-B\"] }", "remove X-A, remove X-B"),
+        ("{ redirect = { scheme = \"https\" } }", "redirect 302 to https"),
+        ("{ redirect = { host = \"%{host}:8443\", status = 308 } }", "redirect 308 to \"%{host}:8443\""),
+        ("{ redirect = { prefix = \"/a\", to = \"/b\" } }", "redirect 302 /a by \"/b\""),
+        ("{ rewrite = { path = \"/x?a=%{src}\" } }", "rewrite \"/x?a=%{src}\""),
+        ("{ rewrite = { regex = '^/(\\d)', to = '/$1$$' } }", "rewrite /^/(\\d)/ by \"/$1$\""),
+        ("{ auth = \"admins\" }", "auth admins"),
+    ] {
+        let config = valid(&request(rule));
+        let [read] = config.frontends[0].rules.request.as_slice() else { panic!("{rule}") };
+        assert_eq!(read.to_string(), shown, "{rule}");
+    }
+    let config = valid(&response("{ status = [404, \"500-599\"], set_header = { X-A = \"%{server}\" } }"));
+    assert_eq!(config.frontends[0].rules.response[0].to_string(), "404-404 500-599 set X-A: \"%{server}\"");
+}
+
+#[test]
+fn rules_that_do_nothing_or_too_much_are_told() {
+    all(
+        request,
+        &[
+            ("¦{ }", "`frontend.web.request[0]` does nothing", "add one of `set_header`"),
+            ("¦{ if = { path = \"/\" } }", "does nothing", "`redirect`, `rewrite`, `auth`"),
+            ("{ deny = 403, ¦allow = true }", "several things: `deny` and `allow`", "a rule of its own"),
+            ("{ ¦dney = 403 }", "unknown key `dney`", "did you mean `deny`?"),
+            ("{ ¦when = { path = \"/\" }, deny = 403 }", "unknown key `when`", "did you mean `if`?"),
+            ("{ deny = ¦200 }", "from 400 to 599, not 200", "deny = 403"),
+            ("{ allow = ¦false }", "`allow = false` does nothing", "deny = 403"),
+            ("{ set_header = ¦{} }", "names no field", "X-Src"),
+            ("{ set_header = { ¦\"X A\" = \"1\" } }", "is no header name", "no colon"),
+            ("{ set_header = { X-A = ¦\"a\\nb\" } }", "cannot stand in a header", "one line"),
+            ("{ set_header = { X-A = ¦\"%{srv}\" } }", "no variable %{srv}", "src, host"),
+            ("{ set_header = { X-A = ¦\"%{ssl_sni}\" } }", "no variable", "write %{sni}"),
+            ("{ set_header = { X-A = ¦\"%{server}\" } }", "before its server is chosen", "under `response`"),
+            ("{ set_header = { ¦Content-Length = \"0\" } }", "no rule may touch `Content-Length`", "remove it"),
+            ("{ add_header = { ¦transfer-encoding = \"x\" } }", "no rule may touch `transfer-encoding`", "remove it"),
+            ("{ remove_header = ¦\"Connection\" }", "no rule may touch `Connection`", "remove it"),
+            ("{ remove_header = ¦\"Host\" }", "must have its `Host`", "set_header = { Host"),
+            ("{ add_header = { ¦Host = \"a\" } }", "has one `Host`", "`set_header`"),
+            ("{ redirect = ¦{} }", "`frontend.web.request[0].redirect` leads nowhere", "scheme = \"https\""),
+            ("{ redirect = ¦\"/x\" }", "must be a section", "redirect = { scheme"),
+            ("{ redirect = { scheme = ¦\"ftp\" } }", "is no value of", "\"https\", \"http\""),
+            ("{ redirect = { host = ¦\"https://a/\" } }", "cannot stand in a host", "no scheme, no path"),
+            ("{ redirect = { path = \"/x\", status = ¦304 } }", "304 is no redirect", "301 or 308"),
+            ("{ redirect = { path = ¦\"x\" } }", "\"x\" is no path", "write \"/x\""),
+            ("{ redirect = { path = ¦\"/a b\" } }", "cannot stand in a path", "%20"),
+            ("{ redirect = ¦{ prefix = \"/a\" } }", "has no `to`", "to = "),
+            ("{ redirect = { path = \"/\", ¦to = \"/a\" } }", "all of the new path", "remove `to`"),
+            ("{ redirect = { ¦to = \"/a\" } }", "nothing says what `to` stands for", "add `prefix`"),
+            ("{ rewrite = ¦{} }", "rewrites nothing", "add `path`"),
+            ("{ rewrite = { path = \"/\", ¦regex = \"a\", to = \"b\" } }", "several new paths", "one of"),
+            ("{ rewrite = { regex = ¦\"a(\", to = \"b\" } }", "is no pattern", "regular expression"),
+            ("{ rewrite = { regex = \"a(b)\", to = ¦\"$2\" } }", "no group $2", "the pattern has 1"),
+            ("{ rewrite = { regex = \"a\", to = ¦\"/$x\" } }", "lone `$`", "$1 to $9"),
+            ("{ auth = ¦\"admin\" }", "there is no `[auth.admin]`", "did you mean \"admins\"?"),
+            ("{ if = ¦{}, deny = 403 }", "asks nothing", "leave it out"),
+        ],
+    );
+    all(
+        response,
+        &[
+            ("¦{ status = 404 }", "does nothing", "`set_header`, `add_header`, `remove_header`"),
+            ("{ status = ¦\"4xx\", remove_header = \"A\" }", "is no range of statuses", "200-399"),
+            ("{ ¦deny = 403, remove_header = \"A\" }", "unknown key `deny`", "the keys here are"),
+            ("{ remove_header = ¦\"Content-Length\" }", "where an answer ends", "remove it"),
+        ],
+    );
+}
+
+#[test]
+fn users_have_hashes_and_no_message_shows_one() {
+    let user = |user: &str| format!("[auth.admins]\nusers = {{ {user} }}\n");
+    for (inner, message, help) in [
+        ("ann = ¦\"hunter2\"", "this is no hash of a password", "lb hash-password"),
+        ("ann = ¦\"$apr1$a$b\"", "MD5 hashes", "lb hash-password"),
+        (
+            "¦\"a:b\" = \"$2b$10$HPRXZ3GdBOunRC.gz6bbluw5MSsXUGyPc2AXRuZN4X.72cw3GAf9i\"",
+            "is no name of a user",
+            "no colon",
+        ),
+    ] {
+        each(&[(&user(inner), message, help)]);
+        let found = read(&(user(inner).replace('¦', "") + SMALL)).expect_err("wrong");
+        assert!(!lines(&found).contains("hunter2"));
+    }
+    each(&[
+        ("[auth.¦admins]\nrealm = \"x\"", "`auth.admins` has no users", "lb hash-password"),
+        ("[auth.admins]\nfile = \"x\"\nrealm = ¦\"a\\\"b\"", "cannot hold quotes", "realm = "),
+    ]);
+}
+
+#[test]
+fn pages_are_for_answers_that_lb_gives() {
+    all(
+        frontend,
+        &[
+            ("error_pages = { ¦200 = \"x\" }", "\"200\" is none of our answers", "a class as 5xx"),
+            ("error_pages = { ¦no-servers = \"x\" }", "none of our answers", "did you mean `no-server`?"),
+            ("error_pages = ¦\"x\"", "must be a table of texts", "503.html"),
+            ("maintenance = ¦\"yes\"", "must be true or false, or a section", "maintenance = "),
+            ("maintenance = { exempt = ¦\"x\" }", "is no network", "10.0.0.0/8"),
+            ("maintenance = { retry_after = ¦\"0s\" }", "is zero", "5m"),
+            ("request_id = { header = ¦\"Connection\" }", "no rule may touch", "remove it"),
+            ("request_id = { header = ¦\"a b\" }", "no header name", "no spaces"),
+            ("¦compression = true", "unknown key `compression`", "keys here are"),
+        ],
+    );
+    let backend =
+        |line: &str| format!("[backend.app]\nserver = [{{ name = \"a\", addr = \"127.0.0.1:1\" }}]\n{line}\n");
+    each(&[
+        (&backend("compression = { types = ¦\"html\" }"), "is no content type", "text/*"),
+        (&backend("compression = { level = ¦10 }"), "from 1 to 9", "level = 5"),
+    ]);
+}
+
+/// Reads with these files.
+fn with_files(text: &str, files: &[(&str, &str)]) -> Result<Config, Vec<Diagnostic>> {
+    let read = |path: &std::path::Path| {
+        let found = files.iter().find(|(name, _)| path == std::path::Path::new(name));
+        found.map(|(_, text)| text.as_bytes().to_vec()).ok_or_else(|| std::io::ErrorKind::NotFound.into())
+    };
+    load_with(text, "host1", None, &env, Some(&read))
+}
+
+#[test]
+fn files_are_read_with_the_configuration_and_a_missing_one_is_an_error_with_its_place() {
+    let text =
+        frontend("error_pages = { 503 = \"503.html\", no-route = \"x.json\" }\nmaintenance = { page = \"m.txt\" }");
+    let files = [("503.html", "<p>"), ("x.json", "{}"), ("m.txt", "soon")];
+    let config = with_files(&text, &files).expect("valid");
+    let rules = &config.frontends[0].rules;
+    let page = rules.page(503, "no-server").expect("a page");
+    assert_eq!((&page.body[..], page.kind), (&b"<p>"[..], "text/html; charset=utf-8"));
+    assert_eq!(rules.page(404, "no-route").map(|p| p.kind), Some("application/json"));
+    let found = with_files(&text, &files[..2]).expect_err("one is missing");
+    assert_eq!(found.len(), 1, "{}", lines(&found));
+    assert!(found[0].message.contains("\"m.txt\" cannot be read") && found[0].line == 12, "{}", found[0]);
+    let large = "x".repeat((1 << 20) + 1);
+    let found = with_files(&text, &[files[0], files[1], ("m.txt", &large)]).expect_err("too large");
+    assert!(found[0].message.contains("1048577 bytes") && found[0].help.contains("1 MiB"), "{}", found[0]);
+}
+
+#[test]
+fn a_file_of_users_is_read_line_by_line() {
+    let text = format!("[auth.a]\nfile = \"users\"\nusers = {{ ann = \"{HASH}\" }}\n{SMALL}");
+    let config = with_files(&text, &[("users", &format!("# all\n\nbob:{HASH}\n"))]).expect("valid");
+    assert_eq!(config.auth[0].users.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["ann", "bob"]);
+    assert_eq!(config.auth[0].realm, "a");
+    for (wrong, message) in [
+        ("bob", "line 1: this is no user"),
+        ("\nbob:hunter2", "line 2: this is no hash"),
+        (&format!("ann:{HASH}"), "line 1: the user \"ann\" is there already"),
+        (&format!("bob:{HASH}\nbob:{HASH}"), "line 2: the user \"bob\" is there already"),
+    ] {
+        let found = with_files(&text, &[("users", wrong)]).expect_err(wrong);
+        assert!(found[0].message.contains(message) && !found[0].message.contains("hunter2"), "{}", found[0]);
+    }
+}
+
+#[test]
+fn connections_that_are_not_understood_have_no_rules() {
+    let tcp = |frontend: &str, backend: &str| {
+        format!(
+            "[frontend.web]\nlisten = \"127.0.0.1:1\"\nmode = \"tcp\"\nbackend = \"app\"\n{frontend}\n[backend.app]\n\
+             server = [{{ name = \"a\", addr = \"127.0.0.1:2\" }}]\n{backend}\n"
+        )
+    };
+    for key in ["request = ¦[]", "response = ¦[]", "maintenance = ¦true", "error_pages = ¦{ 503 = \"x\" }"] {
+        let key = format!("¦{}", key.replace('¦', ""));
+        each(&[(&tcp(&key, ""), "is of HTTP", "remove it"), (&tcp("", &key), "is of HTTP", "remove it")]);
+    }
+}

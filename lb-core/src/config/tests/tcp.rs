@@ -77,6 +77,7 @@ fn what_only_http_has_is_refused_in_a_tcp_frontend() {
     for (line, message, help) in [
         ("¦forwarded = true", "`forwarded` is of HTTP", "`mode = \"http\"`"),
         ("¦trusted_proxies = \"10.0.0.0/8\"", "`trusted_proxies` is of HTTP", "remove it"),
+        ("¦http2 = {}", "`http2` is of HTTP", "remove it"),
         ("¦max_head = 2000", "`max_head` is of HTTP", "remove it"),
         ("routes = [{ ¦host = \"a.example\", backend = \"app\" }]", "`host` is of HTTP", "`sni`, `alpn` and `src`"),
         ("routes = [{ src = \"::/0\", ¦websocket = true, backend = \"app\" }]", "`websocket` is of HTTP", "`sni`"),
@@ -90,12 +91,18 @@ fn what_only_http_has_is_refused_in_a_tcp_frontend() {
     ] {
         each(&[(&file(line, ""), message, help)]);
     }
+    let h2c = file("", "").replace("\"127.0.0.1:1\"", "{ addr = \"127.0.0.1:1\", ¦h2c = true }");
+    each(&[(&h2c, "`h2c` is of HTTP", "remove it")]);
+    let nowhere = file("", "").replace("[frontend.tls]", "[frontend.¦tls]").replacen("backend = \"app\"\n", "", 1);
+    each(&[(&nowhere, "leads to no backend", "{ sni = ")]);
 }
 
 #[test]
 fn what_only_http_has_is_refused_in_a_tcp_backend() {
     for (line, message, help) in [
         ("¦real_ip = true", "`real_ip` is of HTTP", "remove it"),
+        ("¦retry_on = 503", "`retry_on` is of HTTP", "remove it"),
+        ("¦proto = \"h2\"", "`proto` is of HTTP", "remove it"),
         ("sticky = [{ ¦cookie = \"S\", insert = true }]", "cookies are of HTTP", "`on = \"src\"`"),
         ("sticky = [{ on = ¦\"header(X-A)\", table = \"texts\" }]", "`header(x-a)` is of HTTP", "write `src`, `sni`"),
         (

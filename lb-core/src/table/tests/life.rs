@@ -159,3 +159,44 @@ proptest! {
         prop_assert_eq!(Some(millis(pin.left)), updates.iter().map(|u| u.2).max());
     }
 }
+
+#[test]
+fn a_pin_ends_at_its_longest_life_however_much_it_is_used() {
+    let max = 2 * EXPIRE + EXPIRE / 2;
+    let bounded = || config::Table { max_life: Some(Duration::from_millis(max)), ..spec(10) };
+    let names = names();
+    let (t, peer) = (node_table("a", &names, bounded()), node_table("b", &names, bounded()));
+    t.store(&key("k"), s(1), NOW);
+    let first = t.peek(&key("k"), NOW).expect("it lives").stamp;
+    let _socket = t.hold(&key("k"), NOW);
+    for ms in (0..max).step_by(EXPIRE as usize / 2) {
+        let pin = t.lookup(&key("k"), later(ms)).unwrap_or_else(|| panic!("{ms}"));
+        assert_eq!(pin.left, Duration::from_millis(EXPIRE.min(max - ms)));
+        t.store(&key("k"), s(1), later(ms));
+        t.renew(later(ms));
+    }
+    // A peer that hears of it late gives it no more.
+    let told = read(&t, &mut Vec::new(), 10, later(max - 1000));
+    assert!(told.iter().all(|u| peer.merge(u, later(max - 1000)) == Merged::Applied), "{told:?}");
+    let long = Update { left: Duration::from_millis(EXPIRE), ..told[0].clone() };
+    peer.merge(&long, later(max - 1000));
+    for table in [&t, &peer] {
+        assert_eq!(server(table, "k", later(max - 1)), Some(s(1)));
+        assert_eq!(server(table, "k", later(max)), None);
+        assert_eq!(table.lookup(&key("k"), later(max)), None);
+    }
+    assert_eq!(t.store(&key("k"), s(1), later(max)), Stored::Pinned, "pinned anew, if to the same server");
+    assert!(t.peek(&key("k"), later(max)).expect("it lives").stamp > first);
+    assert_eq!(t.peek(&key("k"), later(max)).map(|pin| pin.left), Some(Duration::from_millis(EXPIRE)));
+    check(&t);
+    check(&peer);
+}
+
+#[test]
+fn a_moved_pin_has_a_longest_life_of_its_own() {
+    let t = table(config::Table { max_life: Some(Duration::from_millis(EXPIRE)), ..spec(10) });
+    t.store(&key("k"), s(1), NOW);
+    t.store(&key("k"), s(2), later(EXPIRE - 1));
+    assert_eq!(server(&t, "k", later(2 * EXPIRE - 2)), Some(s(2)));
+    assert_eq!(server(&t, "k", later(2 * EXPIRE - 1)), None);
+}

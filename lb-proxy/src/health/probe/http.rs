@@ -1,9 +1,10 @@
-//! A request over HTTP/1.1, and its answer.
+//! A request, over HTTP/1.1 or as its server speaks over HTTP/2, and its answer.
 use super::{Failed, Stream, Target};
 use bytes::BytesMut;
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Request, Uri, header};
 use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use lb_core::config::Probe;
 
 /// How much of a body is searched for `expect_body`.
@@ -21,12 +22,23 @@ impl Drop for Driver {
 pub(super) async fn ask(probe: &Probe, target: &Target, stream: Stream) -> Result<(), Failed> {
     let Probe::Http { expect, expect_body, .. } = probe else { return Ok(()) };
     let broken = |e: hyper::Error| Failed::Server(format!("no HTTP answer: {e}"));
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let _driver = Driver(tokio::spawn(async move {
-        // What goes wrong on the connection is told by `send_request` or by the body.
-        connection.await.ok();
-    }));
-    let answer = sender.send_request(request(probe, target)?).await.map_err(broken)?;
+    let (request, io) = (request(probe, target)?, TokioIo::new(stream));
+    // What goes wrong on the connection is told by `send_request` or by the body.
+    let (answer, _driver) = if target.h2 {
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.map_err(broken)?;
+        let driver = Driver(tokio::spawn(async move { drop(connection.await) }));
+        (
+            sender
+                .send_request(in_http2(request, if target.tls.is_some() { "https" } else { "http" })?)
+                .await
+                .map_err(broken)?,
+            driver,
+        )
+    } else {
+        let (mut sender, connection) = http1::handshake(io).await.map_err(broken)?;
+        let driver = Driver(tokio::spawn(async move { drop(connection.await) }));
+        (sender.send_request(request).await.map_err(broken)?, driver)
+    };
     let status = answer.status().as_u16();
     if !expect.iter().any(|(from, to)| (*from..=*to).contains(&status)) {
         return Err(Failed::Server(format!("answered {status}, expected {}", ranges(expect))));
@@ -53,6 +65,19 @@ fn request(probe: &Probe, target: &Target) -> Result<Request<Empty<&'static [u8]
     let headers = request.headers_mut();
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static("lb-check"));
     headers.entry(header::CONNECTION).or_insert(HeaderValue::from_static("close"));
+    Ok(request)
+}
+
+/// The host becomes part of the target, and fields of the connection go.
+fn in_http2(mut request: Request<Empty<&'static [u8]>>, scheme: &str) -> Result<Request<Empty<&'static [u8]>>, Failed> {
+    let wrong = |e: &dyn std::fmt::Display| Failed::Local(format!("the check cannot be sent: {e}"));
+    let headers = request.headers_mut();
+    headers.remove(header::CONNECTION);
+    if let Some(host) = headers.remove(header::HOST) {
+        let target = request.uri().path_and_query().map_or("/", |p| p.as_str());
+        let uri = Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(target);
+        *request.uri_mut() = uri.build().map_err(|e| wrong(&e))?;
+    }
     Ok(request)
 }
 

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 const SOON: Duration = Duration::from_secs(10);
 
 fn at(addr: SocketAddr) -> Target {
-    Target { addr, tls: None }
+    Target { addr, tls: None, h2: false }
 }
 
 fn tcp(steps: &[Step]) -> Probe {
@@ -266,7 +266,7 @@ fn over_tls(addr: SocketAddr, ca: Option<&str>, sni: Option<&str>) -> Target {
         std::fs::write(file.path(), pem).unwrap();
         file.path().to_owned()
     });
-    Target { addr, tls: Some(Tls::new(&CheckTls { ca, sni: sni.map(Into::into) }).unwrap()) }
+    Target { addr, tls: Some(Tls::new(&CheckTls { ca, sni: sni.map(Into::into) }).unwrap()), h2: false }
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! The plan of a connection that is passed on as it is: keys of what opens it, pins once its server answers.
-use super::{Keyed, Plan, Why, hash_ip};
+use super::{Keyed, Plan, hash_ip};
 use crate::tcp::Opening;
 use lb_core::config::{Balance, StickAction};
 use lb_core::hash;
@@ -7,27 +7,23 @@ use lb_core::snapshot::Backend;
 use lb_core::stick::KeyExpr;
 use lb_core::table::StickKey;
 use lb_core::time::Timestamp;
-use smallvec::SmallVec;
 
 impl Plan {
     /// Takes the keys out of what opens a connection.
     pub(crate) fn of_connection(backend: &Backend, opening: &Opening<'_>) -> Self {
-        let mut keys = SmallVec::new();
+        let mut plan = Self::new(false);
         for (rule, (stick, table)) in backend.stick.iter().enumerate() {
-            if stick.action != StickAction::StoreResponse
-                && let Some(key) = opening.key(&stick.key, table)
-            {
-                keys.push(Keyed { rule, key, found: None, foreign: false });
+            match stick.action {
+                StickAction::StoreResponse => plan.learns.push(rule),
+                _ => plan.keys.extend(opening.key(&stick.key, table).map(|key| Keyed::new(rule, key))),
             }
         }
-        let hash = match &backend.config.balance {
+        plan.hash = match &backend.config.balance {
             Balance::Hash(KeyExpr::Src) => Some(hash_ip(opening.src)),
             Balance::Hash(expr) => Some(opening.value(expr).map_or_else(|| hash_ip(opening.src), hash::stable)),
-            Balance::RoundRobin | Balance::LeastConn | Balance::Random(_) | Balance::First => {
-                keys.first().map(|k: &Keyed| hash::stable(k.key.bytes()))
-            }
+            _ => plan.key_hash(),
         };
-        Self { cookie: None, keys, hash, tentative: None, pinned: false, why: Why::New }
+        plan
     }
 
     /// Whether anything is to be remembered once the server answers.
@@ -45,17 +41,16 @@ impl Plan {
     pub(crate) fn taken(&mut self, backend: &Backend, server: usize, session_id: &[u8], now: Timestamp) {
         let id = backend.servers[server].id;
         self.pin(backend, id, now);
-        for (rule, (stick, table)) in backend.stick.iter().enumerate() {
+        for rule in std::mem::take(&mut self.learns) {
+            let (stick, table) = &backend.stick[rule];
             let value = match &stick.key {
                 KeyExpr::TlsSessionId => session_id,
                 KeyExpr::Const(text) => text.as_bytes(),
                 _ => continue,
             };
-            if stick.action == StickAction::StoreResponse
-                && let Some(key) = StickKey::from_value(table.kind(), table.key_len(), value)
-            {
+            if let Some(key) = StickKey::from_value(table.kind(), table.key_len(), value) {
                 table.store(&key, id, now);
-                self.keys.push(Keyed { rule, key, found: Some(id), foreign: false });
+                self.keys.push(Keyed { found: Some(id), ..Keyed::new(rule, key) });
             }
         }
     }

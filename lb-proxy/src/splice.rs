@@ -7,6 +7,7 @@
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll};
@@ -14,11 +15,13 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// A read of so many bytes shows that there is plenty.
-pub(super) const PLENTY: usize = 16 * 1024;
+pub(crate) const PLENTY: usize = 16 * 1024;
 /// A pipe holds so many bytes where the kernel allows it: a slot for each page, and a network packet takes a slot.
 const CAPACITY: usize = 256 * 1024;
 /// After so many bytes others have their turn.
 const TURN: usize = 1024 * 1024;
+/// A body of HTTP with so many bytes to come is worth it.
+pub(crate) const BODY: u64 = 128 * 1024;
 /// Pipes that a thread has at a time; past it, it copies. The kernel makes the pipes of a user with many tiny.
 const MOST: usize = 64;
 /// Pipes that it keeps for later.
@@ -32,20 +35,22 @@ thread_local! {
 }
 
 /// A pipe's two ends.
+#[derive(Debug)]
 struct Ends {
     read: OwnedFd,
     write: OwnedFd,
 }
 
 /// A pipe, and how much of what was read is still in it.
-pub(super) struct Pipe {
+#[derive(Debug)]
+pub(crate) struct Pipe {
     ends: Option<Ends>,
     held: u32,
 }
 
 /// What a direction came to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Spliced {
+pub(crate) enum Spliced {
     /// The sender has closed; all it sent is on its way.
     Ended,
     /// It is better to copy.
@@ -69,14 +74,14 @@ impl Pipe {
     }
 
     /// Bytes that were read and not taken yet.
-    pub(super) fn held(&self) -> u32 {
+    pub(crate) fn held(&self) -> u32 {
         self.held
     }
 
-    /// From the socket into the empty pipe.
-    fn fill(&mut self, from: &TcpStream) -> io::Result<usize> {
+    /// From the socket into the empty pipe, so many bytes at most.
+    fn fill(&mut self, from: &TcpStream, most: usize) -> io::Result<usize> {
         let Some(ends) = &self.ends else { return Ok(0) };
-        let n = from.try_io(Interest::READABLE, || Ok(between(from, &ends.write, CAPACITY)?))?;
+        let n = from.try_io(Interest::READABLE, || Ok(between(from, &ends.write, most.min(CAPACITY))?))?;
         // No more than CAPACITY was asked for.
         self.held = u32::try_from(n).unwrap_or(u32::MAX);
         Ok(n)
@@ -103,6 +108,15 @@ fn between(from: impl AsFd, to: impl AsFd, len: usize) -> Result<usize, Errno> {
     }
 }
 
+/// Whether the kernel cannot do this at all, which is then remembered.
+fn unfit(error: &io::Error) -> bool {
+    let unfit = matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::NOSYS | Errno::PERM));
+    if unfit {
+        UNFIT.set(true);
+    }
+    unfit
+}
+
 impl Drop for Pipe {
     fn drop(&mut self) {
         OUT.set(OUT.get() - 1);
@@ -121,7 +135,7 @@ impl Drop for Pipe {
 
 /// Moves what there is. `pipe` holds what the receiver has not taken yet, and is given back when there is nothing;
 /// `bytes` counts what was read. Pending: there is nothing, or the receiver takes nothing; or it is the others' turn.
-pub(super) fn poll(
+pub(crate) fn poll(
     cx: &mut Context<'_>,
     from: &TcpStream,
     to: &TcpStream,
@@ -156,15 +170,38 @@ pub(super) fn poll(
             Poll::Pending if *bytes - before >= PLENTY as u64 => return Poll::Pending,
             Poll::Pending => return Poll::Ready(Ok(Spliced::Copy)),
         }
-        match mine.fill(from) {
+        match mine.fill(from, CAPACITY) {
             Ok(0) => return Poll::Ready(Ok(Spliced::Ended)),
             Ok(n) => *bytes += n as u64,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::INVAL | Errno::NOSYS | Errno::PERM)) => {
-                UNFIT.set(true);
-                return Poll::Ready(Ok(Spliced::Copy));
-            }
+            Err(e) if unfit(&e) => return Poll::Ready(Ok(Spliced::Copy)),
             Err(e) => return Poll::Ready(Err(e)),
+        }
+    }
+}
+
+/// Waits for bytes and takes them into a pipe, so many at most; one that holds nothing: the sender has closed. `None`: it is
+/// better to copy.
+pub(crate) async fn fill(from: &TcpStream, most: u64) -> io::Result<Option<Pipe>> {
+    let most = usize::try_from(most).unwrap_or(CAPACITY);
+    loop {
+        poll_fn(|cx| from.poll_read_ready(cx)).await?;
+        let Some(mut pipe) = Pipe::take() else { return Ok(None) };
+        match pipe.fill(from, most) {
+            Ok(_) => return Ok(Some(pipe)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) if unfit(&e) => return Ok(None),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Waits until the receiver has taken some of what the pipe holds.
+pub(crate) async fn drain(pipe: &mut Pipe, to: &TcpStream) -> io::Result<()> {
+    loop {
+        match pipe.drain(to) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => poll_fn(|cx| to.poll_write_ready(cx)).await?,
+            done => return done,
         }
     }
 }

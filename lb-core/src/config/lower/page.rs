@@ -1,0 +1,39 @@
+//! Files that the configuration names and that are read with it: pages, users
+use super::super::reader::Item;
+use crate::rules::Page;
+use std::path::Path;
+
+/// Largest file of these, in bytes.
+const LARGEST: usize = 1 << 20;
+
+/// What a file holds. Where files are not read, nothing.
+pub(super) fn read(item: &Item<'_>) -> Option<(String, Vec<u8>)> {
+    let name = item.text()?;
+    let bytes = match item.cx.read(Path::new(&name)) {
+        None => Vec::new(),
+        Some(Ok(bytes)) => bytes,
+        Some(Err(why)) => {
+            let help = "paths that do not begin with / are looked for where lb is started; create the file, or correct \
+                        the path";
+            item.bad(format!("\"{name}\" cannot be read: {why}"), help);
+            return None;
+        }
+    };
+    if bytes.len() > LARGEST {
+        item.bad(format!("\"{name}\" has {} bytes", bytes.len()), "use a file of at most 1 MiB: it is held in memory");
+        return None;
+    }
+    Some((name, bytes))
+}
+
+/// A page.
+pub(super) fn page(item: &Item<'_>) -> Option<Page> {
+    let (name, body) = read(item)?;
+    let kind = match name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase().as_str() {
+        "json" => "application/json",
+        "txt" => "text/plain; charset=utf-8",
+        "xml" => "application/xml",
+        _ => "text/html; charset=utf-8",
+    };
+    Some(Page { path: name.into(), kind, body: body.into() })
+}

@@ -1,0 +1,404 @@
+//! Rules of frontends and backends on requests and answers, as values: what is changed, denied, redirected, asked for a
+//! password; pages of our own answers. Who carries them out is not known here.
+use crate::matcher::Matcher;
+use ipnet::IpNet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub mod place;
+pub mod template;
+pub use place::Place;
+pub use template::{Template, Var};
+
+/// Codes of the reasons for which lb answers itself: in the answer's body, in the access log, in `error_pages`.
+pub const REASONS: &[&str] = &[
+    "auth",
+    "auth-busy",
+    "bad-answer",
+    "bad-body",
+    "bad-framing",
+    "bad-host",
+    "bad-request",
+    "bad-websocket-accept",
+    "body-timeout",
+    "connect-failed",
+    "connect-not-supported",
+    "deny",
+    "head-timeout",
+    "head-too-large",
+    "http-version",
+    "leaving",
+    "limit",
+    "maintenance",
+    "misdirected",
+    "no-route",
+    "no-server",
+    "pinned-server-down",
+    "queue-full",
+    "queue-timeout",
+    "redirect",
+    "server-closed",
+    "server-down",
+    "server-refused",
+    "server-timeout",
+    "transfer-coding-unknown",
+];
+
+/// What a frontend or a backend does to its requests and answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rules {
+    /// Tried in order for each request.
+    pub request: Vec<Rule>,
+    /// Tried in order for each answer.
+    pub response: Vec<AnswerRule>,
+    /// Bodies of our own answers.
+    pub pages: Vec<(PageFor, Page)>,
+    /// Nobody is served but those exempt.
+    pub maintenance: Option<Maintenance>,
+    /// Each request has an id. Of a frontend.
+    pub request_id: Option<RequestId>,
+    /// Answers are compressed. Of a backend.
+    pub compression: Option<Compression>,
+}
+
+/// One rule on requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Which requests.
+    pub when: Matcher,
+    /// What is done with them.
+    pub then: Action,
+}
+
+/// What a rule does with a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// The head that the server gets is changed.
+    Edit(Vec<Edit>),
+    /// Our answer, with this status.
+    Deny(u16),
+    /// The rest of the list is passed over.
+    Allow,
+    /// The client is sent elsewhere.
+    Redirect(Box<Redirect>),
+    /// The path is changed.
+    Rewrite(Box<Place>),
+    /// Name and password are asked for: of this `[auth.NAME]`.
+    Auth(String),
+}
+
+/// One rule on answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnswerRule {
+    /// Answers to which requests.
+    pub when: Matcher,
+    /// With which status, from and to. Empty: any.
+    pub status: Vec<(u16, u16)>,
+    /// What is done with them.
+    pub then: Vec<Edit>,
+}
+
+/// A change of a head.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// The field has this value and no other.
+    Set(String, Template),
+    /// A field more.
+    Add(String, Template),
+    /// No field of that name.
+    Remove(String),
+}
+
+/// Where a client is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Redirect {
+    /// To HTTPS, or to HTTP; `None`: as it came.
+    pub https: Option<bool>,
+    /// Host and port; `None`: as it came, without its port where the scheme changes.
+    pub host: Option<Template>,
+    /// Another path; `None`: path and query as they came.
+    pub place: Option<Place>,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+}
+
+/// Which of our own answers a page is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PageFor {
+    /// A reason's code.
+    Reason(String),
+    /// A status.
+    Status(u16),
+    /// A class of statuses: 4 or 5.
+    Class(u16),
+}
+
+/// A body of our own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// Its content type, by the file's ending.
+    pub kind: &'static str,
+    /// What was read.
+    pub body: Arc<[u8]>,
+}
+
+/// Nobody is served but those exempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Maintenance {
+    /// What the others see; `None`: the page for this reason or its status, or a line of text.
+    pub page: Option<Page>,
+    /// When they may come back.
+    pub retry_after: Duration,
+    /// Networks of those who are served.
+    pub exempt: Vec<IpNet>,
+}
+
+/// Ids of requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId {
+    /// The field that carries it: of trusted proxies, to servers.
+    pub header: String,
+    /// Whether the client gets it, too.
+    pub answer: bool,
+}
+
+/// Which answers are compressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compression {
+    /// Content types, in lower case; `text/*` is all of `text`.
+    pub types: Vec<String>,
+    /// Answers that are known to be smaller are left alone, in bytes.
+    pub min_size: u64,
+    /// 1 (fast) to 9 (small).
+    pub level: u32,
+}
+
+/// `[auth.NAME]`: who may pass with a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// Name, unique.
+    pub name: String,
+    /// What browsers show.
+    pub realm: String,
+    /// Users and the hashes of their passwords, sorted by name.
+    pub users: Vec<(String, String)>,
+}
+
+impl Auth {
+    /// The hash of a user's password.
+    pub fn hash(&self, user: &[u8]) -> Option<&str> {
+        let at = self.users.binary_search_by(|(name, _)| name.as_bytes().cmp(user)).ok()?;
+        Some(&self.users[at].1)
+    }
+}
+
+impl Rules {
+    /// The page of one of our own answers: for its reason, else its status, else its class.
+    pub fn page(&self, status: u16, reason: &str) -> Option<&Page> {
+        let rank = |kind: &PageFor| match kind {
+            PageFor::Reason(code) => (code == reason).then_some(0),
+            PageFor::Status(code) => (*code == status).then_some(1),
+            PageFor::Class(class) => (*class == status / 100).then_some(2),
+        };
+        let fitting = self.pages.iter().filter_map(|(kind, page)| Some((rank(kind)?, page)));
+        fitting.min_by_key(|(rank, _)| *rank).map(|(_, page)| page)
+    }
+}
+
+impl Action {
+    /// Its key in the file.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Edit(edits) => edits.first().map_or("set_header", Edit::word),
+            Self::Deny(_) => "deny",
+            Self::Allow => "allow",
+            Self::Redirect(_) => "redirect",
+            Self::Rewrite(_) => "rewrite",
+            Self::Auth(_) => "auth",
+        }
+    }
+}
+
+impl AnswerRule {
+    /// Whether it is for answers of this status.
+    pub fn takes(&self, status: u16) -> bool {
+        self.status.is_empty() || self.status.iter().any(|(from, to)| (*from..=*to).contains(&status))
+    }
+
+    /// Its key in the file.
+    pub fn word(&self) -> &'static str {
+        self.then.first().map_or("set_header", Edit::word)
+    }
+}
+
+impl Edit {
+    /// Its key in the file.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Set(..) => "set_header",
+            Self::Add(..) => "add_header",
+            Self::Remove(_) => "remove_header",
+        }
+    }
+}
+
+/// Without the hashes, which are secrets.
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let users: Vec<_> = self.users.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Auth").field("name", &self.name).field("users", &users).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} bytes)", self.path.display(), self.body.len())
+    }
+}
+
+/// A page by its file and a digest of what is in it: a reload shows that it changed.
+impl fmt::Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} ({:08x})", self.path.display().to_string(), crate::hash::stable(&self.body) as u32)
+    }
+}
+
+impl fmt::Display for PageFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reason(code) => f.write_str(code),
+            Self::Status(status) => status.fmt(f),
+            Self::Class(class) => write!(f, "{class}xx"),
+        }
+    }
+}
+
+fn given(f: &mut fmt::Formatter<'_>, when: &Matcher) -> fmt::Result {
+    if when.0.is_empty() { Ok(()) } else { write!(f, "if {when} ") }
+}
+
+/// `if path /admin deny 403`
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        given(f, &self.when)?;
+        match &self.then {
+            Action::Edit(edits) => all(f, edits),
+            Action::Deny(status) => write!(f, "deny {status}"),
+            Action::Allow => f.write_str("allow"),
+            Action::Redirect(to) => to.fmt(f),
+            Action::Rewrite(place) => write!(f, "rewrite {place}"),
+            Action::Auth(name) => write!(f, "auth {name}"),
+        }
+    }
+}
+
+impl fmt::Display for AnswerRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        given(f, &self.when)?;
+        for (from, to) in &self.status {
+            write!(f, "{from}-{to} ")?;
+        }
+        all(f, &self.then)
+    }
+}
+
+fn all(f: &mut fmt::Formatter<'_>, edits: &[Edit]) -> fmt::Result {
+    let edits: Vec<_> = edits.iter().map(ToString::to_string).collect();
+    f.write_str(&edits.join(", "))
+}
+
+impl fmt::Display for Edit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Set(name, value) => write!(f, "set {name}: {value}"),
+            Self::Add(name, value) => write!(f, "add {name}: {value}"),
+            Self::Remove(name) => write!(f, "remove {name}"),
+        }
+    }
+}
+
+impl fmt::Display for Redirect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "redirect {}", self.status)?;
+        if let Some(https) = self.https {
+            f.write_str(if https { " to https" } else { " to http" })?;
+        }
+        if let Some(host) = &self.host {
+            write!(f, " to {host}")?;
+        }
+        self.place.as_ref().map_or(Ok(()), |place| write!(f, " {place}"))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(to) => to.fmt(f),
+            Self::Prefix(prefix, to) => write!(f, "{prefix} by {to}"),
+            Self::Like(pattern, to) => write!(f, "{pattern} by {to}"),
+        }
+    }
+}
+
+impl fmt::Display for Maintenance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let exempt: Vec<_> = self.exempt.iter().map(ToString::to_string).collect();
+        write!(f, "retry after {}", crate::time::format_duration(self.retry_after))?;
+        if let Some(page) = &self.page {
+            write!(f, ", page {page}")?;
+        }
+        if exempt.is_empty() { Ok(()) } else { write!(f, ", but {}", exempt.join(", ")) }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.header, if self.answer { ", answered" } else { "" })
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {} bytes on, level {}", self.types.join(" "), self.min_size, self.level)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(path: &str) -> Page {
+        Page { path: path.into(), kind: "text/html", body: Arc::from(&b"x"[..]) }
+    }
+
+    #[test]
+    fn the_page_for_a_reason_comes_before_that_for_a_status_and_its_class() {
+        let mut rules = Rules {
+            pages: vec![
+                (PageFor::Class(5), page("5xx")),
+                (PageFor::Status(503), page("503")),
+                (PageFor::Reason("no-server".into()), page("no-server")),
+            ],
+            ..Rules::default()
+        };
+        let path = |rules: &Rules, status, reason| rules.page(status, reason).map(|p| p.path.display().to_string());
+        assert_eq!(path(&rules, 503, "no-server").as_deref(), Some("no-server"));
+        assert_eq!(path(&rules, 503, "queue-full").as_deref(), Some("503"));
+        assert_eq!(path(&rules, 502, "bad-answer").as_deref(), Some("5xx"));
+        assert_eq!(path(&rules, 404, "no-route"), None);
+        rules.pages.clear();
+        assert_eq!(path(&rules, 503, "no-server"), None);
+    }
+
+    #[test]
+    fn users_are_found_by_their_whole_name_and_hashes_are_not_shown() {
+        let users = [("ann", "$2b$x"), ("bob", "$6$y")].map(|(name, hash)| (name.to_owned(), hash.to_owned()));
+        let auth = Auth { name: "a".into(), realm: "r".into(), users: users.to_vec() };
+        assert_eq!((auth.hash(b"bob"), auth.hash(b"bo"), auth.hash(b"")), (Some("$6$y"), None, None));
+        assert!(!format!("{auth:?}").contains('$'));
+    }
+}

@@ -1,0 +1,318 @@
+//! Texts with variables: `%{src}`, `%{header(X-Tenant)}`. Variables are filled in by whoever knows the request.
+//!
+//! What a client sent never becomes more than a part of one value: each use says how its bytes are written.
+use crate::stick::is_token;
+use std::fmt;
+
+/// A text with variables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Var(Var),
+    /// A group of the pattern that found the text.
+    Group(usize),
+}
+
+/// Something known of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Var {
+    /// The client's address, behind trusted proxies.
+    Src,
+    /// Host without port.
+    Host,
+    /// Path without query.
+    Path,
+    /// Query without `?`.
+    Query,
+    /// Method.
+    Method,
+    /// `http` or `https`.
+    Scheme,
+    /// The request's id.
+    Id,
+    /// Who showed a right password.
+    User,
+    /// Name of the frontend.
+    Frontend,
+    /// Name of the backend, once chosen.
+    Backend,
+    /// Name of the server. In answers.
+    Server,
+    /// Server name of TLS.
+    Sni,
+    /// First name in the client's verified certificate.
+    Client,
+    /// A header field of the request, by lower-case name.
+    Header(String),
+    /// A cookie of the request.
+    Cookie(String),
+    /// A query parameter.
+    Parameter(String),
+}
+
+/// The variables, as messages list them.
+pub const VARIABLES: &str = "src, host, path, query, method, scheme, id, user, frontend, backend, server, sni, \
+                             client_name, header(X), cookie(X), query(X)";
+
+const WORDS: [(&str, Var); 13] = [
+    ("src", Var::Src),
+    ("host", Var::Host),
+    ("path", Var::Path),
+    ("query", Var::Query),
+    ("method", Var::Method),
+    ("scheme", Var::Scheme),
+    ("id", Var::Id),
+    ("user", Var::User),
+    ("frontend", Var::Frontend),
+    ("backend", Var::Backend),
+    ("server", Var::Server),
+    ("sni", Var::Sni),
+    ("client_name", Var::Client),
+];
+
+impl Template {
+    /// Reads a text; `%%{` is `%{` itself. `groups`: so many of a pattern may be named, as `$1`; `$$` is `$` itself.
+    ///
+    /// # Errors
+    /// What is wrong, and what to write instead.
+    pub fn read(text: &str, groups: Option<usize>) -> Result<Self, (String, String)> {
+        let mut parts = Parts::default();
+        let mut rest = text;
+        while let Some(at) = rest.find(['%', '$']) {
+            let (plain, here) = rest.split_at(at);
+            parts.text(plain);
+            rest = if let Some(after) = here.strip_prefix("%%{") {
+                parts.text("%{");
+                after
+            } else if let Some(after) = here.strip_prefix("%{") {
+                let Some((name, after)) = after.split_once('}') else {
+                    return Err((format!("\"{here}\" has no closing brace"), "write it as %{src}".into()));
+                };
+                parts.0.push(Part::Var(variable(name.trim())?));
+                after
+            } else if let (Some(groups), Some(after)) = (groups, here.strip_prefix('$')) {
+                parts.group(after, groups)?
+            } else {
+                parts.text(&here[..1]);
+                &here[1..]
+            };
+        }
+        parts.text(rest);
+        Ok(Self(parts.0))
+    }
+
+    /// Whether it names this variable.
+    pub fn names(&self, var: &Var) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Var(v) if v == var))
+    }
+
+    /// Its text, if there are no variables in it.
+    pub fn fixed(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The texts in it, one after the other.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| if let Part::Text(text) = part { Some(text.as_str()) } else { None })
+    }
+
+    /// Appends the text; `say` appends a variable's value, `group` is what a group found.
+    pub fn write<'a>(
+        &self,
+        out: &mut Vec<u8>,
+        say: &mut dyn FnMut(&Var, &mut Vec<u8>),
+        group: &dyn Fn(usize) -> &'a [u8],
+    ) {
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Var(var) => say(var, out),
+                Part::Group(n) => out.extend_from_slice(group(*n)),
+            }
+        }
+    }
+
+    /// Appends it as the value of a header field: control bytes of variables are left out, but for what `say` writes for
+    /// [`Var::Server`], which is no client's.
+    pub fn value(&self, out: &mut Vec<u8>, say: &mut dyn FnMut(&Var, &mut Vec<u8>)) {
+        let mut said = |var: &Var, out: &mut Vec<u8>| {
+            let start = out.len();
+            say(var, out);
+            if *var == Var::Server {
+                return;
+            }
+            retain(out, start, |b| (b >= b' ' && b != 0x7f) || b == b'\t');
+        };
+        let start = out.len();
+        self.write(out, &mut said, &|_| b"");
+        // White space around a value is no part of it.
+        let trimmed = out[start..].trim_ascii();
+        let (skip, len) = (out.len() - start - out[start..].trim_ascii_start().len(), trimmed.len());
+        out.copy_within(start + skip..start + skip + len, start);
+        out.truncate(start + len);
+    }
+}
+
+fn retain(out: &mut Vec<u8>, start: usize, keep: impl Fn(u8) -> bool) {
+    if out[start..].iter().all(|b| keep(*b)) {
+        return;
+    }
+    let kept: Vec<u8> = out[start..].iter().copied().filter(|b| keep(*b)).collect();
+    out.truncate(start);
+    out.extend_from_slice(&kept);
+}
+
+#[derive(Default)]
+struct Parts(Vec<Part>);
+
+impl Parts {
+    fn text(&mut self, text: &str) {
+        match (self.0.last_mut(), text) {
+            (_, "") => {}
+            (Some(Part::Text(before)), more) => before.push_str(more),
+            (_, text) => self.0.push(Part::Text(text.to_owned())),
+        }
+    }
+
+    /// What follows a `$`; the rest after it.
+    fn group<'a>(&mut self, after: &'a str, groups: usize) -> Result<&'a str, (String, String)> {
+        match after.as_bytes().first() {
+            Some(b'$') => self.text("$"),
+            Some(digit) if digit.is_ascii_digit() => {
+                let n = usize::from(digit - b'0');
+                if n > groups {
+                    let help = format!("the pattern has {groups}: put what you mean in parentheses");
+                    return Err((format!("there is no group ${n}"), help));
+                }
+                self.0.push(Part::Group(n));
+            }
+            _ => {
+                let help = "write $1 to $9 for what the pattern's groups found, $0 for all of it, $$ for a dollar";
+                return Err(("a lone `$` means nothing here".into(), help.into()));
+            }
+        }
+        Ok(&after[1..])
+    }
+}
+
+fn variable(name: &str) -> Result<Var, (String, String)> {
+    if let Some((_, var)) = WORDS.iter().find(|(word, _)| *word == name) {
+        return Ok(var.clone());
+    }
+    if let Some((word, arg)) = name.strip_suffix(')').and_then(|n| n.split_once('(')) {
+        let arg = arg.trim();
+        let good = !arg.is_empty() && arg.bytes().all(is_token);
+        match word.trim() {
+            "header" if good => return Ok(Var::Header(arg.to_ascii_lowercase())),
+            "cookie" if good => return Ok(Var::Cookie(arg.to_owned())),
+            "query" if !arg.is_empty() => return Ok(Var::Parameter(arg.to_owned())),
+            word @ ("header" | "cookie" | "query") => {
+                return Err((format!("\"{arg}\" is no name of a {word}"), format!("write %{{{word}(NAME)}}")));
+            }
+            _ => {}
+        }
+    }
+    let help = match name {
+        "ssl_sni" | "ssl_fc_sni" | "tls_sni" => "write %{sni}".into(),
+        "ip" | "client_ip" | "remote_addr" | "addr" => "write %{src}".into(),
+        "uri" | "url" => "write %{path}, and ?%{query}".into(),
+        "request_id" | "unique_id" => "write %{id}".into(),
+        _ => format!("there are {VARIABLES}; ${{NAME}} is the environment's, %%{{ is %{{ itself"),
+    };
+    Err((format!("there is no variable %{{{name}}}"), help))
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(plain) => text.push_str(plain),
+                Part::Var(var) => text.push_str(&format!("%{{{var}}}")),
+                Part::Group(n) => text.push_str(&format!("${n}")),
+            }
+        }
+        write!(f, "{text:?}")
+    }
+}
+
+impl fmt::Display for Var {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header({name})"),
+            Self::Cookie(name) => write!(f, "cookie({name})"),
+            Self::Parameter(name) => write!(f, "query({name})"),
+            var => f.write_str(WORDS.iter().find(|(_, v)| v == var).map_or("", |(word, _)| word)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn filled(text: &str, value: &[u8]) -> String {
+        let template = Template::read(text, None).unwrap();
+        let mut out = b"X: ".to_vec();
+        template.value(&mut out, &mut |var, out| {
+            if *var == Var::Src {
+                out.extend_from_slice(value);
+            }
+        });
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn variables_are_filled_in_and_everything_else_stays() {
+        assert_eq!(filled("a %{src}, b", b"192.0.2.1"), "X: a 192.0.2.1, b");
+        assert_eq!(filled("100% of %%{src} $1", b""), "X: 100% of %{src} $1");
+        assert_eq!(filled("", b""), "X: ");
+        let all = "%{src}%{host}%{path}%{query}%{method}%{scheme}%{id}%{user}%{frontend}%{backend}%{server}%{sni}\
+                   %{client_name}%{header(x-a)}%{cookie(a)}%{query(a)}";
+        assert_eq!(Template::read(all, None).unwrap().to_string(), format!("{all:?}"));
+    }
+
+    #[test]
+    fn what_a_client_sent_is_one_value_and_nothing_more() {
+        assert_eq!(filled("a%{src}b", b"1\r\nEvil: 1\0\x7f"), "X: a1Evil: 1b");
+        assert_eq!(filled("%{src}", b" \t v \t "), "X: v");
+        assert_eq!(filled(" %{src} ", b""), "X: ");
+    }
+
+    #[test]
+    fn a_wrong_variable_says_what_to_write() {
+        let why = |text: &str| Template::read(text, Some(2)).expect_err(text);
+        assert!(why("%{srv}").1.contains("src, host"));
+        assert_eq!(why("%{ssl_sni}").1, "write %{sni}");
+        assert!(why("%{src").0.contains("no closing brace"));
+        assert!(why("%{header()}").1.contains("%{header(NAME)}"));
+        assert!(why("%{header(a b)}").0.contains("\"a b\""));
+        assert!(why("$3").0.contains("no group $3"));
+        assert!(why("a$").1.contains("$$"));
+    }
+
+    #[test]
+    fn groups_are_single_digits() {
+        let template = Template::read("/$1x$$/$0", Some(1)).unwrap();
+        let mut out = Vec::new();
+        template.write(&mut out, &mut |_, _| {}, &|n| if n == 0 { b"all" } else { b"one" });
+        assert_eq!(out, b"/onex$/all");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_fail_and_no_value_breaks_a_line(text: String, value: Vec<u8>) {
+            let _ = Template::read(&text, Some(3));
+            let out = filled("a%{src}b%{src}", &value);
+            prop_assert!(!out.contains(['\r', '\n', '\0']));
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Our own answers: a page of the configuration, or one line that names the reason.
+use super::edits::Edits;
+use super::forward::{After, Facts};
+use super::h1::Conn;
+use super::passage::Passage;
+use super::reason::Reason;
+use super::{account, say};
+use crate::websocket;
+use lb_core::rules::{Page, Rules};
+use lb_core::snapshot::Frontend;
+use std::io::Write as _;
+use std::time::Duration;
+
+/// A no, or an elsewhere.
+pub(crate) struct Refusal<'s> {
+    pub(crate) reason: Reason,
+    /// What the body names instead of the reason's code.
+    pub(crate) label: Option<String>,
+    /// Seconds after which it is worth another try.
+    pub(crate) retry_after: Option<u64>,
+    /// Where the client is sent.
+    pub(crate) location: Option<Vec<u8>>,
+    /// What a password is asked for.
+    pub(crate) realm: Option<&'s str>,
+    /// A page that the configuration says for this very case.
+    pub(crate) page: Option<&'s Page>,
+}
+
+impl From<Reason> for Refusal<'_> {
+    fn from(reason: Reason) -> Self {
+        Self { reason, label: None, retry_after: None, location: None, realm: None, page: None }
+    }
+}
+
+/// How it goes to the client.
+#[derive(Default)]
+pub(crate) struct Way<'a> {
+    /// The answer to HEAD has no body.
+    pub(crate) head: bool,
+    /// The connection stays open.
+    pub(crate) keep: bool,
+    /// Where pages are: the backend's, the frontend's.
+    pub(crate) rules: [Option<&'a Rules>; 2],
+    /// What rules do with it.
+    pub(crate) edits: Option<&'a Edits<'a>>,
+}
+
+/// Our own answer instead of a server's.
+pub(crate) struct Refusing<'a, 's> {
+    pub(crate) frontend: &'s Frontend,
+    pub(crate) passage: &'a Passage<'s>,
+    pub(crate) facts: &'a Facts,
+    pub(crate) body_done: bool,
+}
+
+impl Refusing<'_, '_> {
+    /// Sends it; what becomes of the connection.
+    pub(crate) async fn send(&self, conn: &mut Conn, refusal: Refusal<'_>, mut account: account::Request) -> After {
+        let reason = refusal.reason;
+        account.status = reason.status;
+        if reason.status == 0 {
+            account.finish(reason.code);
+            return After::Close;
+        }
+        account.own_answer();
+        // Over HTTP/2 the status reaches whoever may see it.
+        let counts = self.facts.close.take().filter(|_| websocket::refuse::is_for_later(reason));
+        if let (Some(accept), Some(counts), None) = (&self.facts.accept, counts, conn.stream.h2()) {
+            account.status = 101;
+            let answer = websocket::refuse::answer(accept, reason, &counts, conn.local.id);
+            let sent = conn.timer.within(Duration::from_secs(5), say(&conn.stream.writer(), &answer)).await;
+            account.finish(reason.code);
+            return if matches!(sent, Ok(Ok(()))) { After::Linger } else { After::Close };
+        }
+        let fine = !conn.local.draining() && !matches!(reason.status, 400 | 408);
+        let keep = self.facts.keep_alive && self.body_done && fine;
+        let backend = self.passage.backend.map(|b| &b.config.rules);
+        let edits = self.passage.answer(self.passage.echo(None, self.frontend), reason.status, "", conn.local.id);
+        let way = Way {
+            head: self.facts.head,
+            keep,
+            rules: [backend, Some(&self.frontend.config.rules)],
+            edits: edits.as_ref(),
+        };
+        let answer = answer(&refusal, &way);
+        let sent = conn.timer.within(Duration::from_secs(5), say(&conn.stream.writer(), &answer)).await;
+        account.finish(reason.code);
+        match sent {
+            Ok(Ok(())) if keep => After::Next,
+            Ok(Ok(())) => After::Linger,
+            _ => After::Close,
+        }
+    }
+}
+
+/// The whole answer.
+pub(crate) fn answer(refusal: &Refusal<'_>, way: &Way<'_>) -> Vec<u8> {
+    let Reason { status, code } = refusal.reason;
+    let phrase = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
+    let named = || way.rules.iter().flatten().find_map(|rules| rules.page(status, code));
+    let line;
+    let (kind, body) = match refusal.page.or_else(named) {
+        Some(page) => (page.kind, &page.body[..]),
+        None => {
+            line = format!("{status} {phrase}: {}\n", refusal.label.as_deref().unwrap_or(code));
+            ("text/plain; charset=utf-8", line.as_bytes())
+        }
+    };
+    let mut out = Vec::with_capacity(256 + body.len());
+    let kept = |name: &str| !way.edits.is_some_and(|edits| edits.drops(name.as_bytes()));
+    let mut field = |name: &str, value: &[u8]| {
+        if kept(name) {
+            for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+    };
+    // A redirect for ever may be kept; nothing else that we say holds longer than now.
+    field("Content-Type", kind.as_bytes());
+    if !matches!(status, 301 | 308) {
+        field("Cache-Control", b"no-store");
+    }
+    if let Some(location) = &refusal.location {
+        field("Location", location);
+    }
+    if let Some(realm) = refusal.realm {
+        field("WWW-Authenticate", format!("Basic realm=\"{realm}\", charset=\"UTF-8\"").as_bytes());
+    }
+    if let Some(seconds) = refusal.retry_after.or((status == 503).then_some(1)) {
+        field("Retry-After", seconds.to_string().as_bytes());
+    }
+    let fields = std::mem::take(&mut out);
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "HTTP/1.1 {status} {phrase}\r\n");
+    out.extend_from_slice(&fields);
+    let _ = write!(out, "Content-Length: {}\r\n", body.len());
+    if let Some(edits) = way.edits {
+        edits.write("content-length", &mut out);
+    }
+    out.extend_from_slice(if way.keep { b"\r\n" } else { b"Connection: close\r\n\r\n" });
+    if !way.head {
+        out.extend_from_slice(body);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lb_core::rules::PageFor;
+
+    fn text(refusal: &Refusal<'_>, way: &Way<'_>) -> String {
+        String::from_utf8(answer(refusal, way)).unwrap()
+    }
+
+    #[test]
+    fn an_answer_names_its_reason_and_head_has_no_body() {
+        let way = Way { keep: true, ..Way::default() };
+        assert_eq!(
+            text(&Reason::NO_SERVER.into(), &way),
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n\
+             Retry-After: 1\r\nContent-Length: 35\r\n\r\n503 Service Unavailable: no-server\n"
+        );
+        let head = text(&Reason::NO_ROUTE.into(), &Way { head: true, ..Way::default() });
+        assert!(
+            head.contains("Content-Length: 24\r\nConnection: close\r\n\r\n") && head.ends_with("\r\n\r\n"),
+            "{head}"
+        );
+    }
+
+    #[test]
+    fn the_backends_page_comes_before_the_frontends() {
+        let page = |body: &[u8]| Page { path: "x".into(), kind: "text/html", body: body.into() };
+        let rules = |body: &[u8]| Rules { pages: vec![(PageFor::Class(5), page(body))], ..Rules::default() };
+        let (backend, frontend) = (rules(b"backend"), rules(b"frontend"));
+        let with = |rules| text(&Reason::NO_SERVER.into(), &Way { rules, ..Way::default() });
+        assert!(
+            with([Some(&backend), Some(&frontend)]).ends_with("Content-Length: 7\r\nConnection: close\r\n\r\nbackend")
+        );
+        assert!(with([None, Some(&frontend)]).contains("Content-Type: text/html\r\n"));
+        let own = page(b"own");
+        let refusal = Refusal { page: Some(&own), ..Reason::NO_SERVER.into() };
+        assert!(text(&refusal, &Way { rules: [Some(&backend), None], ..Way::default() }).ends_with("own"));
+    }
+
+    #[test]
+    fn rules_change_our_own_answers_but_not_their_framing() {
+        let mut edits = Edits::default();
+        edits.set("Cache-Control", |out| out.extend_from_slice(b"max-age=5"));
+        edits.add("X-A", |out| out.extend_from_slice(b"1"));
+        let shown = text(&Reason::NO_ROUTE.into(), &Way { edits: Some(&edits), ..Way::default() });
+        assert!(shown.contains("Content-Length: 24\r\nCache-Control: max-age=5\r\nX-A: 1\r\n"), "{shown}");
+        assert_eq!(shown.matches("Cache-Control").count(), 1);
+    }
+
+    #[test]
+    fn redirects_and_challenges_say_where_and_what_for() {
+        let refusal = Refusal { location: Some(b"/x".to_vec()), ..Reason::redirect(301).into() };
+        let shown = text(&refusal, &Way::default());
+        assert!(shown.contains("\r\nLocation: /x\r\n") && !shown.contains("no-store"), "{shown}");
+        let refusal = Refusal { realm: Some("here"), ..Reason::AUTH.into() };
+        assert!(
+            text(&refusal, &Way::default()).contains("WWW-Authenticate: Basic realm=\"here\", charset=\"UTF-8\"\r\n")
+        );
+    }
+}
