@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod address;
 pub mod check;
 mod condition;
 pub mod diagnostic;
@@ -36,6 +37,7 @@ pub mod file;
 mod file_affinity;
 mod file_check;
 mod file_discovery;
+mod file_edge;
 mod file_faults;
 mod file_http2;
 mod file_rules;
@@ -46,8 +48,10 @@ pub mod lower;
 mod reader;
 pub mod schema;
 mod suggest;
+mod tls;
 pub mod websocket;
 
+pub use address::{ListenAddr, SocketOptions};
 pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
@@ -56,6 +60,7 @@ pub use faults::Faults;
 pub use http2::{Http2, Proto};
 pub use lower::{load, load_with};
 pub use reader::{Env, Files};
+pub use tls::{ClientCerts, ListenTls, ProxyVersion, ServerTls, Tls, TlsVersion, Wanted};
 pub use websocket::WebSocket;
 
 /// A whole, valid configuration.
@@ -73,6 +78,8 @@ pub struct Config {
     pub jwt: Option<Arc<Keys>>,
     /// Who may pass with a password, in the order of the file.
     pub auth: Vec<Arc<Auth>>,
+    /// TLS with clients, for all listeners.
+    pub tls: Tls,
     /// Stick tables, in the order of the file.
     pub tables: Vec<Arc<Table>>,
     /// Frontends, in the order of the file.
@@ -227,6 +234,8 @@ pub struct Timeouts {
     pub queue: Duration,
     /// A health check. Default 2s.
     pub check: Duration,
+    /// A TLS handshake with a client. Default 10s.
+    pub tls_handshake: Duration,
 }
 
 impl Default for Timeouts {
@@ -241,6 +250,7 @@ impl Default for Timeouts {
             http_keep_alive: s(60),
             queue: s(5),
             check: s(2),
+            tls_handshake: s(10),
         }
     }
 }
@@ -335,7 +345,15 @@ pub struct Frontend {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Listen {
     /// Address; port 0 takes a free one.
-    pub addr: SocketAddr,
+    pub addr: ListenAddr,
+    /// How its socket is made.
+    pub socket: SocketOptions,
+    /// Networks whose connections begin with a PROXY protocol header. Default none.
+    pub accept_proxy: Vec<IpNet>,
+    /// TLS; `None`: plain.
+    pub tls: Option<Arc<ListenTls>>,
+    /// Protocols offered in the handshake, the better liked first; none without TLS.
+    pub alpn: Vec<String>,
     /// Clients may begin with HTTP/2 without TLS. Default false.
     pub h2c: bool,
 }
@@ -620,6 +638,10 @@ pub struct Server {
     pub cookie: String,
     /// Which life of this server: dynamic and sealed cookies of another are not believed. Default 0.
     pub generation: u64,
+    /// TLS to it; `None`: plain.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Its connections begin with a PROXY protocol header.
+    pub send_proxy: Option<ProxyVersion>,
     /// State it starts in when nobody has decided otherwise.
     pub state: crate::server::AdminState,
 }

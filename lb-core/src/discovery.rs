@@ -189,6 +189,8 @@ fn server(template: &Template, name: &str, place: &Place) -> Server {
         // Shows no address to those who do not know it.
         cookie: format!("{:016x}", crate::hash::stable(name.as_bytes())),
         generation: 0,
+        tls: template.tls.clone(),
+        send_proxy: template.send_proxy,
         state: AdminState::Ready,
     }
 }

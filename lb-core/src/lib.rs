@@ -35,6 +35,7 @@ pub mod cookie;
 pub mod counters;
 pub mod decisions;
 pub mod discovery;
+pub mod edge;
 pub mod hash;
 pub mod health;
 pub mod hlc;

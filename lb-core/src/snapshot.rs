@@ -4,6 +4,7 @@ use crate::balance::Rotation;
 use crate::budget::Budget;
 use crate::config::{self, Config};
 use crate::cookie;
+use crate::edge::Handshakes;
 use crate::hlc::Clock;
 use crate::id::{NameId, Names};
 use crate::limit;
@@ -54,6 +55,8 @@ pub struct Snapshot {
     pub tables: HashMap<String, Arc<StickTable>>,
     /// Names of servers, in tables and here.
     pub names: Arc<Names>,
+    /// Whether a server is told of clients by the PROXY protocol.
+    pub sends_proxy: bool,
 }
 
 /// A frontend with its routes resolved.
@@ -135,6 +138,10 @@ pub struct FrontendCounters {
     pub durations: [Count; DURATION_BUCKETS.len() + 1],
     /// Sum of request durations in microseconds.
     pub duration_us: Count,
+    /// TLS handshakes.
+    pub handshakes: Handshakes,
+    /// Connections closed because their PROXY header was none.
+    pub proxy_errors: Count,
     /// Client connections of HTTP/2 open now.
     pub h2_open: Count,
     /// Those closed because they flooded us with frames.
@@ -333,8 +340,10 @@ impl Snapshot {
                 }
             })
             .collect();
+        let mut servers = config.backends.iter().flat_map(|b| &b.servers);
+        let sends_proxy = servers.any(|s| s.send_proxy.is_some());
         let generation = previous.map_or(1, |p| p.generation + 1);
-        Self { config, generation, frontends, backends, tables, names: base.names.clone() }
+        Self { config, generation, frontends, backends, tables, names: base.names.clone(), sends_proxy }
     }
 
     /// The state of every server.
@@ -355,6 +364,12 @@ fn targets(frontend: &config::Frontend) -> impl Iterator<Item = &String> {
 }
 
 /// Whether anything that decides over a connection looks at its TLS hello.
+/// Whether what is known of a server, and its idle connections, hold for another configuration of it.
+fn same_server(old: &config::Server, new: &config::Server) -> bool {
+    let key = |s: &config::Server| (s.name.clone(), s.addr, s.tls.clone(), s.send_proxy);
+    key(old) == key(new)
+}
+
 fn inspects(frontend: &config::Frontend, backends: &[Arc<config::Backend>]) -> bool {
     let Some(tcp) = &frontend.tcp else { return false };
     let of_backend = |b: &config::Backend| {
@@ -425,9 +440,7 @@ fn backend(
         .servers
         .iter()
         .map(|s| {
-            let state = old
-                .and_then(|b| b.servers.iter().find(|o| o.config.name == s.name && o.config.addr == s.addr))
-                .map(|o| o.state.clone());
+            let state = old.and_then(|b| b.servers.iter().find(|o| same_server(&o.config, s))).map(|o| o.state.clone());
             // A server that joins a backend that serves already.
             let joins = old.is_some() && state.is_none() && s.slow_start.is_some();
             let server = server(config, s, base, state);

@@ -26,6 +26,9 @@ pub struct Status {
     pub admin: Option<String>,
     /// Frontends.
     pub frontends: Vec<FrontendStatus>,
+    /// Certificates that clients are shown; `None`: no listener has TLS.
+    #[serde(default)]
+    pub certificates: Option<CertificatesStatus>,
     /// Backends.
     pub backends: Vec<BackendStatus>,
     /// Tables.
@@ -77,6 +80,32 @@ pub struct FrontendStatus {
     pub accepted: u64,
     /// Requests so far.
     pub requests: u64,
+}
+
+/// A certificate that clients are shown.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// Its frontend.
+    pub frontend: String,
+    /// Its listener, as configured.
+    pub listen: String,
+    /// Where it was read from.
+    pub file: String,
+    /// The DNS names that it is for.
+    pub names: Vec<String>,
+    /// When it ends, Unix milliseconds.
+    pub not_after: u64,
+}
+
+/// Certificates that clients are shown.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CertificatesStatus {
+    /// Those in use.
+    pub shown: Vec<CertificateStatus>,
+    /// Why changed files cannot be used; those from before are.
+    pub error: Option<String>,
+    /// How often that happened.
+    pub errors: u64,
 }
 
 /// A backend.

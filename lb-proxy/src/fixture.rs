@@ -1,7 +1,7 @@
 //! Small valid configurations for unit tests.
 use lb_core::config::{
-    AccessLog, Admin, Backend, Balance, Config, DrainMode, Frontend, Instance, KeyKind, Listen, Log, LogFormat,
-    Maxconn, OnDown, Persist, Server, Spread, Table, Timeouts, WhenFull,
+    AccessLog, Admin, Backend, Balance, Config, DrainMode, Frontend, Instance, KeyKind, Listen, ListenTls, Log,
+    LogFormat, Maxconn, OnDown, Persist, Server, Spread, Table, Timeouts, TlsVersion, WhenFull,
 };
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
@@ -9,7 +9,7 @@ use lb_core::rules::Rules;
 use lb_core::server::AdminState;
 use lb_core::snapshot::{Base, Snapshot};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// An instance with nothing in it.
@@ -29,6 +29,7 @@ pub(crate) fn config() -> Config {
         log: Log { level: "info".into(), format: LogFormat::Text, access: AccessLog::Off },
         jwt: None,
         auth: Vec::new(),
+        tls: Default::default(),
         tables: Vec::new(),
         frontends: Vec::new(),
         backends: Vec::new(),
@@ -46,6 +47,8 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
         slow_start: None,
         cookie: name.into(),
         generation: 0,
+        tls: None,
+        send_proxy: None,
         state: AdminState::Ready,
     }
 }
@@ -91,7 +94,17 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
     Frontend {
         name: name.into(),
         tcp: None,
-        listen: listen.iter().map(|addr| Listen { addr: *addr, h2c: false }).collect(),
+        listen: listen
+            .iter()
+            .map(|addr| Listen {
+                addr: (*addr).into(),
+                socket: Default::default(),
+                accept_proxy: Vec::new(),
+                tls: None,
+                alpn: Vec::new(),
+                h2c: false,
+            })
+            .collect(),
         routes: Vec::new(),
         backend: None,
         timeout: Timeouts::default(),
@@ -118,5 +131,25 @@ pub(crate) fn table(name: &str) -> Table {
         when_full: WhenFull::Evict,
         replicate: true,
         store: Vec::new(),
+    }
+}
+
+/// TLS with a certificate for `shop.example`, read from a file that lasts as long as the process.
+pub(crate) fn listen_tls() -> ListenTls {
+    static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let cert = rcgen::CertificateParams::new(vec!["shop.example".into()]).unwrap().self_signed(&key).unwrap();
+        std::fs::write(dir.path().join("site.pem"), cert.pem() + &key.serialize_pem()).unwrap();
+        dir
+    });
+    ListenTls {
+        cert: vec![dir.path().join("site.pem")],
+        key: Vec::new(),
+        min_version: TlsVersion::V12,
+        strict_sni: false,
+        check_host: false,
+        client: None,
     }
 }

@@ -9,8 +9,11 @@
 //!
 //! All control work runs on one `current_thread` runtime; the data plane's threads are the workers'.
 use crate::bind::{BindError, Bound, Wanted, bind_all};
+use crate::edge::Edges;
 use crate::logging::{self, access};
 use crate::shared::{AskPeers, Shared, now};
+use crate::tls::TlsError;
+use crate::tls::tickets::Secret;
 use crate::worker::Worker;
 use crate::{admin, health, metrics};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -103,6 +106,9 @@ pub enum StartError {
     /// A server's host name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// Certificates and keys.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A health check over TLS.
     #[error(transparent)]
     Check(#[from] health::TlsError),
@@ -160,6 +166,8 @@ impl Instance {
         let state = Arc::new(state::Store::new(shared.clone(), decisions.clone(), local.clone()));
         // Nobody can be served yet, so that nobody waits for it.
         state.load();
+        let tickets = Secret::random()?;
+        shared.edges.store(Arc::new(Edges::build(&config, &tickets)?));
         let prepared = health::Prepared::of(&config)?;
         let bound = bind_all(&wanted(&config), workers, &HashSet::new())?;
         let sockets = admin::open(&config.admin)?;
@@ -184,6 +192,7 @@ impl Instance {
             started,
             access_dropped,
             admin,
+            tickets,
         }));
         control.set_access(log);
         Ok(Self::assemble(control, bound, sockets, prepared))
@@ -191,6 +200,7 @@ impl Instance {
 
     /// From here on nothing fails.
     fn assemble(control: Arc<Control>, bound: Vec<Bound>, sockets: admin::Sockets, prepared: health::Prepared) -> Self {
+        control.certificates.fresh(&control.shared.edges.load());
         control.apply_decisions();
         control.listen(bound);
         control.checks.apply(&control.shared.snapshot.load(), prepared);
@@ -260,8 +270,11 @@ fn cores() -> usize {
 /// The listening addresses a configuration asks for.
 pub(crate) fn wanted(config: &Config) -> Vec<Wanted> {
     let of = |f: &Arc<lb_core::config::Frontend>| {
-        let frontend = f.name.clone();
-        f.listen.iter().map(move |l| Wanted { frontend: frontend.clone(), addr: l.addr }).collect::<Vec<_>>()
+        let wanted = |l: &lb_core::config::Listen| {
+            let (frontend, addr, options) = (f.name.clone(), l.addr.clone(), l.socket.clone());
+            Wanted { frontend, addr, options }
+        };
+        f.listen.iter().map(wanted).collect::<Vec<_>>()
     };
     config.frontends.iter().flat_map(of).collect()
 }
@@ -277,6 +290,7 @@ fn shared(config: Arc<Config>, incarnation: u64, workers: usize) -> Arc<Shared> 
     Arc::new(Shared {
         base,
         snapshot: ArcSwap::from_pointee(snapshot),
+        edges: ArcSwap::default(),
         draining: AtomicBool::new(false),
         connections: AtomicUsize::new(0),
         websockets: (0..workers).map(|_| Default::default()).collect(),

@@ -1,39 +1,46 @@
 //! Accepting: one task for each listening socket of a worker. An accept that fails never spins and never ends it.
+use crate::arrival::Arrival;
+use crate::bind::Listener;
+use crate::edge::Edge;
 use crate::http::h1;
 use crate::http::refuse_connection;
 use crate::http2;
-use crate::stream::Stream;
+use crate::proxy_protocol;
+use crate::stream::{Plain, Stream};
 use crate::tcp;
+use crate::tls::handshake;
 use crate::worker::Local;
+use lb_core::config::ListenAddr;
 use lb_core::snapshot::{Frontend, FrontendState, Snapshot};
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 
 /// What the connections of one listener share.
 pub(crate) struct Listening {
     /// The frontend's live counts: its identity over reloads.
     pub(crate) state: Arc<FrontendState>,
+    /// The address as configured.
+    addr: ListenAddr,
     /// Where the frontend was in the last snapshot.
     hint: Cell<usize>,
-    /// The address as configured.
-    addr: SocketAddr,
 }
 
 impl Listening {
     /// For the frontend of that name at this address; `None` when the configuration does not know it.
-    pub(crate) fn new(snap: &Snapshot, frontend: &str, addr: SocketAddr) -> Option<Self> {
+    pub(crate) fn new(snap: &Snapshot, frontend: &str, addr: &ListenAddr) -> Option<Self> {
         let hint = snap.frontends.iter().position(|f| f.config.name == frontend)?;
-        Some(Self { state: snap.frontends[hint].state.clone(), hint: Cell::new(hint), addr })
+        Some(Self { state: snap.frontends[hint].state.clone(), addr: addr.clone(), hint: Cell::new(hint) })
     }
 
     /// Whether clients may begin with HTTP/2 without TLS.
-    fn h2c(&self, snap: &Snapshot) -> bool {
-        self.frontend(snap).is_some_and(|f| f.config.listen.iter().any(|l| l.h2c && l.addr == self.addr))
+    fn h2c(&self, frontend: &Frontend) -> bool {
+        frontend.config.listen.iter().any(|l| l.h2c && l.addr == self.addr)
     }
 
     /// The frontend in this snapshot; `None` when a reload took it away.
@@ -83,8 +90,35 @@ impl Drop for Admission {
     }
 }
 
+/// A socket that accepts.
+pub(crate) enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Accepting {
+    /// On the worker's runtime.
+    pub(crate) fn new(listener: Listener) -> io::Result<Self> {
+        Ok(match listener {
+            Listener::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            Listener::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    /// The next connection. A client on a Unix socket is on this machine, and has no address that means more.
+    async fn accept(&self) -> io::Result<(Plain, SocketAddr)> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let (stream, addr) = listener.accept().await?;
+                (Plain::Tcp(stream), addr)
+            }
+            Self::Unix(listener) => (Plain::Unix(listener.accept().await?.0), (Ipv4Addr::LOCALHOST, 0).into()),
+        })
+    }
+}
+
 /// Accepts until the task is ended.
-pub(crate) async fn run(local: Rc<Local>, listening: Rc<Listening>, listener: TcpListener) {
+pub(crate) async fn run(local: Rc<Local>, listening: Rc<Listening>, listener: Accepting) {
     loop {
         match listener.accept().await {
             Ok((stream, addr)) => accept(&local, &listening, stream, addr),
@@ -97,25 +131,112 @@ pub(crate) async fn run(local: Rc<Local>, listening: Rc<Listening>, listener: Tc
     }
 }
 
-fn accept(local: &Rc<Local>, listening: &Rc<Listening>, stream: TcpStream, addr: SocketAddr) {
+fn accept(local: &Rc<Local>, listening: &Rc<Listening>, plain: Plain, addr: SocketAddr) {
     let snap = local.snapshot();
-    let tcp = listening.frontend(&snap).is_some_and(|f| f.config.tcp.is_some());
+    let Some(frontend) = listening.frontend(&snap) else { return };
+    let edge = local.shared.edges.load().of(&listening.state.name, &listening.addr).cloned();
+    let protocol = match &frontend.config.tcp {
+        Some(_) => Protocol::Tcp,
+        None if listening.h2c(frontend) => Protocol::Either,
+        None => Protocol::Http1,
+    };
     let Some(admission) = Admission::enter(local, listening) else {
-        if !tcp {
-            refuse_connection(&stream);
+        // Nobody would understand it in the middle of a handshake.
+        if edge.is_none() && protocol != Protocol::Tcp {
+            refuse_connection(&plain);
         }
         return;
     };
-    if stream.set_nodelay(true).is_err() {
+    if let Plain::Tcp(stream) = &plain
+        && stream.set_nodelay(true).is_err()
+    {
         return;
     }
+    // A system call that is made only for those who are told.
+    let local_addr = if snap.sends_proxy { plain.local_addr() } else { None };
+    let arrival = Arrival { client: addr, local: local_addr, tls: None };
     let (local, listening) = (local.clone(), listening.clone());
-    if tcp {
-        tokio::task::spawn_local(tcp::serve(local, stream.into(), addr, listening, admission));
-    } else if listening.h2c(&local.snapshot()) {
-        tokio::task::spawn_local(detect(local, stream.into(), addr, listening, admission));
-    } else {
-        tokio::task::spawn_local(h1::serve(local, stream.into(), addr, listening, admission, Vec::new()));
+    let begun = Begun { local, listening, admission };
+    match edge {
+        None => begun.spawn(plain.into(), arrival, protocol),
+        Some(edge) => {
+            let within = (frontend.config.timeout.http_request, frontend.config.timeout.tls_handshake);
+            tokio::task::spawn_local(begun.greet(plain, arrival, edge, protocol, within));
+        }
+    }
+}
+
+/// What a connection speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Tcp,
+    Http1,
+    Http2,
+    /// HTTP/1 or HTTP/2: its first bytes tell.
+    Either,
+}
+
+/// A connection that was let in.
+struct Begun {
+    local: Rc<Local>,
+    listening: Rc<Listening>,
+    admission: Admission,
+}
+
+impl Begun {
+    /// Gives it to its server, as a task of its own: none holds the memory of another.
+    fn spawn(self, stream: Stream, arrival: Arrival, protocol: Protocol) {
+        let Self { local, listening, admission } = self;
+        let arrival = Rc::new(arrival);
+        match protocol {
+            Protocol::Tcp => tokio::task::spawn_local(tcp::serve(local, stream, arrival, listening, admission)),
+            Protocol::Http1 => {
+                tokio::task::spawn_local(h1::serve(local, stream, arrival, listening, admission, Vec::new()))
+            }
+            Protocol::Http2 => {
+                let ahead = Vec::new();
+                tokio::task::spawn_local(http2::serve::serve(local, stream, arrival, listening, admission, ahead))
+            }
+            Protocol::Either => tokio::task::spawn_local(detect(local, stream, arrival, listening, admission)),
+        };
+    }
+
+    /// What comes before the first byte of a request: who the client is, and TLS; each within its time.
+    async fn greet(
+        self,
+        mut plain: Plain,
+        mut arrival: Arrival,
+        edge: Arc<Edge>,
+        protocol: Protocol,
+        within: (Duration, Duration),
+    ) {
+        let Self { local, listening, .. } = &self;
+        let counters = &listening.state.counters[local.id];
+        if edge.expects_proxy(arrival.client.ip()) {
+            let read = tokio::time::timeout(within.0, proxy_protocol::read(&mut plain)).await;
+            match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(None) => {}
+                Ok(Some((client, to))) => (arrival.client, arrival.local) = (client, Some(to)),
+                Err(error) => {
+                    counters.proxy_errors.bump();
+                    let (frontend, from) = (&listening.state.name, arrival.client);
+                    tracing::debug!(frontend, %from, %error, "no PROXY header that can be read");
+                    return;
+                }
+            }
+        }
+        let Some(tls) = &edge.tls else { return self.spawn(plain.into(), arrival, protocol) };
+        let serving = tls.serving();
+        let shaken =
+            handshake::shake(local, &listening.state.name, &counters.handshakes, &serving, plain, within.1).await;
+        let Some((stream, mut facts)) = shaken else { return };
+        facts.hosts = tls.tls.check_host.then(|| serving.certificates.clone());
+        let protocol = match (protocol, facts.alpn.as_deref()) {
+            (Protocol::Http1, Some(b"h2")) => Protocol::Http2,
+            (protocol, _) => protocol,
+        };
+        arrival.tls = Some(facts);
+        self.spawn(stream, arrival, protocol);
     }
 }
 
@@ -123,7 +244,7 @@ fn accept(local: &Rc<Local>, listening: &Rc<Listening>, stream: TcpStream, addr:
 async fn detect(
     local: Rc<Local>,
     mut stream: Stream,
-    addr: SocketAddr,
+    arrival: Rc<Arrival>,
     listening: Rc<Listening>,
     admission: Admission,
 ) {
@@ -133,10 +254,10 @@ async fn detect(
     match http2::serve::prior_knowledge(&local, &mut stream, &mut input, limit).await {
         // Tasks of their own: this one's memory is that of the larger.
         Some(true) => {
-            tokio::task::spawn_local(http2::serve::serve(local, stream, addr, listening, admission, input));
+            tokio::task::spawn_local(http2::serve::serve(local, stream, arrival, listening, admission, input));
         }
         Some(false) => {
-            tokio::task::spawn_local(h1::serve(local, stream, addr, listening, admission, input));
+            tokio::task::spawn_local(h1::serve(local, stream, arrival, listening, admission, input));
         }
         None => {}
     }

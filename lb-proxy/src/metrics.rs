@@ -14,6 +14,7 @@ use text::Text;
 
 mod peers;
 mod text;
+mod tls;
 mod websocket;
 
 /// How a value behaves.
@@ -103,6 +104,12 @@ families! {
     NO_SERVER Counter "lb_backend_no_server_total" ["backend"] "Requests that no server could take.";
     QUEUED Counter "lb_backend_queued_total" ["backend"] "Requests that waited for a server with maxconn.";
     QUEUE_DROPPED Counter "lb_backend_queue_dropped_total" ["backend"] "Requests that waited too long or found the queue full.";
+    HANDSHAKES_ACTIVE Gauge "lb_tls_handshakes_active" ["frontend"] "TLS handshakes with clients going on now.";
+    HANDSHAKES Counter "lb_tls_handshakes_total" ["frontend" "kind"] "TLS handshakes with clients: full, or resumed from a former session.";
+    HANDSHAKE_FAILURES Counter "lb_tls_handshake_failures_total" ["frontend" "reason"] "TLS handshakes that came to nothing: shed, timeout, closed, not-tls, incompatible, no-certificate, client-certificate, alert, other.";
+    PROXY_ERRORS Counter "lb_proxy_protocol_errors_total" ["frontend"] "Connections closed because they did not begin with a PROXY header, where one was due.";
+    CERT_EXPIRY Gauge "lb_tls_certificate_expiry_seconds" ["frontend" "certificate"] "End of a certificate that clients are shown, by its file, Unix seconds.";
+    CERT_ERRORS Counter "lb_tls_certificate_reload_errors_total" [] "Times that changed files of certificates could not be used.";
     TABLE_ENTRIES Gauge "lb_table_entries" ["table"] "Live entries.";
     TABLE_COUNTED Gauge "lb_table_counted_keys" ["table"] "Keys that are counted, pinned or not.";
     TABLE_SIZE Gauge "lb_table_size" ["table"] "Greatest number of entries.";
@@ -209,6 +216,8 @@ pub fn render(
     out.push_str(&recorder.render());
     out
 }
+
+pub(crate) use tls::write as tls;
 
 fn instance(out: &mut Text, snapshot: &Snapshot, process: Process) {
     out.family(&BUILD_INFO).row(&[env!("CARGO_PKG_VERSION")], 1);

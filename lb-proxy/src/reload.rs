@@ -3,10 +3,12 @@
 //!
 //! Tables, counters, health, open connections and listeners that did not change stay as they are.
 use crate::bind::{BindError, Wanted, bind_all};
-use crate::health::{Prepared, TlsError};
+use crate::edge::Edges;
+use crate::health::{self, Prepared};
 use crate::instance::control::{replicated, tell_systemd};
 use crate::instance::{Control, NameError, Phase, wanted};
 use crate::logging::{self, access};
+use crate::tls::TlsError;
 use lb_core::config::{Config, Peers};
 use lb_core::snapshot::Snapshot;
 use sd_notify::NotifyState;
@@ -41,9 +43,12 @@ pub enum ReloadError {
     /// A server's host name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// Certificates and keys.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A health check over TLS.
     #[error(transparent)]
-    Check(#[from] TlsError),
+    Check(#[from] health::TlsError),
     /// The access log.
     #[error(transparent)]
     Access(#[from] access::OpenError),
@@ -74,8 +79,8 @@ impl Control {
         let now = NotifyState::monotonic_usec_now().ok();
         tell_systemd(&[NotifyState::Reloading].into_iter().chain(now).collect::<Vec<_>>());
         let result = match read(self).await {
-            Ok(config) => match self.discovery.prepare(&config).await {
-                Ok(()) => take_on(self, config),
+            Ok((config, edges)) => match self.discovery.prepare(&config).await {
+                Ok(()) => take_on(self, config, edges),
                 Err(e) => Err(e.into()),
             },
             Err(e) => Err(e),
@@ -99,10 +104,16 @@ impl Control {
 }
 
 /// Disk and parsing run beside the control thread: a slow disk must not stop health checks.
-async fn read(control: &Control) -> Result<Config, ReloadError> {
+async fn read(control: &Control) -> Result<(Config, Edges), ReloadError> {
     let (path, name) = (control.source.path.clone(), control.source.name.clone());
     let running = control.snapshot().config.instance.name.clone();
-    let loaded = tokio::task::spawn_blocking(move || load(&path, name.as_deref(), &running)).await;
+    let tickets = control.tickets.clone();
+    let load = move || {
+        let config = load(&path, name.as_deref(), &running)?;
+        let edges = Edges::build(&config, &tickets)?;
+        Ok((config, edges))
+    };
+    let loaded = tokio::task::spawn_blocking(load).await;
     loaded.unwrap_or_else(|e| Err(ReloadError::Invalid(format!("the configuration could not be read: {e}"))))
 }
 
@@ -118,7 +129,7 @@ fn load(path: &Path, name: Option<&str>, running: &str) -> Result<Config, Reload
     })
 }
 
-fn take_on(control: &Control, config: Config) -> Result<Reloaded, ReloadError> {
+fn take_on(control: &Control, config: Config, edges: Edges) -> Result<Reloaded, ReloadError> {
     if control.phase() >= Phase::Draining {
         return Err(ReloadError::Stopping);
     }
@@ -129,7 +140,7 @@ fn take_on(control: &Control, config: Config) -> Result<Reloaded, ReloadError> {
     }
     logging::filter(&config.log.level)?;
     let (opened, closed) = difference(control, &config);
-    let served: HashSet<_> = control.listening().iter().map(|l| l.real).collect();
+    let served: HashSet<_> = control.listening().into_iter().map(|l| l.real).collect();
     let prepared = Prepared::of(&config)?;
     let bound = bind_all(&opened, control.shared.base.workers, &served)?;
     // Opened anew even when unchanged: whoever rotated the file sends SIGHUP for this.
@@ -139,6 +150,8 @@ fn take_on(control: &Control, config: Config) -> Result<Reloaded, ReloadError> {
         Arc::new(Snapshot::build(Arc::new(control.discovery.adopt(config)), &control.shared.base, Some(&before)));
     warn_of_new_tables(&before, &snapshot);
     control.shared.snapshot.store(snapshot.clone());
+    control.shared.edges.store(Arc::new(edges));
+    control.certificates.fresh(&control.shared.edges.load());
     control.listen(bound);
     control.unlisten(&closed);
     control.set_access(log);

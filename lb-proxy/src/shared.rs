@@ -1,4 +1,5 @@
 //! What the workers and the control thread share: one snapshot pointer, a few atomics, the hook that asks peers.
+use crate::edge::Edges;
 use crate::upstream::Queues;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use lb_core::snapshot::{Base, Slot, Snapshot};
@@ -15,6 +16,8 @@ pub struct Shared {
     pub base: Base,
     /// The configuration that holds.
     pub snapshot: ArcSwap<Snapshot>,
+    /// How connections begin on each listener; swapped with the configuration, and when certificates change.
+    pub edges: ArcSwap<Edges>,
     /// The instance is leaving: answers close their connections, nothing new is kept alive.
     pub draining: AtomicBool,
     /// Client connections open now, over all frontends.
@@ -45,6 +48,8 @@ pub struct AccessLine {
     pub time: u64,
     /// Client address.
     pub client: std::net::SocketAddr,
+    /// `TLSv1.3`, where the client came over TLS.
+    pub tls: Option<&'static str>,
     /// Frontend.
     pub frontend: String,
     /// Backend, once known.

@@ -107,14 +107,10 @@ impl Stream {
 
     /// When dropped, the other side sees a reset instead of an end.
     pub(crate) fn reset_on_drop(&self) {
-        fn without_end(fd: BorrowedFd<'_>) {
-            // An error means that the connection is over already.
-            let _ = socket2::SockRef::from(&fd).set_linger(Some(Duration::ZERO));
-        }
         match self {
-            Self::Tcp(stream) => without_end(stream.as_fd()),
-            Self::Unix(stream) => without_end(stream.as_fd()),
-            Self::Tls(stream) => without_end(stream.borrow().get_ref().0.as_fd()),
+            Self::Tcp(stream) => reset_on_drop(stream.as_fd()),
+            Self::Unix(stream) => reset_on_drop(stream.as_fd()),
+            Self::Tls(stream) => reset_on_drop(stream.borrow().get_ref().0.as_fd()),
             Self::H2(stream) => stream.reset(h2::Reason::INTERNAL_ERROR),
         }
     }
@@ -285,6 +281,34 @@ impl Writer<'_> {
     /// The stream of HTTP/2 that it writes.
     pub(crate) fn h2(&self) -> Option<&Exchange> {
         if let Self::H2(stream) = self { Some(stream) } else { None }
+    }
+}
+
+fn reset_on_drop(fd: BorrowedFd<'_>) {
+    // An error means that the connection is over already.
+    let _ = socket2::SockRef::from(&fd).set_linger(Some(Duration::ZERO));
+}
+
+impl Plain {
+    /// Writes what the socket takes at once.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// The address that the client came to; a Unix socket has none.
+    pub(crate) fn local_addr(&self) -> Option<std::net::SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// As [`Stream::reset_on_drop`].
+    pub(crate) fn reset_on_drop(&self) {
+        reset_on_drop(self.as_fd());
     }
 }
 

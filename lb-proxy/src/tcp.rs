@@ -3,6 +3,7 @@
 //!
 //! A silent client holds a socket, a timer and no buffer. Where nothing looks at the hello nothing is awaited, so that
 //! servers which speak first do.
+use crate::arrival::Arrival;
 use crate::closing::{Watch, Watches};
 use crate::http::account;
 use crate::http::affinity::Plan;
@@ -20,7 +21,7 @@ use crate::worker::Local;
 use hello::{ClientHello, Read};
 use lb_core::config::faults::OnMarkedDown;
 use lb_core::snapshot::Frontend;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -35,7 +36,7 @@ pub(crate) use opening::Opening;
 struct Conn {
     local: Rc<Local>,
     stream: Stream,
-    addr: SocketAddr,
+    arrival: Rc<Arrival>,
     listening: Rc<Listening>,
     admission: Admission,
     timer: Timer,
@@ -67,12 +68,12 @@ struct Begun {
 pub(crate) async fn serve(
     local: Rc<Local>,
     stream: Stream,
-    addr: SocketAddr,
+    arrival: Rc<Arrival>,
     listening: Rc<Listening>,
     admission: Admission,
 ) {
     let (timer, input, opened) = (Timer::new(), Vec::new(), Opened::default());
-    let conn = Conn { local, stream, addr, listening, admission, timer, input, opened };
+    let conn = Conn { local, stream, arrival, listening, admission, timer, input, opened };
     // Each apart, so that a silent client does not hold the memory of what comes after it spoke, nor a tunnel that of
     // what led to it.
     let Some(begun) = Box::pin(conn.begin()).await else { return };
@@ -98,7 +99,7 @@ impl Begun {
 impl Conn {
     /// Everything that is awaited of the client; `None`: it was refused, and is over.
     async fn begin(mut self) -> Option<Begun> {
-        let mut account = account::Request::connection(&self.local, &self.listening.state, self.addr);
+        let mut account = account::Request::connection(&self.local, &self.listening.state, &self.arrival);
         match self.ask(&mut account).await {
             Ok(hello) => Some(Begun { conn: self, account, hello }),
             Err(refusal) => {
@@ -127,15 +128,19 @@ impl Conn {
     async fn ask(&mut self, account: &mut account::Request) -> Result<Option<ClientHello>, Refusal> {
         let snap = self.local.snapshot();
         let frontend = self.listening.frontend(&snap).ok_or(Reason::NO_ROUTE)?;
-        let src = self.addr.ip();
+        let src = self.arrival.client.ip();
         // What can be denied for its address is denied before a byte is read.
         if !limits_look_inside(frontend) {
             self.limit(frontend, src, None, account)?;
         }
         let delay = frontend.config.tcp.as_ref().map(|tcp| tcp.inspect_delay).filter(|_| frontend.inspect);
         drop(snap);
-        let Some(delay) = delay else { return Ok(None) };
-        let hello = self.hello(delay).await?;
+        let hello = match (&self.arrival.tls, delay) {
+            // TLS has ended here: what it agreed on is known.
+            (Some(tls), _) => Some(ClientHello::agreed(tls.sni.as_deref(), tls.alpn.as_deref())),
+            (None, Some(delay)) => self.hello(delay).await?,
+            (None, None) => return Ok(None),
+        };
         account.asked(hello.as_ref().and_then(|hello| hello.sni.as_deref()));
         Ok(hello)
     }
@@ -145,7 +150,7 @@ impl Conn {
         let local = self.local.clone();
         let snap = local.snapshot();
         let frontend = self.listening.frontend(&snap).ok_or(Reason::NO_ROUTE)?;
-        let opening = Opening { src: self.addr.ip(), hello };
+        let opening = Opening { src: self.arrival.client.ip(), hello };
         if limits_look_inside(frontend) {
             self.limit(frontend, opening.src, hello, account)?;
         }

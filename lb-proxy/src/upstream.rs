@@ -1,7 +1,9 @@
 //! A connection to a server: an idle one of this worker, or a new one; and a place in the server's queue.
+use crate::arrival::Arrival;
 use crate::io::{Elapsed, Timer};
+use crate::proxy_protocol;
 use crate::shared::Shared;
-use crate::stream::Stream;
+use crate::stream::{Plain, Stream};
 use crate::worker::Local;
 use lb_core::config::Proto;
 use lb_core::server::{InFlight, ServerState};
@@ -13,6 +15,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
@@ -79,21 +82,50 @@ pub(crate) async fn connect(
     local: &Rc<Local>,
     backend: &Backend,
     server: &Server,
+    arrival: &Arrival,
     limit: Duration,
     timer: &mut Timer,
 ) -> io::Result<Stream> {
+    let dial = dial(local, backend, server, arrival);
     let opened = match backend.config.proto {
-        Proto::H1 => timer.within(limit, dial(server)).await,
-        Proto::H2 => timer.within(limit, local.h2.stream(local, server, dial(server))).await,
+        Proto::H1 => timer.within(limit, dial).await,
+        Proto::H2 => timer.within(limit, local.h2.stream(local, server, dial)).await,
     };
     opened.unwrap_or_else(|Elapsed| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// A new connection.
-async fn dial(server: &Server) -> io::Result<Stream> {
+/// Whether a connection to this server may serve another client next: it did not begin with the name of one.
+pub(crate) fn is_for_anybody(server: &Server) -> bool {
+    server.config.send_proxy.is_none()
+}
+
+/// A new connection: TCP, then whom it is for, then TLS.
+async fn dial(local: &Local, backend: &Backend, server: &Server, arrival: &Arrival) -> io::Result<Stream> {
     let stream = TcpStream::connect(server.config.addr).await?;
     stream.set_nodelay(true)?;
-    Ok(stream.into())
+    let config = &server.config;
+    if config.send_proxy.is_none() && config.tls.is_none() {
+        return Ok(stream.into());
+    }
+    let begin = async {
+        let mut plain = Plain::Tcp(stream);
+        if let Some(version) = config.send_proxy {
+            plain.write_all(&proxy_protocol::header(version, arrival)?).await?;
+        }
+        if config.tls.is_none() {
+            return Ok(plain.into());
+        }
+        let edges = local.shared.edges.load_full();
+        let tls = edges.to_server(&backend.config.name, &config.name).cloned();
+        let tls = tls.ok_or_else(|| io::Error::other("its TLS is being changed by a reload"))?;
+        let stream = tls.connect(plain).await;
+        if let Err(error) = &stream {
+            local.complain(server, error);
+        }
+        stream
+    };
+    // Apart: a handshake's memory is not every request's.
+    Box::pin(begin).await
 }
 
 /// A request's or tunnel's place on a server; given to the next in the queue when dropped.

@@ -1,47 +1,47 @@
 //! One data-plane thread: its runtime, its listeners, its connections. It shares nothing with the other workers but
 //! what [`Shared`] holds.
+use crate::bind::{Listener, Wanted};
 use crate::closing::Watches;
 use crate::http::head::Field;
 use crate::http::ids::Ids;
 use crate::http::passwords::Passwords;
 use crate::http2::servers::Servers;
 use crate::io::Buffers;
-use crate::listener::{self, Listening};
+use crate::listener::{self, Accepting, Listening};
 use crate::shared::Shared;
 use crate::sockets::{self, Sockets};
+use crate::tls::handshake;
 use crate::upstream::Pool;
 use crate::websocket::close::Why;
 use lb_core::balance::Turn;
-use lb_core::snapshot::Snapshot;
+use lb_core::snapshot::{Server, Snapshot};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, LocalSet};
+
+/// How often the log is told that the TLS of one server fails.
+const COMPLAIN: Duration = Duration::from_secs(10);
 
 /// What a worker can be told.
 #[derive(Debug)]
 pub enum Command {
     /// Accept on a listening, non-blocking socket for a frontend.
     Listen {
-        /// Frontend name.
-        frontend: String,
-        /// The address as configured, the listener's identity.
-        addr: SocketAddr,
+        /// Its identity.
+        wanted: Wanted,
         /// The socket.
-        listener: TcpListener,
+        listener: Listener,
     },
     /// Stop accepting there and close the socket.
     Unlisten {
-        /// Frontend name.
-        frontend: String,
-        /// The address as configured.
-        addr: SocketAddr,
+        /// Its identity.
+        wanted: Wanted,
     },
     /// Close what is open on a server, where its backend says so: it went down.
     CloseOn {
@@ -133,6 +133,9 @@ pub(crate) struct Local {
     pub(crate) ids: Ids,
     pub(crate) passwords: Passwords,
     pub(crate) watches: Rc<Watches>,
+    pub(crate) handshakes: handshake::Bounds,
+    /// Servers whose TLS failed, and when the log was last told.
+    complaints: RefCell<HashMap<u32, Instant>>,
     pub(crate) h2: Servers,
     snapshot: RefCell<Pinned>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
@@ -175,6 +178,8 @@ impl Local {
             ids: Ids::default(),
             passwords: Passwords::new(),
             watches: Rc::default(),
+            handshakes: handshake::Bounds::default(),
+            complaints: RefCell::default(),
             h2: Servers::default(),
             snapshot,
             clients: RefCell::default(),
@@ -182,6 +187,17 @@ impl Local {
             open: Cell::new(0),
             draining: Cell::new(false),
             empty: Notify::new(),
+        }
+    }
+
+    /// Tells the log that a server's TLS fails: somebody must do something. Not at every attempt.
+    pub(crate) fn complain(&self, server: &Server, error: &std::io::Error) {
+        let mut told = self.complaints.borrow_mut();
+        let uid = server.state.uid;
+        if told.get(&uid).is_none_or(|at| at.elapsed() > COMPLAIN) {
+            told.insert(uid, Instant::now());
+            let (backend, server) = (&server.state.backend, &server.config.name);
+            tracing::warn!(backend, server, %error, "the TLS handshake with a server failed");
         }
     }
 
@@ -247,7 +263,7 @@ impl Local {
     }
 }
 
-type Listeners = HashMap<(String, SocketAddr), AbortHandle>;
+type Listeners = HashMap<Wanted, AbortHandle>;
 
 async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let mut listeners = Listeners::new();
@@ -255,9 +271,9 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     loop {
         tokio::select! {
             command = inbox.recv() => match command {
-                Some(Command::Listen { frontend, addr, listener }) => listen(&local, &mut listeners, frontend, addr, listener),
-                Some(Command::Unlisten { frontend, addr }) => {
-                    if let Some(task) = listeners.remove(&(frontend, addr)) {
+                Some(Command::Listen { wanted, listener }) => listen(&local, &mut listeners, wanted, listener),
+                Some(Command::Unlisten { wanted }) => {
+                    if let Some(task) = listeners.remove(&wanted) {
                         task.abort();
                     }
                 }
@@ -280,6 +296,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                 local.pool.sweep(&snap.backends);
                 local.h2.sweep(&snap.backends);
                 local.shared.queues.sweep(&snap.backends);
+                local.complaints.borrow_mut().retain(|_, at| at.elapsed() < COMPLAIN);
             }
             () = local.empty.notified() => {
                 if local.draining.get() && local.open.get() == 0 {
@@ -290,12 +307,13 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     }
 }
 
-fn listen(local: &Rc<Local>, listeners: &mut Listeners, frontend: String, addr: SocketAddr, listener: TcpListener) {
-    let listening = Listening::new(&local.snapshot(), &frontend, addr);
-    match (tokio::net::TcpListener::from_std(listener), listening) {
+fn listen(local: &Rc<Local>, listeners: &mut Listeners, wanted: Wanted, listener: Listener) {
+    let Wanted { frontend, addr, .. } = &wanted;
+    let listening = Listening::new(&local.snapshot(), frontend, addr);
+    match (Accepting::new(listener), listening) {
         (Ok(listener), Some(listening)) => {
             let task = tokio::task::spawn_local(listener::run(local.clone(), Rc::new(listening), listener));
-            listeners.insert((frontend, addr), task.abort_handle());
+            listeners.insert(wanted, task.abort_handle());
         }
         (Err(error), _) => tracing::error!(frontend, %addr, %error, "cannot listen"),
         (_, None) => tracing::error!(frontend, %addr, "no such frontend"),

@@ -20,15 +20,31 @@ fn files(dir: &Path, ending: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// The files that examples name.
+fn certificates(dir: &Path) {
+    let pki = lb_tests::pki::Pki::new();
+    pki.issue("site.pem", &["shop.example"]);
+    pki.revoke("clients.crl", &[]);
+    let copy = |from: &str, to: &str| std::fs::copy(pki.path(from), dir.join(to)).expect("copied");
+    std::fs::create_dir(dir.join("certs")).expect("a directory");
+    for (from, to) in [("site.pem", "site.pem"), ("site.pem", "site.key"), ("site.pem", "certs/a.pem")] {
+        copy(from, to);
+    }
+    copy("ca.pem", "clients-ca.pem");
+    copy("ca.pem", "ca.pem");
+    copy("clients.crl", "clients.crl");
+    ["ticket.key", "ticket-old.key"].iter().for_each(|file| _ = copy("site.pem", file));
+}
+
 fn check(text: &str) -> Result<(), String> {
     let dir = tempfile::TempDir::new().expect("a directory");
     let path = dir.path().join("lb.toml");
     std::fs::write(&path, text).expect("a file");
+    certificates(dir.path());
     let output = Command::new(lb())
         .args(["check", "-c"])
         .arg(&path)
-        // Where the files are that the examples name.
-        .current_dir(root().join("deploy"))
+        .current_dir(dir.path())
         .envs([("LB_PORT", "8080"), ("LB_ADMIN_PORT", "8404"), ("LB_PEER_PORT", "8405"), ("LB_ADMIN_TOKEN", "t")])
         .output()
         .expect("lb runs");

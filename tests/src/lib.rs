@@ -12,6 +12,7 @@ pub mod frames;
 pub mod instance;
 pub mod link;
 pub mod origin;
+pub mod pki;
 pub mod websocket;
 
 pub use client::{Answer, Client};

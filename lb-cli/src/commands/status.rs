@@ -3,7 +3,7 @@ use super::{peers, server, table};
 use crate::args::At;
 use crate::client::Client;
 use crate::output::{self, BAD, GOOD, ODD, seconds, styled};
-use lb_core::status::{NameStatus, StateStatus, Status};
+use lb_core::status::{CertificatesStatus, NameStatus, StateStatus, Status};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -41,6 +41,10 @@ pub(crate) async fn run(at: At) -> anyhow::Result<ExitCode> {
         ]
     });
     output::table(&["frontend", "listen", "open", "accepted", "requests", "routes"], frontends.collect());
+    if let Some(certificates) = &status.certificates {
+        section("Certificates");
+        show_certificates(certificates);
+    }
     section("Servers");
     let rules = |b: &lb_core::status::BackendStatus| match b.sticky.is_empty() {
         true => b.balance.clone(),
@@ -100,4 +104,16 @@ fn show_state(state: &StateStatus) {
 fn section(title: &str) {
     output::line("");
     output::heading(title);
+}
+
+fn show_certificates(certificates: &CertificatesStatus) {
+    let row = |c: &lb_core::status::CertificateStatus| {
+        let (until, left) = super::cert::end(c.not_after / 1000).unwrap_or_default();
+        vec![c.frontend.clone(), c.listen.clone(), c.names.join(" "), until, left, c.file.clone()]
+    };
+    let rows = certificates.shown.iter().map(row).collect();
+    output::table(&["frontend", "listen", "names", "until", "left", "file"], rows);
+    if let Some(error) = &certificates.error {
+        output::line(format_args!("{}: {error}", styled(BAD, "new files cannot be used, these stay")));
+    }
 }

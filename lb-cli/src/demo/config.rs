@@ -127,7 +127,7 @@ mod tests {
         let Ok(config) = lb_core::config::load(&text, "host", Some("lb1"), &|_| None) else {
             panic!("the loader refuses it:\n{text}")
         };
-        assert_eq!(config.frontends[0].listen[0].addr, here.frontend);
+        assert_eq!(config.frontends[0].listen[0].addr, here.frontend.into());
         assert_eq!(config.peers.as_ref().map(|peers| peers.listen), Some(here.peers));
         assert_eq!(config.admin.socket, Some(here.socket));
         let names: Vec<&str> = config.backends.iter().map(|backend| backend.name.as_str()).collect();

@@ -26,6 +26,8 @@ pub enum Thing {
     Jwt,
     /// `[auth.NAME]`
     Auth(String),
+    /// `[tls]`
+    Tls,
     /// `[table.NAME]`
     Table(String),
     /// `[frontend.NAME]`
@@ -122,6 +124,7 @@ impl fmt::Display for Thing {
             Self::Log => f.write_str("log"),
             Self::Jwt => f.write_str("jwt"),
             Self::Auth(name) => write!(f, "auth {name}"),
+            Self::Tls => f.write_str("tls"),
             Self::Table(name) => write!(f, "table {name}"),
             Self::Frontend(name) => write!(f, "frontend {name}"),
             Self::Listener { frontend, addr } => write!(f, "listener {addr} of frontend {frontend}"),
@@ -170,6 +173,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     }
     let auth = |a: &Arc<Auth>| Thing::Auth(a.name.clone());
     each(&old.auth, &new.auth, auth, |a, b, out| compare(&auth(b), fields::auth(a), fields::auth(b), out), out);
+    compare(&Thing::Tls, fields::tls(&old.tls), fields::tls(&new.tls), out);
     let (table, frontend, backend) = (
         |t: &Arc<Table>| Thing::Table(t.name.clone()),
         |f: &Arc<Frontend>| Thing::Frontend(f.name.clone()),
@@ -183,13 +187,10 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         |a, b, out| {
             compare(&frontend(b), fields::frontend(a), fields::frontend(b), out);
             let listener = |l: &super::Listen| Thing::Listener { frontend: b.name.clone(), addr: l.addr.to_string() };
-            each(
-                &a.listen,
-                &b.listen,
-                listener,
-                |x, y, out| compare(&listener(y), fields::listen(x), fields::listen(y), out),
-                out,
-            );
+            let both = |x: &super::Listen, y: &super::Listen, out: &mut Vec<Change>| {
+                compare(&listener(y), fields::listener(x), fields::listener(y), out);
+            };
+            each(&a.listen, &b.listen, listener, both, out);
         },
         out,
     );

@@ -1,5 +1,6 @@
 //! Servers that are found by name: `server_template` of a backend, and servers whose address is a host name.
-use super::{Maxconn, PeerAddr, SlowStart};
+use super::{Maxconn, PeerAddr, ProxyVersion, ServerTls, SlowStart};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `server_template` of a backend: a server for each address, or each SRV record, of a name.
@@ -21,6 +22,10 @@ pub struct Template {
     pub maxconn: Maxconn,
     /// How each gets its clients when it comes up.
     pub slow_start: Option<SlowStart>,
+    /// TLS to each, as the backend's.
+    pub tls: Option<Arc<ServerTls>>,
+    /// As the backend's.
+    pub send_proxy: Option<ProxyVersion>,
 }
 
 /// What makes a server the same in the next answer.

@@ -107,6 +107,13 @@ pub static ROOT: Shape =
             .also(&["cluster", "peer"]),
             key("log", Kind::Section(&LOG), "{ level = \"info\" }", "What is logged, where.").also(&["logging"]),
             key(
+                "tls",
+                Kind::Section(&super::file_edge::TLS),
+                "{ ticket_keys = \"/etc/lb/ticket.key\" }",
+                "TLS with clients, for all listeners.",
+            )
+            .also(&["ssl"]),
+            key(
                 "defaults",
                 Kind::Section(&DEFAULTS),
                 "{ retries = 3 }",
@@ -367,6 +374,8 @@ pub(super) static TIMEOUT: Shape = Shape {
             "Waiting for a server that has its `maxconn` connections. Default: as `connect`.",
         ),
         key("check", Kind::Span, "\"2s\"", "A health check. Default 2s."),
+        key("tls_handshake", Kind::Span, "\"10s\"", "A TLS handshake with a client. Default 10s.")
+            .also(&["handshake", "ssl_handshake"]),
     ],
 };
 

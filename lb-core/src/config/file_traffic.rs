@@ -1,5 +1,6 @@
 //! The shape of the file, second half: frontends and backends. See [`super::file`].
 use super::file::{Kind, Shape, TIMEOUT, key};
+use super::file_edge::{LISTEN, SEND_PROXY, SERVER_TLS};
 use super::file_http2::HTTP2;
 use super::file_rules;
 use super::file_websocket::WEBSOCKET;
@@ -11,7 +12,7 @@ pub(super) static FRONTEND: Shape = Shape {
             "listen",
             Kind::Many(&Kind::Either(&[Kind::Text, Kind::Section(&LISTEN)])),
             "[\"0.0.0.0:80\"]",
-            "Addresses, as `\"0.0.0.0:80\"` or `{ addr = \"[::]:80\" }`.",
+            "Addresses, as `\"0.0.0.0:80\"` or `{ addr = \"[::]:443\", tls = { cert = \"site.pem\" } }`.",
         )
         .required()
         .also(&["bind", "addr", "address"]),
@@ -115,22 +116,6 @@ static LIMIT: Shape = Shape {
              `set gpt(0) 1`; `track`: only count. Default track.",
         )
         .also(&["action", "do"]),
-    ],
-};
-
-static LISTEN: Shape = Shape {
-    doc: "One address of a frontend.",
-    keys: &[
-        key("addr", Kind::Text, "\"0.0.0.0:80\"", "IP address and port; port 0 takes a free one.")
-            .required()
-            .also(&["address", "listen", "bind"]),
-        key(
-            "h2c",
-            Kind::Flag,
-            "true",
-            "Clients may begin with HTTP/2 without TLS (prior knowledge) beside HTTP/1.1. Default false.",
-        )
-        .also(&["http2", "h2", "proto"]),
     ],
 };
 
@@ -276,6 +261,8 @@ pub(super) static BACKEND: Shape = Shape {
             "Requests that may wait for one server with `maxconn`. Default 1,000.",
         )
         .also(&["maxqueue"]),
+        SERVER_TLS,
+        SEND_PROXY,
         key("real_ip", Kind::Flag, "false", "`X-Real-IP` to the servers. Default false."),
         key("max_idle", Kind::Whole(0, 100_000), "64", "Idle connections a worker keeps for each server. Default 64.")
             .also(&["keepalive", "pool_max_conn"]),
@@ -420,6 +407,8 @@ static SERVER: Shape = Shape {
         super::file_affinity::SERVER_SLOW_START,
         key("cookie", Kind::Text, "\"n1\"", "Its value in the cookie. Default: its name."),
         super::file_affinity::GENERATION,
+        SERVER_TLS,
+        SEND_PROXY,
         key(
             "state",
             Kind::Word(&["ready", "drain", "maint"]),

@@ -25,6 +25,7 @@ mod http2;
 mod instance;
 mod jwt;
 mod limit;
+mod listen;
 mod matcher;
 mod mode;
 mod page;
@@ -87,6 +88,7 @@ pub(super) fn config(cx: &Cx<'_>, root: &DeTable<'_>, host_name: &str, name_over
         None => Some(None),
     };
     let log = instance::log(section(&root, "log"));
+    let tls = listen::tls(section(&root, "tls"));
     let defaults = Defaults::read(section(&root, "defaults"));
     let jwt = section(&root, "jwt").map(|s| jwt::keys(&s));
     cx.jwt.replace(jwt.clone());
@@ -101,7 +103,8 @@ pub(super) fn config(cx: &Cx<'_>, root: &DeTable<'_>, host_name: &str, name_over
         .filter_map(|(name, at, section)| backend::backend(name, at, section, modes.mode(name), &known, &defaults))
         .collect();
     let tables = tables.into_iter().filter_map(|(_, table)| table).collect();
-    Some(Config { instance, admin, peers: peers?, log, jwt: jwt.flatten(), auth, tables, frontends, backends })
+    let jwt = jwt.flatten();
+    Some(Config { instance, admin, peers: peers?, log, tls, jwt, auth, tables, frontends, backends })
 }
 
 fn section<'a>(parent: &Section<'a>, name: &'static str) -> Option<Section<'a>> {
@@ -142,6 +145,7 @@ struct Given {
     http_keep_alive: Option<Duration>,
     queue: Option<Duration>,
     check: Option<Duration>,
+    tls_handshake: Option<Duration>,
 }
 
 impl Given {
@@ -156,6 +160,7 @@ impl Given {
             http_keep_alive: given("http_keep_alive"),
             queue: given("queue"),
             check: given("check"),
+            tls_handshake: given("tls_handshake"),
         }
     }
 
@@ -169,6 +174,7 @@ impl Given {
             http_keep_alive: self.http_keep_alive.or(other.http_keep_alive),
             queue: self.queue.or(other.queue),
             check: self.check.or(other.check),
+            tls_handshake: self.tls_handshake.or(other.tls_handshake),
         }
     }
 
@@ -184,13 +190,14 @@ impl Given {
             http_keep_alive: self.http_keep_alive.unwrap_or(default.http_keep_alive),
             queue: self.queue.unwrap_or(connect),
             check: self.check.unwrap_or(default.check),
+            tls_handshake: self.tls_handshake.unwrap_or(default.tls_handshake),
         }
     }
 }
 
 /// Addresses listened on, each by one place of the file only.
 #[derive(Default)]
-struct Addresses(HashMap<std::net::SocketAddr, String>);
+struct Addresses(HashMap<String, String>);
 
 impl Addresses {
     /// Takes an address for the place `item` speaks of, or reports who has it.
@@ -198,12 +205,17 @@ impl Addresses {
         if addr.port() == 0 {
             return;
         }
-        match self.0.get(&addr) {
+        self.claim_text(item, &addr.to_string());
+    }
+
+    /// As [`Self::claim`], for any form of an address.
+    fn claim_text(&mut self, item: &super::reader::Item<'_>, addr: &str) {
+        match self.0.get(addr) {
             Some(owner) => {
                 item.bad(format!("{addr} is taken by `{owner}`"), "give each listener an address of its own")
             }
             None => {
-                self.0.insert(addr, format!("{} in line {}", item.path, item.cx.line(&item.at())));
+                self.0.insert(addr.to_owned(), format!("{} in line {}", item.path, item.cx.line(&item.at())));
             }
         }
     }

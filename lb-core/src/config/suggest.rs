@@ -76,10 +76,8 @@ fn near_alias(word: &str, shape: &Shape) -> Option<&'static str> {
 }
 
 /// Words of later releases, which people know from elsewhere: a near key would be a wrong suggestion.
-const LATER: [(&[&str], &str); 2] = [
-    (&["tls", "ssl", "crt", "alpn", "cert", "verify"], "no TLS for clients or servers"),
-    (&["server_template", "server-template", "discovery", "resolver"], "no discovery of servers"),
-];
+const LATER: [(&[&str], &str); 1] =
+    [(&["server_template", "server-template", "discovery", "resolver"], "no discovery of servers")];
 
 /// Help for a wrong word.
 pub(super) fn word(text: &str, words: &[&str]) -> String {

@@ -2,13 +2,13 @@
 use super::affinity::Why;
 use super::head;
 use super::limits::Counting;
+use crate::arrival::Arrival;
 use crate::shared::AccessLine;
 use crate::stream::Stream;
 use crate::worker::Local;
 use lb_core::limit::Action;
 use lb_core::server::{Count, ServerState};
 use lb_core::snapshot::{Backend, DURATION_BUCKETS, FrontendState, Limit};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +16,8 @@ use std::time::Instant;
 /// One request's account.
 pub(crate) struct Request {
     local: Rc<Local>,
+    /// How its connection began.
+    pub(crate) arrival: Rc<Arrival>,
     frontend: Arc<FrontendState>,
     server: Option<Arc<ServerState>>,
     started: Instant,
@@ -37,32 +39,33 @@ impl Request {
     pub(crate) fn new(
         local: &Rc<Local>,
         frontend: &Arc<FrontendState>,
-        client: SocketAddr,
+        arrival: &Rc<Arrival>,
         request: &head::Request,
         buf: &[u8],
     ) -> Self {
         let text = |piece: head::Piece| String::from_utf8_lossy(piece.get(buf)).into_owned();
-        Self::begin(local, frontend, client, || (text(request.method), text(request.authority), text(request.target)))
+        Self::begin(local, frontend, arrival, || (text(request.method), text(request.authority), text(request.target)))
     }
 
     /// A connection that is passed on as it is.
-    pub(crate) fn connection(local: &Rc<Local>, frontend: &Arc<FrontendState>, client: SocketAddr) -> Self {
+    pub(crate) fn connection(local: &Rc<Local>, frontend: &Arc<FrontendState>, arrival: &Rc<Arrival>) -> Self {
         let words = || ("TCP".into(), "-".into(), String::new());
-        Self { tcp: true, ..Self::begin(local, frontend, client, words) }
+        Self { tcp: true, ..Self::begin(local, frontend, arrival, words) }
     }
 
     /// `words`: method, host and target for the log.
     fn begin(
         local: &Rc<Local>,
         frontend: &Arc<FrontendState>,
-        client: SocketAddr,
+        arrival: &Rc<Arrival>,
         words: impl FnOnce() -> (String, String, String),
     ) -> Self {
         let log = local.shared.access.load().is_some().then(|| {
             let (method, host, target) = words();
             Box::new(AccessLine {
                 time: crate::shared::wall().0,
-                client,
+                client: arrival.client,
+                tls: arrival.tls_version(),
                 frontend: frontend.name.clone(),
                 backend: None,
                 server: None,
@@ -87,6 +90,7 @@ impl Request {
         });
         Self {
             local: local.clone(),
+            arrival: arrival.clone(),
             frontend: frontend.clone(),
             server: None,
             started: Instant::now(),
@@ -100,7 +104,7 @@ impl Request {
     }
 
     /// A malformed request, of which nothing is known but the client.
-    pub(crate) fn unread(local: &Rc<Local>, frontend: &Arc<FrontendState>, client: SocketAddr) -> Self {
+    pub(crate) fn unread(local: &Rc<Local>, frontend: &Arc<FrontendState>, arrival: &Rc<Arrival>) -> Self {
         let empty = b"- -";
         let request = head::Request {
             len: 0,
@@ -116,7 +120,7 @@ impl Request {
             upgrade: None,
             fields: Vec::new(),
         };
-        Self::new(local, frontend, client, &request, empty)
+        Self::new(local, frontend, arrival, &request, empty)
     }
 
     /// What the client speaks.

@@ -10,6 +10,7 @@ use super::own::Refusal;
 use super::passage::{Passage, Target};
 use super::passwords::Verdict;
 use super::reason::Reason;
+use crate::arrival::TlsFacts;
 use crate::shared::wall;
 use crate::worker::Local;
 use lb_core::matcher::Asked;
@@ -30,6 +31,8 @@ pub(crate) struct Gate<'g, 's> {
     pub(crate) client: IpAddr,
     /// The client behind trusted proxies.
     pub(crate) src: IpAddr,
+    /// What TLS agreed on.
+    pub(crate) tls: Option<&'g TlsFacts>,
 }
 
 /// Takes a request through; the index of its backend.
@@ -55,8 +58,8 @@ pub(crate) async fn admit<'s>(
 impl<'g, 's> Gate<'g, 's> {
     /// The request with what was made of it.
     pub(crate) fn looked<'a>(&'a self, passage: &'a Passage<'s>) -> Looked<'a> {
-        let Self { request, buf, client, src, snap, frontend, .. } = *self;
-        Looked { request, buf, client, src, snap, frontend, backend: passage.backend, made: passage.made() }
+        let Self { request, buf, client, src, snap, frontend, tls, .. } = *self;
+        Looked { request, buf, client, src, snap, frontend, backend: passage.backend, tls, made: passage.made() }
     }
 
     /// A text of the configuration as the value of a field.

@@ -140,7 +140,7 @@ impl From<Fault> for Failure<'_> {
 pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
     let snap = conn.local.snapshot();
     let Some(frontend) = conn.listening.frontend(&snap) else { return After::Close };
-    let mut account = account::Request::new(&conn.local, &frontend.state, conn.addr, &request, &conn.input);
+    let mut account = account::Request::new(&conn.local, &frontend.state, &conn.arrival, &request, &conn.input);
     let facts = Facts {
         head: request.method.get(&conn.input) == b"HEAD",
         http11: request.http11,
@@ -237,10 +237,16 @@ async fn forward<'s>(
 ) -> Result<Forwarded, Failure<'s>> {
     let local = conn.local.clone();
     let buf = &conn.input;
-    let client = conn.addr.ip();
+    let client = conn.arrival.client.ip();
     let src = headers::source(buf, &request, &frontend.config, client);
     // 1. Whether it may pass, and where to.
-    let gate = Gate { local: &local, snap, frontend, request: &request, buf, client, src };
+    if conn.arrival.misdirected(request.host.get(buf)) {
+        body_done.set(request.framing == super::head::Framing::Empty);
+        conn.consume(request.len);
+        return Err(Failure::Unanswered(Reason::MISDIRECTED));
+    }
+    let gate =
+        Gate { local: &local, snap, frontend, request: &request, buf, client, src, tls: conn.arrival.tls.as_deref() };
     let routed = admit(gate, passage, &mut conn.opened, account).await;
     let index = match routed {
         Ok(index) => index,
@@ -263,7 +269,9 @@ async fn forward<'s>(
     }
     // 2. Keys, and the request as the server will see it; after this its bytes are no longer needed.
     // As the client sent it, whatever rules have made of it.
-    let looked = Looked { request: &request, buf, client, src, snap, frontend, backend: Some(backend), made: None };
+    let tls = conn.arrival.tls.as_deref();
+    let looked =
+        Looked { request: &request, buf, client, src, snap, frontend, backend: Some(backend), tls, made: None };
     let plan = Plan::read(backend, &looked, now());
     for (table, key) in plan.counted(backend) {
         account.counting().meet(&mut conn.opened, table, key);
@@ -273,6 +281,7 @@ async fn forward<'s>(
         frontend: &frontend.config,
         backend: &backend.config,
         affinity: backend.cookie.as_ref(),
+        scheme: conn.arrival.scheme(),
         client,
         src,
         edits: passage.made().map(|made| &made.edits),
@@ -357,7 +366,8 @@ async fn attempt(
                 break answered;
             }
             let limit = backend.config.timeout.connect;
-            match upstream::connect(&local, backend, &backend.servers[server], limit, &mut talk.conn.timer).await {
+            let to = &backend.servers[server];
+            match upstream::connect(&local, backend, to, &talk.account.arrival, limit, &mut talk.conn.timer).await {
                 Ok(fresh) => stream = fresh,
                 Err(_) => break Err(Fault::Before(Reason::CONNECT_FAILED)),
             }
@@ -365,7 +375,8 @@ async fn attempt(
         outcome::count(backend, server, local.id, &answered, account.status);
         let fault = match answered {
             Ok(Answered::Done { keep_client, keep_server }) => {
-                if keep_server && body_done.get() && stream.h2().is_none() {
+                let anybodys = stream.h2().is_none() && upstream::is_for_anybody(&backend.servers[server]);
+                if keep_server && body_done.get() && anybodys {
                     local.pool.give(state.uid, stream, backend.config.max_idle);
                 }
                 drop(slot);
@@ -439,7 +450,8 @@ pub(crate) async fn reach(
         {
             return Ok(Reached { server, slot, stream, reused: true });
         }
-        let error = match upstream::connect(local, backend, target, backend.config.timeout.connect, timer).await {
+        let limit = backend.config.timeout.connect;
+        let error = match upstream::connect(local, backend, target, &account.arrival, limit, timer).await {
             // One of HTTP/2 shares a connection that may have been there before.
             Ok(stream) if stream.h2().is_some() => {
                 return Ok(Reached { server, slot, stream, reused: true });

@@ -4,13 +4,13 @@ use super::head::{self, Request};
 use super::limits::Opened;
 use super::reason::Reason;
 use super::{account, own};
+use crate::arrival::Arrival;
 use crate::io::{self, Elapsed, Timer};
 use crate::listener::{Admission, Listening};
 use crate::stream::Stream;
 use crate::tunnel;
 use crate::worker::{Client, Local};
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -24,8 +24,8 @@ const LINGER: (Duration, usize) = (Duration::from_secs(2), 256 * 1024);
 pub(crate) struct Conn {
     pub(crate) local: Rc<Local>,
     pub(crate) stream: Stream,
-    /// The client's address.
-    pub(crate) addr: SocketAddr,
+    /// How it began.
+    pub(crate) arrival: Rc<Arrival>,
     pub(crate) client: Rc<Client>,
     pub(crate) listening: Rc<Listening>,
     pub(crate) timer: Timer,
@@ -39,14 +39,14 @@ pub(crate) struct Conn {
 pub(crate) async fn serve(
     local: Rc<Local>,
     stream: Stream,
-    addr: SocketAddr,
+    arrival: Rc<Arrival>,
     listening: Rc<Listening>,
     admission: Admission,
     input: Vec<u8>,
 ) {
     let client = local.remember();
     let (timer, opened) = (Timer::new(), Opened::default());
-    let mut conn = Conn { local, stream, addr, client, listening, timer, input, opened };
+    let mut conn = Conn { local, stream, arrival, client, listening, timer, input, opened };
     let mut first = true;
     loop {
         let after = match conn.head(first).await {
@@ -142,7 +142,7 @@ impl Conn {
     /// Answers a request that could not be read.
     pub(crate) async fn refuse(&mut self, reason: Reason) -> After {
         let frontend = self.listening.state.clone();
-        let mut account = account::Request::unread(&self.local, &frontend, self.addr);
+        let mut account = account::Request::unread(&self.local, &frontend, &self.arrival);
         account.protocol(&self.stream);
         account.status = reason.status;
         account.own_answer();

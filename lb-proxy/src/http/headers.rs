@@ -58,6 +58,8 @@ pub(crate) struct Rewrite<'a> {
     pub(crate) backend: &'a config::Backend,
     /// The affinity rule of the backend.
     pub(crate) affinity: Option<&'a Rule>,
+    /// `http` or `https`, as the client came.
+    pub(crate) scheme: &'static str,
     /// The connection's other end.
     pub(crate) client: IpAddr,
     /// The client behind trusted proxies.
@@ -166,7 +168,7 @@ fn forwarded(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out: &mut Vec
     if !rewrite.dropped(b"x-forwarded-proto") {
         out.extend_from_slice(b"X-Forwarded-Proto: ");
         let said = request.fields.iter().find(|f| f.known == Known::XForwardedProto).filter(|_| trusted);
-        out.extend_from_slice(said.map_or(&b"http"[..], |f| f.value.get(buf)));
+        out.extend_from_slice(said.map_or(rewrite.scheme.as_bytes(), |f| f.value.get(buf)));
         out.extend_from_slice(b"\r\n");
     }
 }
@@ -334,6 +336,7 @@ mod tests {
             frontend: &frontend,
             backend: &backend,
             affinity: Some(&cookie),
+            scheme: "http",
             client,
             src,
             edits: None,
@@ -418,6 +421,7 @@ mod tests {
             frontend: &frontend,
             backend: &backend,
             affinity: Some(&Rule::new(cookie, &[])),
+            scheme: "http",
             client,
             src: client,
             edits: Some(&edits),

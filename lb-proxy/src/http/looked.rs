@@ -1,10 +1,11 @@
 //! A request as rules and routes look at it, and what `%{…}` says of it.
 use super::head::{Known, Request, first_value};
 use super::passage::Made;
+use crate::arrival::TlsFacts;
 use crate::shared::now;
 use lb_core::cookie;
 use lb_core::counters::Counter;
-use lb_core::matcher::{Asked, parameter};
+use lb_core::matcher::{Asked, Tls, parameter};
 use lb_core::rules::Var;
 use lb_core::snapshot::{Backend, Frontend, Snapshot};
 use lb_core::stick::{self, KeyExpr};
@@ -26,6 +27,8 @@ pub(crate) struct Looked<'a> {
     pub(crate) snap: &'a Snapshot,
     pub(crate) frontend: &'a Frontend,
     pub(crate) backend: Option<&'a Backend>,
+    /// What TLS agreed on, where it ends here.
+    pub(crate) tls: Option<&'a TlsFacts>,
     /// What rules have made of it so far.
     pub(crate) made: Option<&'a Made<'a>>,
 }
@@ -130,6 +133,11 @@ impl Asked for Looked<'_> {
     }
     fn header(&self, name: &str) -> Option<&[u8]> {
         first_value(&self.request.fields, self.buf, name)
+    }
+    fn tls(&self) -> Option<Tls<'_>> {
+        let of = self.tls?;
+        let client = of.certificate.as_ref().map(|certificate| &certificate.names[..]);
+        Some(Tls { sni: of.sni.as_deref(), client })
     }
     fn websocket(&self) -> bool {
         self.request.websocket(self.buf)

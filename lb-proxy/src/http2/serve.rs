@@ -6,6 +6,7 @@ use super::guard::Guard;
 use super::message;
 use super::wire::{Io, Wire};
 use super::{Exchange, PREFACE};
+use crate::arrival::Arrival;
 use crate::http::forward::{self, After};
 use crate::http::h1::Conn;
 use crate::http::head::{self, Request};
@@ -22,7 +23,6 @@ use h2::server::{Builder, Connection, SendResponse};
 use lb_core::config::Frontend;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ const TIMERS: usize = 16;
 /// What the streams of a connection share.
 struct Shared {
     local: Rc<Local>,
-    addr: SocketAddr,
+    arrival: Rc<Arrival>,
     client: Rc<Client>,
     listening: Rc<Listening>,
     opened: Opened,
@@ -111,7 +111,7 @@ pub(crate) async fn prior_knowledge(
 pub(crate) async fn serve(
     local: Rc<Local>,
     stream: Stream,
-    addr: SocketAddr,
+    arrival: Rc<Arrival>,
     listening: Rc<Listening>,
     admission: Admission,
     ahead: Vec<u8>,
@@ -123,7 +123,7 @@ pub(crate) async fn serve(
     let client = local.remember();
     let shared = Rc::new(Shared {
         local: local.clone(),
-        addr,
+        arrival,
         client,
         listening,
         opened: Opened::shared(),
@@ -229,7 +229,7 @@ impl Driver<'_> {
                 Poll::Ready(Some(Err(error))) => {
                     let flood = error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
                     self.count(flood);
-                    tracing::debug!(client = %self.shared.addr, %error, "HTTP/2 connection failed");
+                    tracing::debug!(client = %self.shared.arrival.client, %error, "HTTP/2 connection failed");
                     self.over = true;
                 }
                 Poll::Ready(None) => self.over = true,
@@ -321,7 +321,7 @@ fn open(shared: &Rc<Shared>, request: http::Request<RecvStream>, mut respond: Se
     let conn = Conn {
         local: local.clone(),
         stream: Stream::H2(exchange),
-        addr: shared.addr,
+        arrival: shared.arrival.clone(),
         client: shared.client.clone(),
         listening: shared.listening.clone(),
         timer: shared.timers.borrow_mut().pop().unwrap_or_else(Timer::new),

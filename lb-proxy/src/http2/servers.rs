@@ -127,7 +127,8 @@ impl Servers {
         let wrap = |shared: Rc<Shared>| {
             shared.requests.set(shared.requests.get() + 1);
             let name = target.config.addr.to_string();
-            Stream::H2(Rc::new(Exchange::with_server(shared.send.clone(), "http", name, Place(shared))))
+            let scheme = if target.config.tls.is_some() { "https" } else { "http" };
+            Stream::H2(Rc::new(Exchange::with_server(shared.send.clone(), scheme, name, Place(shared))))
         };
         loop {
             if let Some(shared) = server.pick() {

@@ -6,7 +6,10 @@ use crate::health::Checks;
 use crate::logging::access;
 use crate::metrics::{self, Process};
 use crate::shared::{AccessSink, Shared};
+use crate::tls::tickets::Secret;
+use crate::tls::watch::Watch;
 use crate::worker::{Close, Command, Worker};
+use lb_core::config::ListenAddr;
 use lb_core::decisions::Decisions;
 use lb_core::shares::SharedBounds;
 use lb_core::snapshot::Snapshot;
@@ -57,6 +60,9 @@ pub struct Control {
     stop: watch::Sender<Option<Instant>>,
     access: Mutex<Option<access::Writer>>,
     admin: Option<SocketAddr>,
+    /// Seals sessions where no file with a secret is named.
+    pub(crate) tickets: Secret,
+    pub(crate) certificates: Watch,
 }
 
 /// What the control side counts.
@@ -74,7 +80,7 @@ pub struct Listening {
     /// Frontend, and the address as configured.
     pub wanted: Wanted,
     /// The address with its real port.
-    pub real: SocketAddr,
+    pub real: ListenAddr,
 }
 
 /// What a [`Control`] is made of.
@@ -92,6 +98,7 @@ pub(super) struct Parts {
     pub(super) started: Started,
     pub(super) access_dropped: Arc<AtomicU64>,
     pub(super) admin: Option<SocketAddr>,
+    pub(super) tickets: Secret,
 }
 
 impl Control {
@@ -117,6 +124,8 @@ impl Control {
             stop: watch::Sender::new(None),
             access: Mutex::default(),
             admin: parts.admin,
+            tickets: parts.tickets,
+            certificates: Watch::default(),
         }
     }
 
@@ -162,7 +171,10 @@ impl Control {
         };
         let replication = self.peers_status();
         let names = self.discovery.status();
-        metrics::render(&self.shared.snapshot.load(), process, replication.as_ref(), &names, &self.recorder)
+        let snapshot = self.shared.snapshot.load();
+        let mut out = metrics::render(&snapshot, process, replication.as_ref(), &names, &self.recorder);
+        out.push_str(&metrics::tls(&snapshot, &self.shared.edges.load(), self.certificates.health()));
+        out
     }
 
     /// Lets the recorder tidy up what was recorded since the last time.
@@ -224,8 +236,7 @@ impl Control {
     pub(crate) fn listen(&self, bound: Vec<Bound>) {
         for Bound { wanted, real, sockets } in bound {
             for (worker, listener) in self.workers.iter().zip(sockets) {
-                let Wanted { frontend, addr } = wanted.clone();
-                worker.tell(Command::Listen { frontend, addr, listener });
+                worker.tell(Command::Listen { wanted: wanted.clone(), listener });
             }
             self.listening.lock().push(Listening { wanted, real });
         }
@@ -238,9 +249,9 @@ impl Control {
 
     /// Closes the sockets of these listeners.
     pub(crate) fn unlisten(&self, gone: &HashSet<Wanted>) {
-        for Wanted { frontend, addr } in gone {
+        for wanted in gone {
             for worker in &self.workers {
-                worker.tell(Command::Unlisten { frontend: frontend.clone(), addr: *addr });
+                worker.tell(Command::Unlisten { wanted: wanted.clone() });
             }
         }
         self.listening.lock().retain(|l| !gone.contains(&l.wanted));

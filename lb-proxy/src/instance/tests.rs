@@ -39,7 +39,7 @@ async fn start(config: Config) -> Instance {
 }
 
 fn addr(control: &Control) -> SocketAddr {
-    control.listening()[0].real
+    control.listening()[0].real.tcp().unwrap()
 }
 
 /// One request on an open connection; the answer's head and body.

@@ -4,8 +4,9 @@ use crate::health::outlier::Outliers;
 use crate::health::passive::{POLL, Passive};
 use crate::health::standing::Standing;
 use crate::shared::now;
+use crate::tls::watch::LOOK;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -29,6 +30,7 @@ pub(super) fn spawn(control: &Arc<Control>, tasks: &mut JoinSet<()>) {
     tasks.spawn(recorder(control.clone()));
     tasks.spawn(save(control.clone()));
     tasks.spawn(super::closing::run(control.clone()));
+    tasks.spawn(certificates(control.clone()));
     let peers = control.peers.read();
     if let Some(peers) = peers.as_ref() {
         tasks.spawn(pulled(control.clone(), peers.pulled()));
@@ -102,6 +104,18 @@ async fn save(control: Arc<Control>) {
             // A directory that became usable may have told of some.
             control.apply_decisions();
         }
+    }
+}
+
+/// Certificates whose files change. They may be on a disk that does not answer.
+async fn certificates(control: Arc<Control>) {
+    let mut ticks = every(LOOK);
+    loop {
+        ticks.tick().await;
+        let control = control.clone();
+        let look = move || control.certificates.look(&control.shared.edges.load_full(), SystemTime::now());
+        // An error: the runtime ends.
+        tokio::task::spawn_blocking(look).await.ok();
     }
 }
 

@@ -2,6 +2,9 @@
 use super::Control;
 use crate::health::Heard;
 use crate::shared::now;
+use crate::tls::certificates::Chain;
+use crate::tls::terminate::Termination;
+use crate::tls::watch::Health;
 use lb_core::config::{self, Balance, CookieValue, StickAction, Sticky};
 use lb_core::counters::Counter;
 use lb_core::id::NodeId;
@@ -9,8 +12,8 @@ use lb_core::matcher::Matcher;
 use lb_core::server::Bounds;
 use lb_core::snapshot::{Backend, Frontend, Server, Snapshot};
 use lb_core::status::{
-    AgentStatus, BackendStatus, DecisionStatus, EntryStatus, FrontendStatus, MaxconnStatus, PeersStatus, ServerStatus,
-    Status, TableStatus,
+    AgentStatus, BackendStatus, CertificateStatus, CertificatesStatus, DecisionStatus, EntryStatus, FrontendStatus,
+    MaxconnStatus, PeersStatus, ServerStatus, Status, TableStatus,
 };
 use lb_core::table::{CountedKey, StickKey, StickTable, Update};
 use lb_core::tcp::Mode;
@@ -31,12 +34,32 @@ impl Control {
             workers: self.shared.base.workers,
             admin: self.admin_addr().map(|a| a.to_string()),
             frontends: snapshot.frontends.iter().map(|f| self.frontend(f)).collect(),
+            certificates: self.certificates(),
             backends: snapshot.backends.iter().map(|b| self.backend(b)).collect(),
             tables: self.tables(),
             names: self.discovery.status(),
             state: self.state.status(&snapshot),
             peers: self.peers_status(),
         }
+    }
+
+    /// Certificates that clients are shown.
+    fn certificates(&self) -> Option<CertificatesStatus> {
+        let edges = self.shared.edges.load();
+        let of = |(frontend, addr, tls): (&str, &config::ListenAddr, &Termination)| {
+            let (frontend, listen, serving) = (frontend.to_owned(), addr.to_string(), tls.serving());
+            let of = |chain: &Chain| CertificateStatus {
+                frontend: frontend.clone(),
+                listen: listen.clone(),
+                file: chain.file.display().to_string(),
+                names: chain.names.clone(),
+                not_after: chain.life.until.max(0).unsigned_abs() * 1000,
+            };
+            serving.certificates.chains.iter().map(of).collect::<Vec<_>>()
+        };
+        let shown: Vec<_> = edges.with_tls().flat_map(of).collect();
+        let Health { error, errors } = self.certificates.health();
+        (!shown.is_empty()).then_some(CertificatesStatus { shown, error, errors })
     }
 
     /// Holds tables against the peers'.

@@ -142,6 +142,9 @@ fn write_text(line: &AccessLine, out: &mut Vec<u8>) {
     if let Some(user) = &line.user {
         let _ = write!(out, " user={}", user.escape_debug());
     }
+    if let Some(tls) = line.tls {
+        let _ = write!(out, " {tls}");
+    }
     if line.retries > 0 {
         let _ = write!(out, " retries={}", line.retries);
     }
@@ -174,6 +177,7 @@ mod tests {
         AccessLine {
             time: 1_700_000_000_123,
             client: ([192, 0, 2, 7], 4711).into(),
+            tls: Some("TLSv1.3"),
             frontend: "web".into(),
             backend: Some("app".into()),
             server: Some("node1".into()),
@@ -255,7 +259,7 @@ mod tests {
         assert_eq!(
             text,
             "2023-11-14T22:13:20.123Z 192.0.2.7:4711 web app/node1 table:sessions \
-             \"GET example.com/a\\u{1b}[31m\\n\\\"x\" 200 in=0 out=12 wait=1.2ms total=1.5ms ok retries=1\n"
+             \"GET example.com/a\\u{1b}[31m\\n\\\"x\" 200 in=0 out=12 wait=1.2ms total=1.5ms ok TLSv1.3 retries=1\n"
         );
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::edge::Edges;
 use crate::fixture;
 use lb_core::status::{PeerName, PeerStatus, TlsStatus};
 use std::collections::{HashMap, HashSet};
@@ -27,7 +28,9 @@ fn scrape(snapshot: &Snapshot) -> String {
             PeerStatus { reason: Some("dns".into()), ..row("lb9.internal:8405", "unresolved") },
         ],
     };
-    render(snapshot, process, Some(&replication), &[], &recorder.handle())
+    let edges = Edges::build(&snapshot.config, &crate::tls::tickets::Secret::random().unwrap()).unwrap();
+    let reading = crate::tls::watch::Health { error: None, errors: 5 };
+    render(snapshot, process, Some(&replication), &[], &recorder.handle()) + &super::tls(snapshot, &edges, reading)
 }
 
 #[test]
@@ -50,7 +53,10 @@ fn every_peer_of_the_list_has_metrics_and_every_reason_of_a_refusal_is_counted()
 fn snapshot() -> Snapshot {
     let mut config = fixture::config();
     config.backends = vec![Arc::new(fixture::backend("app", &[("node1", ([127, 0, 0, 1], 80).into())]))];
-    config.frontends = vec![Arc::new(fixture::frontend("we\"b\\", &[]))];
+    let mut frontend = fixture::frontend("we\"b\\", &[([127, 0, 0, 1], 443).into()]);
+    frontend.listen[0].accept_proxy = vec!["10.0.0.0/8".parse().unwrap()];
+    frontend.listen[0].tls = Some(Arc::new(fixture::listen_tls()));
+    config.frontends = vec![Arc::new(frontend)];
     fixture::snapshot(config)
 }
 

@@ -14,6 +14,10 @@ fn free() -> SocketAddr {
     TcpListener::bind(any()).unwrap().local_addr().unwrap()
 }
 
+fn take_on(control: &Control, config: Config) -> Result<Reloaded, ReloadError> {
+    super::take_on(control, config, Edges::default())
+}
+
 fn config(listen: &[SocketAddr]) -> Config {
     let mut config = fixture::config();
     let mut frontend = fixture::frontend("web", listen);
@@ -46,7 +50,7 @@ async fn listeners_that_stay_keep_their_sockets_and_the_others_open_and_close() 
     let control = instance.control();
     let kept = control.listening()[0].clone();
     // A connection in the kernel's queue would be lost with its socket.
-    let waiting = TcpStream::connect(kept.real).unwrap();
+    let waiting = TcpStream::connect(kept.real.tcp().unwrap()).unwrap();
     let done = take_on(control, config(&[any(), new])).unwrap();
     assert_eq!(done, Reloaded { generation: 2, opened: 1, closed: 1 });
     assert_eq!(control.listening()[0], kept);
@@ -77,7 +81,7 @@ async fn an_address_in_use_changes_nothing() {
     assert!(matches!(error, ReloadError::Bind(_)), "{error}");
     assert!(Arc::ptr_eq(&before.0, &control.snapshot()));
     assert_eq!(before.1, control.listening());
-    TcpStream::connect(before.1[0].real).unwrap();
+    TcpStream::connect(before.1[0].real.tcp().unwrap()).unwrap();
 }
 
 #[tokio::test]

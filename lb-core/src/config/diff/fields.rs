@@ -2,9 +2,9 @@
 //!
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
-    AccessLog, Admin, Backend, Balance, Cookie, CookieValue, Frontend, Http2, Instance, Listen, Log, Maxconn, Origin,
-    PeerAddr, PeerTls, Peers, Persist, Route, Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule,
-    Template, Timeouts, WebSocket, websocket::Ping,
+    AccessLog, Admin, Backend, Balance, Cookie, CookieValue, Frontend, Http2, Instance, Log, Maxconn, Origin, PeerAddr,
+    PeerTls, Peers, Persist, Route, Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Template,
+    Timeouts, WebSocket, websocket::Ping,
 };
 use super::checks;
 use crate::jwt::Keys;
@@ -13,8 +13,11 @@ use crate::rules::{Auth, Rules};
 use crate::secret::Secret;
 use crate::tcp::Mode;
 use crate::time::format_duration;
+pub(super) use edge::{listener, tls};
 use std::fmt::{Debug, Display};
 use std::time::Duration;
+
+mod edge;
 
 /// Keys and values, in one order for one kind of thing.
 pub(super) type Fields = Vec<(&'static str, String)>;
@@ -159,11 +162,6 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
 }
 
 /// Without the address, by which it is known.
-pub(super) fn listen(of: &Listen) -> Fields {
-    let Listen { addr: _, h2c } = of;
-    vec![("h2c", h2c.to_string())]
-}
-
 fn route(of: &Route) -> String {
     let Route { when, backend } = of;
     format!("{when} to {backend}")
@@ -317,7 +315,20 @@ fn cookie(of: &Cookie) -> String {
 }
 
 pub(super) fn server(of: &Server) -> Fields {
-    let Server { name: _, addr, origin, weight, maxconn, backup, slow_start, cookie, generation, state } = of;
+    let Server {
+        name: _,
+        addr,
+        origin,
+        weight,
+        maxconn,
+        backup,
+        slow_start,
+        cookie,
+        generation,
+        tls,
+        send_proxy,
+        state,
+    } = of;
     vec![
         ("addr", if let Origin::Named(name) = origin { name.to_string() } else { addr.to_string() }),
         ("weight", weight.to_string()),
@@ -326,12 +337,15 @@ pub(super) fn server(of: &Server) -> Fields {
         ("slow_start", or_none(slow_start.as_ref().map(self::slow_start))),
         ("cookie", cookie.clone()),
         ("generation", generation.to_string()),
+        ("tls", or_none(tls.as_deref().map(edge::server_tls))),
+        ("send_proxy", or_none(send_proxy.as_ref().map(word))),
         ("state", word(state)),
     ]
 }
 
 fn template(of: &Template) -> String {
-    let Template { name, addr, slots, identity, hold, weight, maxconn, slow_start } = of;
+    // What each has from its backend is told of the servers.
+    let Template { name, addr, slots, identity, hold, weight, maxconn, slow_start, tls: _, send_proxy: _ } = of;
     let slow_start = slow_start.as_ref().map_or(String::new(), |of| format!(" slow_start {}", self::slow_start(of)));
     format!(
         "{name} from {} in {slots} slots by {} held {} weight {weight} maxconn {}{slow_start}",
@@ -357,7 +371,7 @@ fn slow_start(of: &SlowStart) -> String {
 }
 
 fn timeouts(of: &Timeouts) -> Fields {
-    let Timeouts { connect, client, server, tunnel, http_request, http_keep_alive, queue, check } = of;
+    let Timeouts { connect, client, server, tunnel, http_request, http_keep_alive, queue, check, tls_handshake } = of;
     vec![
         ("timeout.connect", time(connect)),
         ("timeout.client", time(client)),
@@ -367,6 +381,7 @@ fn timeouts(of: &Timeouts) -> Fields {
         ("timeout.http_keep_alive", time(http_keep_alive)),
         ("timeout.queue", time(queue)),
         ("timeout.check", time(check)),
+        ("timeout.tls_handshake", time(tls_handshake)),
     ]
 }
 

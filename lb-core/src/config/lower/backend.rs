@@ -1,9 +1,12 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
-use super::super::{Backend, Balance, CookieMode, Maxconn, Persist, Server, SlowStart, Sticky, WebSocket};
+use super::super::{
+    Backend, Balance, Check, CheckTls, CookieMode, Maxconn, Persist, Proto, ProxyVersion, Server, ServerTls, SlowStart,
+    Sticky, WebSocket,
+};
 use super::{
-    Defaults, Unique, balance, check, cookie, discovery, faults, rules, rules::Known, sticky, table::Tables, tcp,
-    value, websocket,
+    Defaults, Unique, balance, check, cookie, discovery, faults, listen, rules, rules::Known, sticky, table::Tables,
+    tcp, value, websocket,
 };
 use crate::rules::Rules;
 use crate::tcp::Mode;
@@ -22,10 +25,16 @@ pub(super) fn backend(
     tcp::backend(section, mode);
     let good = value::check_name(section.cx, "backend", name, at, &section.path);
     let slow_start = section.get("slow_start").and_then(|item| balance::slow_start(&item));
-    let templates = discovery::templates(section, slow_start);
     let sticky = stickies(section, mode, known.tables);
     let prefixed = sticky.iter().any(|rule| matches!(rule, Sticky::Cookie(c) if c.mode == CookieMode::Prefix));
-    let servers = servers(section, slow_start, section.get("server_template").is_some(), prefixed);
+    let inherited = Inherited {
+        slow_start,
+        tls: listen::server_tls(section, None),
+        send_proxy: section.word("send_proxy"),
+        proto: section.word("proto").unwrap_or_default(),
+    };
+    let templates = discovery::templates(section, &inherited);
+    let servers = servers(section, &inherited, section.get("server_template").is_some(), prefixed);
     let algorithm = section
         .get("balance")
         .map_or(Some(Balance::RoundRobin), |item| tcp::balance(&item, balance::algorithm(&item), mode));
@@ -43,7 +52,7 @@ pub(super) fn backend(
         sticky,
         on_down: section.word("on_down").unwrap_or_default(),
         drain: section.word("drain").unwrap_or_default(),
-        check: check.flatten(),
+        check: check.flatten().map(|check| over_tls(check, inherited.tls.as_deref())),
         agent: section.get("agent").and_then(|item| check::agent(&item.section()?)),
         retries: section.whole("retries", defaults.retries),
         faults: faults::faults(section),
@@ -56,7 +65,7 @@ pub(super) fn backend(
         rules: Rules { compression: rules::compression(section), ..rules::rules(section, known) },
         resolver: discovery::resolver(section, defaults.resolver),
         templates,
-        proto: section.word("proto").unwrap_or_default(),
+        proto: inherited.proto,
         servers,
     };
     good.then(|| Arc::new(backend))
@@ -85,8 +94,24 @@ fn stickies(section: &Section<'_>, mode: Mode, tables: &Tables) -> Vec<Sticky> {
     rules
 }
 
+/// What servers have from their backend.
+pub(super) struct Inherited {
+    pub(super) slow_start: Option<SlowStart>,
+    pub(super) tls: Option<Arc<ServerTls>>,
+    pub(super) send_proxy: Option<ProxyVersion>,
+    proto: Proto,
+}
+
+/// A check goes the way that requests go, unless it says another.
+fn over_tls(mut check: Check, tls: Option<&ServerTls>) -> Check {
+    if let (None, None, Some(tls)) = (&check.tls, check.port, tls) {
+        check.tls = Some(CheckTls { ca: tls.ca.first().cloned(), sni: tls.sni.clone() });
+    }
+    check
+}
+
 /// `found`: a template makes servers, so that none need be listed. `prefixed`: a cookie has their values as its prefix.
-fn servers(section: &Section<'_>, slow_start: Option<SlowStart>, found: bool, prefixed: bool) -> Vec<Arc<Server>> {
+fn servers(section: &Section<'_>, inherited: &Inherited, found: bool, prefixed: bool) -> Vec<Arc<Server>> {
     let list = if found { section.get("server") } else { section.need("server") };
     let Some(list) = list else {
         return Vec::new();
@@ -98,7 +123,7 @@ fn servers(section: &Section<'_>, slow_start: Option<SlowStart>, found: bool, pr
     let (mut names, mut cookies) = (Unique::default(), Unique::default());
     let read = |item: &Item<'_>| {
         let section = item.section()?;
-        let server = server(&section, slow_start, &mut names, &mut cookies)?;
+        let server = server(&section, inherited, &mut names, &mut cookies)?;
         if let Some(item) = section.get("cookie").filter(|_| prefixed && server.cookie.contains('~')) {
             let help = "write it without `~`, which ends the prefix";
             item.bad(format!("\"{}\" cannot be the prefix of a cookie", server.cookie), help);
@@ -108,12 +133,7 @@ fn servers(section: &Section<'_>, slow_start: Option<SlowStart>, found: bool, pr
     items.iter().filter_map(read).collect()
 }
 
-fn server(
-    section: &Section<'_>,
-    slow_start: Option<SlowStart>,
-    names: &mut Unique,
-    cookies: &mut Unique,
-) -> Option<Server> {
+fn server(section: &Section<'_>, inherited: &Inherited, names: &mut Unique, cookies: &mut Unique) -> Option<Server> {
     let cx = section.cx;
     let name_item = section.need("name");
     let name = name_item.as_ref().and_then(|item| {
@@ -139,11 +159,17 @@ fn server(
     let weight = section.whole("weight", 1);
     let maxconn = section.get("maxconn").and_then(|item| maxconn(&item)).unwrap_or_default();
     let backup = section.flag("backup", false);
-    let slow_start = section.get("slow_start").map_or(slow_start, |item| balance::slow_start(&item));
+    let slow_start = section.get("slow_start").map_or(inherited.slow_start, |item| balance::slow_start(&item));
     let generation = section.get("generation").and_then(|item| item.whole()).unwrap_or(0);
+    let tls = listen::server_tls(section, inherited.tls.as_ref());
+    let send_proxy = section.word("send_proxy").or(inherited.send_proxy);
+    if send_proxy.is_some() && inherited.proto == Proto::H2 {
+        let message = "a PROXY header is for one client's connection, with HTTP/2 clients share it";
+        section.cx.bad(section.at.clone(), &section.path, message, "remove `send_proxy`, or `proto = \"h2\"`");
+    }
     let state = section.word("state").unwrap_or_default();
     let (name, cookie, (addr, origin)) = (name?, cookie?, addr?);
-    Some(Server { name, addr, origin, weight, maxconn, backup, slow_start, cookie, generation, state })
+    Some(Server { name, addr, origin, weight, maxconn, backup, slow_start, cookie, generation, tls, send_proxy, state })
 }
 
 /// A number is for this instance; a section may bound all together.

@@ -1,19 +1,20 @@
 //! Servers that are found by name.
+use super::super::PeerAddr;
 use super::super::discovery::{Identity, Origin, Template};
 use super::super::reader::{Item, Section};
-use super::super::{PeerAddr, SlowStart};
+use super::backend::Inherited;
 use super::{Unique, backend, peers, value};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) fn templates(section: &Section<'_>, slow_start: Option<SlowStart>) -> Vec<Arc<Template>> {
+pub(super) fn templates(section: &Section<'_>, inherited: &Inherited) -> Vec<Arc<Template>> {
     let mut names = Unique::default();
     let items = section.get("server_template").map_or(Vec::new(), |item| item.elements());
-    items.iter().filter_map(|item| template(&item.section()?, slow_start, &mut names)).map(Arc::new).collect()
+    items.iter().filter_map(|item| template(&item.section()?, inherited, &mut names)).map(Arc::new).collect()
 }
 
-fn template(section: &Section<'_>, slow_start: Option<SlowStart>, names: &mut Unique) -> Option<Template> {
+fn template(section: &Section<'_>, inherited: &Inherited, names: &mut Unique) -> Option<Template> {
     let name = section.need("name").and_then(|item| {
         let name = item.text()?;
         let good = value::check_name(section.cx, "server", &name, &item.at(), &item.path);
@@ -37,7 +38,9 @@ fn template(section: &Section<'_>, slow_start: Option<SlowStart>, names: &mut Un
         hold: section.duration("hold", Duration::ZERO),
         weight: section.whole("weight", 1),
         maxconn: section.get("maxconn").and_then(|item| backend::maxconn(&item)).unwrap_or_default(),
-        slow_start,
+        slow_start: inherited.slow_start,
+        tls: inherited.tls.clone(),
+        send_proxy: inherited.send_proxy,
     })
 }
 

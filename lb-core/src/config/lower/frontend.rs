@@ -1,8 +1,10 @@
 //! `[frontend.NAME]`
 use super::super::reader::{Item, Section};
-use super::super::{Frontend, Listen, Route, suggest};
+use super::super::{Frontend, Route, suggest};
 use super::mode::Backends;
-use super::{Addresses, Defaults, http2, instance, limit, matcher, rules, rules::Known, table::Tables, tcp, value};
+use super::{
+    Addresses, Defaults, http2, limit, listen::listen, matcher, rules, rules::Known, table::Tables, tcp, value,
+};
 use crate::limit::Limit;
 use crate::matcher::Matcher;
 use crate::rules::Rules;
@@ -42,8 +44,10 @@ fn frontend(
 ) -> Frontend {
     let mode: Mode = section.word("mode").unwrap_or_default();
     let listen_item = section.need("listen");
-    let items = listen_item.iter().flat_map(Item::elements);
-    let listen: Vec<_> = items.filter_map(|i| listen(&i, mode, addresses)).collect();
+    let trusted = section.get("trusted_proxies");
+    let trusted: Vec<_> = trusted.iter().flat_map(Item::elements).filter_map(|i| value::network(&i)).collect();
+    let listen: Vec<_> =
+        listen_item.iter().flat_map(Item::elements).filter_map(|i| listen(&i, mode, &trusted, addresses)).collect();
     if let Some(item) = listen_item.filter(|item| item.elements().is_empty() && item.is_list()) {
         item.bad(format!("`{}` listens nowhere", section.path), item.example());
     }
@@ -59,7 +63,6 @@ fn frontend(
         };
         section.cx.missing(section.at.clone(), &section.path, format!("`{}` leads to no backend", section.path), help);
     }
-    let trusted = section.get("trusted_proxies");
     let limit_item = section.get("limit");
     Frontend {
         name,
@@ -70,7 +73,7 @@ fn frontend(
         timeout: defaults.timeouts(section),
         maxconn: section.size("maxconn", maxconn),
         forwarded: section.flag("forwarded", true),
-        trusted_proxies: trusted.iter().flat_map(Item::elements).filter_map(|i| value::network(&i)).collect(),
+        trusted_proxies: trusted,
         max_head: section.size("max_head", 16 * 1024),
         max_headers: section.size("max_headers", 100),
         limit: limit_item
@@ -82,18 +85,6 @@ fn frontend(
         rules: Rules { request_id: rules::request_id(section), ..rules::rules(section, known) },
         http2: http2::http2(section),
     }
-}
-
-/// `"0.0.0.0:80"` or `{ addr = "0.0.0.0:80" }`
-fn listen(item: &Item<'_>, mode: Mode, addresses: &mut Addresses) -> Option<Listen> {
-    let value = item.either()?;
-    if item.is_text() {
-        return Some(Listen { addr: instance::claimed(&value, addresses)?, h2c: false });
-    }
-    let section = value.section()?;
-    tcp::listen(&section, mode);
-    let addr = instance::claimed(&section.need("addr")?, addresses)?;
-    Some(Listen { addr, h2c: section.flag("h2c", false) })
 }
 
 /// A rule of `limit`, as the frontend's mode allows it.

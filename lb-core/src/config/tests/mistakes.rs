@@ -56,9 +56,9 @@ fn unknown_keys_are_refused_with_the_one_that_was_meant() {
         ("¦[tables.x]\ntype = \"ip\"".replace("¦[", "[¦").as_str(), "unknown key `tables` at the top", "`table`"),
         ("[table.t]\ntype = \"ip\"\n¦exprie = \"1m\"", "unknown key `exprie` in `table.t`", "did you mean `expire`?"),
         (
-            "[frontend.web]\nlisten = [{ addr = \"127.0.0.1:1\", ¦tls = {} }]\nbackend = \"app\"",
-            "unknown key `tls` in `frontend.web.listen[0]`",
-            "no TLS for clients",
+            "[frontend.web]\nlisten = [{ addr = \"127.0.0.1:1\", ¦ssl = {} }]\nbackend = \"app\"",
+            "unknown key `ssl` in `frontend.web.listen[0]`",
+            "did you mean `tls`?",
         ),
         (
             "[frontend.web]\n¦bind = \":80\"\nbackend = \"app\"",
@@ -311,7 +311,7 @@ fn sticky_rules_are_checked_against_tables_and_directions() {
             ("sticky = [{ on = \"src\", table = ¦\"ip\" }]", "there is no table \"ip\"", "did you mean \"ips\"?"),
             ("sticky = [{ on = \"src\", ¦secure = true, table = \"ips\" }]", "this is for a cookie", "remove it"),
             ("sticky = [{ on = ¦\"heder(X)\", table = \"texts\" }]", "did you mean \"header\"?", "header(NAME)"),
-            ("sticky = [{ on = ¦\"jwt\", table = \"texts\" }]", "\"jwt\" is no key expression", "cookie(NAME)"),
+            ("sticky = [{ on = ¦\"jwt\", table = \"texts\" }]", "\"jwt\" needs an argument", "cookie(NAME)"),
             ("sticky = [{ store_response = ¦\"src\", table = \"ips\" }]", "an answer has none", "store_request"),
             ("sticky = [{ store_response = ¦\"query(a)\", table = \"texts\" }]", "an answer has none", "header(NAME)"),
             ("sticky = [{ store_response = ¦\"path\", table = \"texts\" }]", "an answer has none", "header(NAME)"),

@@ -175,7 +175,7 @@ server = [{ name = "a", addr = "127.0.0.1:9001", weight = "${W:-5}" }]
 "#,
     );
     assert_eq!((config.instance.name.as_str(), config.instance.workers), ("lb7", Some(3)));
-    assert_eq!(config.frontends[0].listen[0].addr.port(), 8080);
+    assert_eq!(config.frontends[0].listen[0].addr.tcp().map(|a| a.port()), Some(8080));
     assert!(!config.frontends[0].forwarded);
     assert_eq!(config.backends[0].servers[0].weight, 5);
 }

@@ -15,6 +15,8 @@ fn server(name: &str, port: u16, generation: u64) -> Arc<config::Server> {
         slow_start: None,
         cookie: name.into(),
         generation,
+        tls: None,
+        send_proxy: None,
         state: AdminState::Ready,
     })
 }

@@ -19,8 +19,17 @@ fn sent(to: Redirect, client: &str, target: &str, fields: &str) -> Result<Option
     let request = head::request(text.as_bytes(), 100, Vec::new()).unwrap().unwrap();
     let client = client.parse().unwrap();
     let (frontend, backend, made) = (&snap.frontends[0], None, None);
-    let looked =
-        Looked { request: &request, buf: text.as_bytes(), client, src: client, snap: &snap, frontend, backend, made };
+    let looked = Looked {
+        request: &request,
+        buf: text.as_bytes(),
+        client,
+        src: client,
+        snap: &snap,
+        frontend,
+        backend,
+        tls: None,
+        made,
+    };
     Ok(location(&looked, &to)?.map(|to| String::from_utf8(to).unwrap()))
 }
 

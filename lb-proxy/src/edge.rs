@@ -1,0 +1,172 @@
+//! How connections begin, on both sides: what stands between `accept` and the first byte of a request, and between
+//! connecting to a server and the first byte sent. Built by a start or a reload, before anything is swapped.
+//!
+//! A listener that accepts plain connections has nothing here, nor has a server that is spoken to plainly.
+use crate::tls::TlsError;
+use crate::tls::connect::Connector;
+use crate::tls::terminate::Termination;
+use crate::tls::tickets::Secret;
+use ipnet::IpNet;
+use lb_core::config::{Config, Frontend, Listen, ListenAddr};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Of all listeners and servers.
+#[derive(Default)]
+pub struct Edges {
+    listeners: Vec<Listener>,
+    /// By backend and server.
+    servers: HashMap<String, HashMap<String, Arc<Connector>>>,
+    /// Where secrets of tickets are; empty: the process's own is used.
+    ticket_keys: Vec<PathBuf>,
+    own: Option<Secret>,
+}
+
+struct Listener {
+    frontend: String,
+    addr: ListenAddr,
+    edge: Arc<Edge>,
+}
+
+/// Of one listener.
+pub(crate) struct Edge {
+    pub(crate) tls: Option<Termination>,
+    /// Networks whose connections begin with a PROXY header.
+    accept_proxy: Vec<IpNet>,
+}
+
+impl Edge {
+    /// Whether a connection from there begins with a PROXY header.
+    pub(crate) fn expects_proxy(&self, from: IpAddr) -> bool {
+        let from = from.to_canonical();
+        self.accept_proxy.iter().any(|net| net.contains(&from))
+    }
+}
+
+impl std::fmt::Debug for Edges {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edges").field("listeners", &self.listeners.len()).finish_non_exhaustive()
+    }
+}
+
+impl Edges {
+    /// Reads all files that the configuration names. `own` is the process's secret for tickets.
+    ///
+    /// # Errors
+    /// Every reason why a listener or server cannot be had.
+    pub fn build(config: &Config, own: &Secret) -> Result<Self, TlsError> {
+        let mut edges = Self { ticket_keys: config.tls.ticket_keys.clone(), own: Some(own.clone()), ..Self::default() };
+        let mut errors = Vec::new();
+        let secrets = edges.secrets().unwrap_or_else(|why| {
+            errors.push(why);
+            Vec::new()
+        });
+        for frontend in &config.frontends {
+            for listen in &frontend.listen {
+                edges.listener(frontend, listen, &secrets, &mut errors);
+            }
+        }
+        for backend in &config.backends {
+            for server in &backend.servers {
+                let Some(tls) = &server.tls else { continue };
+                match Connector::load(tls, server.addr, backend.proto) {
+                    Ok(connector) => {
+                        let of_backend = edges.servers.entry(backend.name.clone()).or_default();
+                        of_backend.insert(server.name.clone(), Arc::new(connector));
+                    }
+                    Err(why) => errors.push(format!("server {}/{}: tls: {why}", backend.name, server.name)),
+                }
+            }
+        }
+        if errors.is_empty() { Ok(edges) } else { Err(TlsError(errors)) }
+    }
+
+    fn listener(&mut self, frontend: &Frontend, listen: &Listen, secrets: &[Secret], errors: &mut Vec<String>) {
+        match Termination::load(listen, secrets) {
+            Ok(None) if listen.accept_proxy.is_empty() => {}
+            Ok(tls) => {
+                let edge = Arc::new(Edge { tls, accept_proxy: listen.accept_proxy.clone() });
+                self.listeners.push(Listener { frontend: frontend.name.clone(), addr: listen.addr.clone(), edge });
+            }
+            Err(whys) => {
+                let place = format!("frontend \"{}\", {}", frontend.name, listen.addr);
+                errors.extend(whys.into_iter().map(|why| format!("{place}: {why}")));
+            }
+        }
+    }
+
+    /// Secrets for tickets, as the files say now.
+    fn secrets(&self) -> Result<Vec<Secret>, String> {
+        if self.ticket_keys.is_empty() {
+            return Ok(self.own.iter().cloned().collect());
+        }
+        let read = |file: &PathBuf| Secret::read(file).map_err(|why| format!("tls.ticket_keys: {why}"));
+        self.ticket_keys.iter().map(read).collect()
+    }
+
+    /// What a listener's connections begin with; `None`: nothing but bytes.
+    pub(crate) fn of(&self, frontend: &str, addr: &ListenAddr) -> Option<&Arc<Edge>> {
+        self.listeners.iter().find(|l| l.addr == *addr && l.frontend == frontend).map(|l| &l.edge)
+    }
+
+    /// How a server is spoken to that wants TLS.
+    pub(crate) fn to_server(&self, backend: &str, server: &str) -> Option<&Arc<Connector>> {
+        self.servers.get(backend)?.get(server)
+    }
+
+    /// Listeners with TLS, with frontend and address.
+    pub(crate) fn with_tls(&self) -> impl Iterator<Item = (&str, &ListenAddr, &Termination)> {
+        self.listeners.iter().filter_map(|l| Some((l.frontend.as_str(), &l.addr, l.edge.tls.as_ref()?)))
+    }
+
+    fn connectors(&self) -> impl Iterator<Item = (&String, &String, &Arc<Connector>)> {
+        self.servers.iter().flat_map(|(backend, all)| all.iter().map(move |(server, tls)| (backend, server, tls)))
+    }
+
+    /// All files that they are made of.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<_> = self.with_tls().flat_map(|(.., tls)| tls.files()).collect();
+        files.extend(self.connectors().flat_map(|(.., tls)| tls.files()));
+        files.extend(self.ticket_keys.iter().cloned());
+        files.sort();
+        files.dedup();
+        files
+    }
+
+    /// Reads all files anew, each listener and server for itself: one bad file keeps only its own from new ones.
+    pub(crate) fn reload(&self) -> Result<(), String> {
+        let secrets = self.secrets()?;
+        let mut errors = Vec::new();
+        for (frontend, addr, tls) in self.with_tls() {
+            if let Err(whys) = tls.reload(&secrets) {
+                errors.extend(whys.into_iter().map(|why| format!("frontend \"{frontend}\", {addr}: {why}")));
+            }
+        }
+        for (backend, server, tls) in self.connectors() {
+            if let Err(why) = tls.reload() {
+                errors.push(format!("server {backend}/{server}: tls: {why}"));
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
+    }
+
+    /// Certificates that do not hold now, or not for long.
+    pub(crate) fn warnings(&self, now: SystemTime) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (frontend, addr, tls) in self.with_tls() {
+            for chain in &tls.serving().certificates.chains {
+                let (file, life) = (chain.file.display(), chain.life);
+                let place = format!("frontend \"{frontend}\", {addr}: cert: {file}");
+                match (life.holds(now), life.ends_soon(now)) {
+                    (false, _) => warnings.push(format!("{place} does not hold now: it is for {life}")),
+                    (true, true) => warnings.push(format!("{place} expires soon: it is for {life}")),
+                    (true, false) => {}
+                }
+            }
+        }
+        warnings
+    }
+}

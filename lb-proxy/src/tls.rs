@@ -1,0 +1,41 @@
+//! TLS on both sides: certificates, tickets, handshakes. It must not know what the bytes inside mean: it makes a
+//! [`Stream`](crate::stream::Stream) and says what was agreed on.
+//!
+//! | module | for |
+//! | --- | --- |
+//! | [`certificates`] | from files to chains with their keys, and which of them a client sees |
+//! | [`terminate`] | one listener's TLS, made of the configuration and these files |
+//! | [`tickets`] | sessions that every worker and every instance resumes |
+//! | [`handshake`] | one client's |
+//! | [`connect`] | the same with a server, from our side |
+//! | [`watch`] | files that change are read anew |
+use lb_core::config::Config;
+use rustls::crypto::CryptoProvider;
+use std::sync::{Arc, OnceLock};
+
+pub(crate) mod certificates;
+pub(crate) mod connect;
+pub(crate) mod handshake;
+pub(crate) mod terminate;
+pub mod tickets;
+pub(crate) mod watch;
+
+/// Why TLS cannot be had: every reason, with the place in the configuration and the file.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct TlsError(pub Vec<String>);
+
+/// The one provider of cryptography.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())).clone()
+}
+
+/// Reads every file that a configuration names for TLS, as a start would. What comes back are warnings: it would start.
+///
+/// # Errors
+/// What would keep it from starting.
+pub fn check(config: &Config) -> Result<Vec<String>, TlsError> {
+    let edges = crate::edge::Edges::build(config, &tickets::Secret::random()?)?;
+    Ok(edges.warnings(std::time::SystemTime::now()))
+}

@@ -1,0 +1,184 @@
+//! TLS to servers, a configuration for each: what it is asked for, what its certificate must be, what is shown to it.
+//!
+//! Sessions are resumed: each server's configuration remembers its own. The protocol is that of the backend (ALPN).
+use super::provider;
+use super::terminate::roots;
+use crate::stream::{Plain, Stream};
+use arc_swap::ArcSwap;
+use lb_core::config::{Proto, ServerTls, TlsVersion};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_rustls::TlsConnector;
+
+/// How one server is spoken to.
+pub(crate) struct Connector {
+    tls: Arc<ServerTls>,
+    proto: Proto,
+    name: ServerName<'static>,
+    config: ArcSwap<ClientConfig>,
+}
+
+impl Connector {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    pub(crate) fn load(tls: &Arc<ServerTls>, addr: SocketAddr, proto: Proto) -> Result<Self, String> {
+        let name = match &tls.sni {
+            Some(name) => ServerName::try_from(name.clone()).map_err(|e| format!("sni: {e}"))?,
+            None => ServerName::from(addr.ip().to_canonical()),
+        };
+        let config = ArcSwap::from_pointee(client(tls, proto)?);
+        Ok(Self { tls: tls.clone(), proto, name, config })
+    }
+
+    /// Reads the files anew.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; what was in use stays.
+    pub(crate) fn reload(&self) -> Result<(), String> {
+        self.config.store(Arc::new(client(&self.tls, self.proto)?));
+        Ok(())
+    }
+
+    /// The files that it is made of.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let own = self.tls.own.iter().flat_map(|(cert, key)| [cert.clone(), key.clone()]);
+        self.tls.ca.iter().cloned().chain(own).collect()
+    }
+
+    /// Shakes hands.
+    pub(crate) async fn connect(&self, plain: Plain) -> io::Result<Stream> {
+        let connector = TlsConnector::from(self.config.load_full());
+        let stream = connector.connect(self.name.clone(), plain).await.map_err(|e| explain(e, &self.name))?;
+        if self.proto == Proto::H2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err(io::Error::other("it does not offer HTTP/2 in its TLS handshake"));
+        }
+        Ok(tokio_rustls::TlsStream::Client(stream).into())
+    }
+}
+
+fn client(tls: &ServerTls, proto: Proto) -> Result<ClientConfig, String> {
+    let versions: &[_] = match tls.min_version {
+        TlsVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        TlsVersion::V13 => &[&rustls::version::TLS13],
+    };
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .map_err(|e| format!("min_version: {e}"))?;
+    let builder = match tls.verify {
+        true if tls.ca.is_empty() => builder.with_root_certificates(system_roots()?),
+        true => builder.with_root_certificates(roots("ca", &tls.ca, &mut Vec::new())?),
+        false => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider()))),
+    };
+    let mut config = match &tls.own {
+        None => builder.with_no_client_auth(),
+        Some((cert, key)) => {
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect);
+            let chain = chain.map_err(|e| format!("cert: {} cannot be used: {e}", cert.display()))?;
+            let key =
+                PrivateKeyDer::from_pem_file(key).map_err(|e| format!("key: {} cannot be used: {e}", key.display()))?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|e| format!("cert: {} cannot be used: {e}", cert.display()))?
+        }
+    };
+    config.alpn_protocols = match proto {
+        Proto::H1 => vec![b"http/1.1".to_vec()],
+        Proto::H2 => vec![b"h2".to_vec()],
+    };
+    Ok(config)
+}
+
+/// What the system trusts.
+fn system_roots() -> Result<RootCertStore, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // Old roots that nobody can read are no reason to do without the others.
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
+        return Err(format!(
+            "ca: the system's certificates cannot be had: {why}. Install them (Debian: ca-certificates), or name a file"
+        ));
+    }
+    Ok(roots)
+}
+
+/// What went wrong, and what to look at.
+fn explain(error: io::Error, name: &ServerName<'_>) -> io::Error {
+    let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref::<Error>()) else {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return io::Error::other("it closed in the middle of the TLS handshake");
+        }
+        return error;
+    };
+    let name = name.to_str();
+    let why = match tls {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "its certificate is not signed by a CA that we trust: see `tls.ca`".into()
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => {
+            format!("its certificate is not for \"{name}\": see `tls.sni`")
+        }
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "its certificate has expired".into()
+        }
+        Error::InvalidMessage(_) => "it does not speak TLS".into(),
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "it wants a certificate of ours: see `tls.cert`".into()
+        }
+        other => format!("TLS failed: {other}"),
+    };
+    io::Error::other(why)
+}
+
+/// Whoever answers: `verify = false`. Signatures are checked all the same, so that at least the handshake is whole.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
