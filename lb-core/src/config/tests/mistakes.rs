@@ -309,7 +309,7 @@ fn sticky_rules_are_checked_against_tables_and_directions() {
             ("sticky = [{ on = \"src\", table = ¦\"ip\" }]", "there is no table \"ip\"", "did you mean \"ips\"?"),
             ("sticky = [{ on = \"src\", ¦secure = true, table = \"ips\" }]", "this is for a cookie", "remove it"),
             ("sticky = [{ on = ¦\"heder(X)\", table = \"texts\" }]", "did you mean \"header\"?", "header(NAME)"),
-            ("sticky = [{ on = ¦\"jwt\", table = \"texts\" }]", "\"jwt\" is no key expression", "cookie(NAME)"),
+            ("sticky = [{ on = ¦\"jwt\", table = \"texts\" }]", "\"jwt\" needs an argument", "cookie(NAME)"),
             ("sticky = [{ store_response = ¦\"src\", table = \"ips\" }]", "an answer has none", "store_request"),
             ("sticky = [{ store_response = ¦\"query(a)\", table = \"texts\" }]", "an answer has none", "header(NAME)"),
             ("sticky = [{ store_response = ¦\"path\", table = \"texts\" }]", "an answer has none", "header(NAME)"),
