@@ -1,5 +1,6 @@
 //! Exactly what was typed.
 use clap::{Args, Parser, Subcommand};
+use lb_core::pace::Pace;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -248,8 +249,14 @@ pub(crate) enum Server {
         #[command(flatten)]
         at: At,
     },
-    /// Only pinned clients still go there
+    /// Only pinned clients still go there; with a deadline nobody stays after it
     Drain {
+        /// When it is over, sockets that are still open are closed, and pinned clients go elsewhere; as 300s
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        deadline: Option<Duration>,
+        /// How fast they are closed then, all instances together, as 50/s [default: instance.close_pace]
+        #[arg(long, value_name = "N/s", requires = "deadline")]
+        pace: Option<Pace>,
         /// Wait until nothing is open on it
         #[arg(long)]
         wait: bool,
@@ -259,8 +266,11 @@ pub(crate) enum Server {
         #[command(flatten)]
         decision: Decision,
     },
-    /// Nobody goes there
+    /// Nobody goes there; open sockets are closed
     Maint {
+        /// How fast they are closed, all instances together, as 50/s [default: instance.close_pace]
+        #[arg(long, value_name = "N/s")]
+        pace: Option<Pace>,
         #[command(flatten)]
         decision: Decision,
     },

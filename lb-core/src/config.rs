@@ -3,7 +3,7 @@
 //! | module | for |
 //! | --- | --- |
 //! | [`mod@file`] | what the user may write: every section and key, as one table |
-//! | [`check`] | how servers are asked |
+//! | [`check`], [`faults`] | how servers are asked; what becomes of failures |
 //! | `condition` | comparisons with counters |
 //! | `reader`, `env`, `suggest` | reading by that table; every mistake with its place, and what was meant |
 //! | [`lower`] | from the text to a [`Config`]: [`load`] |
@@ -13,6 +13,7 @@ use crate::counters::Counter;
 use crate::jwt::Keys;
 use crate::limit::Limit;
 use crate::matcher::Matcher;
+use crate::pace::Pace;
 use crate::rules::{Auth, Rules};
 use crate::secret::Secret;
 use crate::stick::KeyExpr;
@@ -28,25 +29,34 @@ pub mod check;
 mod condition;
 pub mod diagnostic;
 pub mod diff;
+pub mod discovery;
 mod env;
+pub mod faults;
 pub mod file;
 mod file_affinity;
 mod file_check;
+mod file_discovery;
+mod file_faults;
 mod file_http2;
 mod file_rules;
 mod file_traffic;
+mod file_websocket;
 mod http2;
 pub mod lower;
 mod reader;
 pub mod schema;
 mod suggest;
+pub mod websocket;
 
 pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
+pub use discovery::{Origin, Template};
+pub use faults::Faults;
 pub use http2::{Http2, Proto};
 pub use lower::{load, load_with};
 pub use reader::{Env, Files};
+pub use websocket::WebSocket;
 
 /// A whole, valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +96,8 @@ pub struct Instance {
     pub state: Option<PathBuf>,
     /// How often they are written. Default 60s.
     pub state_interval: Duration,
+    /// How fast sockets are closed where nobody says otherwise. Default 50/s.
+    pub close_pace: Pace,
 }
 
 /// `[admin]`
@@ -125,7 +137,7 @@ pub struct Peers {
     pub max_clock_ahead: Duration,
 }
 
-/// Where a peer is.
+/// Where somebody is: a peer, or servers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PeerAddr {
     /// `"10.0.0.2:8405"`
@@ -362,6 +374,8 @@ pub struct Backend {
     pub agent: Option<Agent>,
     /// Connection attempts after the first, all servers together. Default 3.
     pub retries: u32,
+    /// What is tried again, who is taken out, who waits first, who is closed.
+    pub faults: Faults,
     /// After a server is marked by failed connects without a check, how long until it is tried again. Default 5s.
     pub retry_after: Duration,
     /// Requests that may wait for one server with `maxconn`. Default 1,000.
@@ -372,11 +386,17 @@ pub struct Backend {
     pub max_idle: usize,
     /// Timeouts.
     pub timeout: Timeouts,
+    /// What WebSockets get.
+    pub websocket: WebSocket,
     /// What it does to requests and answers.
     pub rules: Rules,
     /// What the servers speak.
     pub proto: Proto,
-    /// Servers, at least one.
+    /// DNS server that names of servers are asked of; `None`: as the system does it.
+    pub resolver: Option<SocketAddr>,
+    /// What servers are made of by name.
+    pub templates: Vec<Arc<Template>>,
+    /// Servers; at least one where there is no template.
     pub servers: Vec<Arc<Server>>,
 }
 
@@ -586,6 +606,8 @@ pub struct Server {
     pub name: String,
     /// Address.
     pub addr: SocketAddr,
+    /// Where it comes from.
+    pub origin: Origin,
     /// Share of new clients, 0 to 256. Default 1. 0: pinned clients only.
     pub weight: u32,
     /// Requests and tunnels at a time; the rest waits. Default: no bound.

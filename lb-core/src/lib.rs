@@ -10,11 +10,14 @@
 //! | [`snapshot`] | one immutable compiled view of a configuration; a reload builds a whole new one |
 //! | [`matcher`] | what a rule asks of a request: `if`, wherever there is one |
 //! | [`route`], [`stick`], [`cookie`] | from a request to a backend, to stick keys, to a server named by a cookie |
+//! | [`budget`] | how many requests may be tried again |
 //! | [`jwt`] | claims of bearer tokens as stick keys |
 //! | [`secret`] | texts that are used and never shown |
 //! | [`balance`] | which server takes a client that no pin binds |
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
+//! | [`pace`] | how fast sockets are closed, and when |
 //! | [`shares`] | how instances share a server's `maxconn` |
+//! | [`discovery`] | which servers names stand for |
 //! | [`health`], [`agent`] | the rise/fall machine; what a server's agent says |
 //! | [`rules`] | rules of frontends and backends on requests and answers: headers, redirects, passwords, pages |
 //! | [`limit`] | rules of a frontend on what tables have counted |
@@ -26,10 +29,12 @@
 
 pub mod agent;
 pub mod balance;
+pub mod budget;
 pub mod config;
 pub mod cookie;
 pub mod counters;
 pub mod decisions;
+pub mod discovery;
 pub mod hash;
 pub mod health;
 pub mod hlc;
@@ -37,6 +42,7 @@ pub mod id;
 pub mod jwt;
 pub mod limit;
 pub mod matcher;
+pub mod pace;
 pub mod route;
 pub mod rules;
 pub mod secret;

@@ -1,6 +1,6 @@
 //! Rules of frontends and backends on requests and answers, as values: what is changed, denied, redirected, asked for a
 //! password; pages of our own answers. Who carries them out is not known here.
-use crate::matcher::{Matcher, Pattern};
+use crate::matcher::Matcher;
 use ipnet::IpNet;
 use std::fmt;
 use std::path::PathBuf;
@@ -33,6 +33,8 @@ pub const REASONS: &[&str] = &[
     "no-route",
     "no-server",
     "pinned-server-down",
+    "server-down",
+    "server-refused",
     "connect-failed",
     "queue-full",
     "queue-timeout",
@@ -334,10 +336,7 @@ impl fmt::Display for Place {
         match self {
             Self::Whole(to) => to.fmt(f),
             Self::Prefix(prefix, to) => write!(f, "{prefix} by {to}"),
-            Self::Like(pattern, to) => {
-                let _: &Pattern = pattern;
-                write!(f, "{pattern} by {to}")
-            }
+            Self::Like(pattern, to) => write!(f, "{pattern} by {to}"),
         }
     }
 }

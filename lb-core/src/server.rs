@@ -6,7 +6,7 @@ use crate::time::{Timestamp, millis};
 use gate::Gate;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 mod gate;
 
@@ -65,8 +65,16 @@ pub struct ServerState {
     bounds: Mutex<Bounds>,
     /// What [`Bounds`] come to, for the request path; `u32::MAX`: no bound.
     limit: AtomicU32,
+    /// Its sockets are being closed: nobody stays.
+    closing: AtomicBool,
     /// Connects that failed in a row.
     connect_failures: AtomicU32,
+    /// Requests that it failed in a row.
+    failures: AtomicU32,
+    /// They were too many, and the control thread has not looked yet.
+    tripped: AtomicBool,
+    /// Until when it is out for that, in milliseconds; 0: it is not.
+    ejected_until: AtomicU64,
     /// Unix milliseconds of the last change of health.
     changed: AtomicU64,
     /// When it began to take clients again, in milliseconds; 0: long ago; [`SOON`]: at the first look.
@@ -88,6 +96,8 @@ pub struct ControlCounters {
     pub checks_failed: Count,
     /// Times that its agent could not be heard.
     pub agent_errors: Count,
+    /// Times that it was taken out because it failed too many requests.
+    pub ejections: Count,
 }
 
 /// How many requests a server takes.
@@ -131,6 +141,14 @@ pub struct ServerCounters {
     pub bytes_out: Count,
     /// Open WebSocket and other upgraded tunnels.
     pub tunnels: Count,
+    /// Those of them that nobody has told to end yet, and other tunnels as well.
+    pub unclosed: Count,
+    /// WebSocket messages from clients and to them.
+    pub messages: [Count; 2],
+    /// Requests that it failed, where `outlier` counts them.
+    pub failures: Count,
+    /// Requests and tunnels closed because it went down.
+    pub closed: Count,
     /// Answers by class: 1xx … 5xx.
     pub responses: [Count; 5],
 }
@@ -173,7 +191,11 @@ impl ServerState {
             queued: AtomicU32::new(0),
             bounds: Mutex::default(),
             limit: AtomicU32::new(u32::MAX),
+            closing: AtomicBool::new(false),
             connect_failures: AtomicU32::new(0),
+            failures: AtomicU32::new(0),
+            tripped: AtomicBool::new(false),
+            ejected_until: AtomicU64::new(0),
             changed: AtomicU64::new(0),
             risen: AtomicU64::new(0),
             next_start: AtomicU64::new(0),
@@ -229,6 +251,9 @@ impl ServerState {
             if news {
                 self.changed.store(now, Relaxed);
             }
+            if news && health == Health::Up {
+                self.came_up(now);
+            }
             news
         });
         let state = report.state.is_some_and(|state| self.gate.agent_wants(Some(state)));
@@ -264,9 +289,43 @@ impl ServerState {
         self.gate.ejected()
     }
 
-    /// Takes it out, or back in. True: that is news.
-    pub fn set_ejected(&self, ejected: bool) -> bool {
-        self.gate.set_ejected(ejected)
+    /// When its time out ends, in milliseconds; `None`: it is in.
+    pub fn ejected_until(&self) -> Option<u64> {
+        Some(self.ejected_until.load(Relaxed)).filter(|at| *at > 0)
+    }
+
+    /// Takes it out until then (in milliseconds), or with `None` back in. True: that is news.
+    pub fn eject(&self, until: Option<u64>) -> bool {
+        self.ejected_until.store(until.unwrap_or(0), Relaxed);
+        if until.is_none() {
+            self.failures.store(0, Relaxed);
+            self.tripped.store(false, Relaxed);
+        }
+        self.gate.set_ejected(until.is_some())
+    }
+
+    /// It answered a request well.
+    pub fn succeeded(&self) {
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
+        }
+    }
+
+    /// It failed a request of this worker; `bound` in a row are too many (0: they never are). The control thread makes
+    /// an ejection of it.
+    pub fn failed(&self, worker: usize, bound: u32) {
+        if let Some(counters) = self.counters.get(worker) {
+            counters.failures.bump();
+        }
+        let failures = self.failures.fetch_add(1, Relaxed) + 1;
+        if bound > 0 && failures >= bound {
+            self.tripped.store(true, Relaxed);
+        }
+    }
+
+    /// Whether it failed too many requests in a row since the last time that somebody asked.
+    pub fn tripped(&self) -> bool {
+        self.tripped.load(Relaxed) && self.tripped.swap(false, Relaxed)
     }
 
     /// Whether discovery knows it no more: what is open stays, nobody comes.
@@ -306,7 +365,17 @@ impl ServerState {
 
     /// Whether a pinned client may go there.
     pub fn takes_pinned(&self) -> bool {
-        self.gate.takes_pinned()
+        self.gate.takes_pinned() && !self.closing()
+    }
+
+    /// Whether its sockets are being closed, so that no client stays with it any longer.
+    pub fn closing(&self) -> bool {
+        self.closing.load(Relaxed)
+    }
+
+    /// Sets that.
+    pub fn set_closing(&self, closing: bool) {
+        self.closing.store(closing, Relaxed);
     }
 
     /// Whether a new client may go there.

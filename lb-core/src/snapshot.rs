@@ -1,6 +1,7 @@
 //! One immutable compiled view of a configuration. A reload builds a whole new one, reusing live state by identity,
 //! or changes nothing.
 use crate::balance::Rotation;
+use crate::budget::Budget;
 use crate::config::{self, Config};
 use crate::cookie;
 use crate::hlc::Clock;
@@ -151,6 +152,19 @@ pub const DURATION_BUCKETS: [u64; 14] = [
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000, 30_000_000,
 ];
 
+/// Codes of Close frames, as they are counted: as they are where they are known, else by their class; 1005: without a code;
+/// `none`: the connection ended without a Close frame.
+pub const CLOSE_CODES: [&str; 17] = [
+    "1000", "1001", "1002", "1003", "1005", "1007", "1008", "1009", "1010", "1011", "1012", "1013", "1014", "3xxx",
+    "4xxx", "other", "none",
+];
+
+/// Who ended a WebSocket first.
+pub const CLOSED_BY: [&str; 3] = ["client", "server", "lb"];
+
+/// What frames do that break the protocol.
+pub const FRAME_FLAWS: [&str; 6] = ["reserved", "opcode", "mask", "control", "length", "order"];
+
 /// A backend, compiled.
 #[derive(Debug)]
 pub struct Backend {
@@ -166,6 +180,8 @@ pub struct Backend {
     pub cookie: Option<cookie::rule::Rule>,
     /// What its rules have done.
     pub ruled: Ruled,
+    /// How many requests may be tried again; `None`: no bound over all.
+    pub budget: Option<Arc<Budget>>,
     /// Live state; survives reloads.
     pub state: Arc<BackendState>,
     /// Smooth weighted round robin, one a worker, so that workers do not share a lock; survives no reload.
@@ -203,12 +219,18 @@ pub struct BackendCounters {
     pub returned: Count,
     /// Connection attempts after the first.
     pub retries: Count,
+    /// Retries that the budget did not allow.
+    pub over_budget: Count,
     /// Requests that found no server.
     pub no_server: Count,
     /// Requests that waited for a server with `maxconn`.
     pub queued: Count,
     /// Requests that waited too long, or found the queue full.
     pub queue_dropped: Count,
+    /// WebSockets that ended, by [`CLOSE_CODES`] and [`CLOSED_BY`].
+    pub closes: [[Count; CLOSED_BY.len()]; CLOSE_CODES.len()],
+    /// WebSockets whose client or server broke the protocol, by [`FRAME_FLAWS`]: how it did first.
+    pub flaws: [[Count; 2]; FRAME_FLAWS.len()],
 }
 
 /// A server, compiled.
@@ -253,10 +275,25 @@ impl Server {
     }
 }
 
+/// A pin older than this to a server that a template could have made, and that is not there, is one to a server that is
+/// gone: names are looked up more often.
+const LOST_AFTER: u64 = 60_000;
+
 impl Backend {
     /// The server of that name.
     pub fn by_id(&self, id: NameId) -> Option<usize> {
         self.servers.iter().position(|s| s.id == id)
+    }
+
+    /// Whether a server that is not here was one that a template made and that is found no more, when a pin to it was
+    /// written at this time. A younger one may be known to another instance already, and to this one in a moment.
+    pub fn has_lost(&self, server: NameId, written: Timestamp, now: Timestamp) -> bool {
+        if self.config.templates.is_empty() || now.0.saturating_sub(written.0) < LOST_AFTER {
+            return false;
+        }
+        let name = self.names.name(server);
+        let made_by = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('-'));
+        self.config.templates.iter().any(|template| made_by(&template.name))
     }
 
     /// The server that a pin names, and the first server of a client that was moved.
@@ -423,6 +460,10 @@ fn backend(
         stick,
         cookie: rule_of_cookie,
         ruled: Ruled::new(&config.rules, base.workers, old.map(|old| (&old.config.rules, &old.ruled))),
+        budget: config.faults.retry_budget.map(|of| {
+            let same = old.and_then(|b| b.budget.clone()).filter(|b| b.of() == of);
+            same.unwrap_or_else(|| Arc::new(Budget::new(of, base.workers)))
+        }),
         state: old.map_or_else(
             || {
                 Arc::new(BackendState {

@@ -30,11 +30,33 @@ pub struct Status {
     pub backends: Vec<BackendStatus>,
     /// Tables.
     pub tables: Vec<TableStatus>,
+    /// Names that servers are looked up by.
+    #[serde(default)]
+    pub names: Vec<NameStatus>,
     /// What is kept on disk; `None`: nothing.
     #[serde(default)]
     pub state: Option<StateStatus>,
     /// Replication; `None`: this instance stands alone.
     pub peers: Option<PeersStatus>,
+}
+
+/// A name that servers of a backend are looked up by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameStatus {
+    /// Backend.
+    pub backend: String,
+    /// The name.
+    pub name: String,
+    /// Whether its last look-up found something.
+    pub found: bool,
+    /// Why it found nothing, or not all.
+    pub error: Option<String>,
+    /// Look-ups that failed so far.
+    pub errors: u64,
+    /// Servers made of it.
+    pub servers: usize,
+    /// Servers left out, because there are no more slots.
+    pub left_out: usize,
 }
 
 /// A frontend.
@@ -66,6 +88,9 @@ pub struct BackendStatus {
     pub balance: String,
     /// Sticky rules, for people.
     pub sticky: Vec<String>,
+    /// Whether health is ignored, because too few servers are up.
+    #[serde(default)]
+    pub panic: bool,
     /// Servers.
     pub servers: Vec<ServerStatus>,
 }
@@ -100,6 +125,18 @@ pub struct ServerStatus {
     /// How many it takes; `None`: no bound.
     #[serde(default)]
     pub maxconn: Option<MaxconnStatus>,
+    /// Seconds until it is taken in again, when it is out because it failed too many requests.
+    #[serde(default)]
+    pub ejected: Option<u64>,
+    /// Requests that wait for a place on it.
+    #[serde(default)]
+    pub queued: u32,
+    /// Whether discovery knows it no more: what is open there stays, nobody comes.
+    #[serde(default)]
+    pub gone: bool,
+    /// The name that it was found by, where it is in the file with one.
+    #[serde(default)]
+    pub host: Option<String>,
     /// What its agent says; `None`: it has none, or was not asked yet.
     #[serde(default)]
     pub agent: Option<AgentStatus>,

@@ -102,7 +102,7 @@ mod cursor;
 mod driver;
 mod io;
 mod learner;
-mod names;
+pub mod names;
 pub mod replicator;
 mod session;
 mod tables;

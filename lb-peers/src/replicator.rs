@@ -287,7 +287,7 @@ impl Replicator {
         for decision in all {
             if self.clock.observe(decision.stamp, now.wall).is_err() {
                 tracing::warn!(server = ?decision.server, stamp = ?decision.stamp, "a decision from too far ahead");
-            } else if self.decisions.merge(decision.clone()) {
+            } else if self.decisions.merge(decision.clone(), now.wall) {
                 news.push(decision);
             }
         }

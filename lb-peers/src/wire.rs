@@ -5,9 +5,11 @@ use lb_core::config::KeyKind;
 use lb_core::decisions::Decision;
 use lb_core::hlc::Stamp;
 use lb_core::id::NodeId;
+use lb_core::pace::{Closing, Pace};
 use lb_core::server::AdminState;
 use lb_core::shares::{Load, SharedBounds};
 use prost::Message;
+use std::time::Duration;
 
 mod counts;
 mod entries;
@@ -488,6 +490,10 @@ impl From<Decision> for pb::Decision {
             author: d.author,
             reason: d.reason,
             at_ms: d.at,
+            closing: d.closing.map(|c| pb::decision::Closing {
+                left_ms: lb_core::time::millis(c.left),
+                per_minute: c.pace.map_or(0, Pace::in_a_minute),
+            }),
         }
     }
 }
@@ -512,6 +518,10 @@ impl TryFrom<pb::Decision> for Decision {
             author: cleaned(&d.author),
             reason: cleaned(&d.reason),
             at: d.at_ms,
+            closing: d.closing.map(|c| Closing {
+                left: Duration::from_millis(c.left_ms),
+                pace: (c.per_minute > 0).then(|| Pace::per_minute(c.per_minute)),
+            }),
         })
     }
 }

@@ -174,6 +174,7 @@ fn an_operators_decision_reaches_every_node_those_too_that_come_later() {
             server: ("web".into(), "app1".into()),
             state: Some(AdminState::Drain),
             weight: None,
+            closing: None,
             stamp: b.settings.clock.stamp(now()),
             node: "b".into(),
             author: "ann".into(),
@@ -181,13 +182,16 @@ fn an_operators_decision_reaches_every_node_those_too_that_come_later() {
             at: now().0,
         };
         let mut decided = a.peers.decided();
-        assert!(b.decisions.merge(decision.clone()));
+        assert!(b.decisions.merge(decision.clone(), lb_core::time::Timestamp(0)));
         b.peers.decide(decision.clone());
         tokio::time::timeout(PATIENCE, decided.changed()).await.expect("a is told").unwrap();
-        assert_eq!(a.decisions.get("web", "app1").as_ref(), Some(&decision));
+        assert_eq!(a.decisions.get("web", "app1", lb_core::time::Timestamp(0)).as_ref(), Some(&decision));
         drop(b);
         let c = Node::joining("c", &[&a]).await;
-        eventually("c is told", || c.decisions.get("web", "app1").as_ref() == Some(&decision)).await;
+        eventually("c is told", || {
+            c.decisions.get("web", "app1", lb_core::time::Timestamp(0)).as_ref() == Some(&decision)
+        })
+        .await;
     });
 }
 

@@ -20,9 +20,11 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 mod agent;
+pub mod outlier;
 pub mod passive;
 pub mod probe;
 mod schedule;
+pub mod standing;
 mod tls;
 
 pub use tls::{Prepared, TlsError};
@@ -33,6 +35,7 @@ pub struct Checks {
     running: Mutex<HashMap<u32, Running>>,
     reasons: Arc<Reasons>,
     agents: Agents,
+    prepared: Mutex<Arc<Prepared>>,
 }
 
 /// Why servers are down, by [`ServerState::uid`], and that something about them has changed.
@@ -58,7 +61,14 @@ impl Drop for Running {
 impl Checks {
     /// Runs the checks of a configuration on the current runtime: starts what is new, ends what is gone, leaves
     /// alone what has not changed.
-    pub fn apply(&self, snapshot: &Snapshot, prepared: &Prepared) {
+    pub fn apply(&self, snapshot: &Snapshot, prepared: Prepared) {
+        *self.prepared.lock() = Arc::new(prepared);
+        self.reapply(snapshot);
+    }
+
+    /// As [`Self::apply`], when only the servers have changed.
+    pub fn reapply(&self, snapshot: &Snapshot) {
+        let prepared = self.prepared.lock().clone();
         let mut running = self.running.lock();
         let mut before = std::mem::take(&mut *running);
         for backend in &snapshot.backends {

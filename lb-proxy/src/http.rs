@@ -14,10 +14,12 @@ mod headers;
 pub(crate) mod ids;
 pub(crate) mod limits;
 mod looked;
+mod outcome;
 mod own;
 mod passage;
 pub(crate) mod passwords;
 pub(crate) mod reason;
+pub(crate) mod retry;
 mod upload;
 
 use crate::stream::Writer;

@@ -16,6 +16,8 @@ use crate::{admin, health, metrics};
 use arc_swap::{ArcSwap, ArcSwapOption};
 pub use control::{Control, Listening};
 pub use decide::{Change, DecideError};
+pub(crate) use discovery::Discovery;
+pub use discovery::NameError;
 use lb_core::config::Config;
 use lb_core::decisions::Decisions;
 use lb_core::hlc::Clock;
@@ -32,8 +34,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
+mod closing;
 pub(crate) mod control;
 mod decide;
+mod discovery;
 mod layout;
 mod run;
 pub mod state;
@@ -96,6 +100,9 @@ pub enum StartError {
     /// Replication.
     #[error(transparent)]
     Peers(#[from] lb_peers::StartError),
+    /// A server's host name.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// A health check over TLS.
     #[error(transparent)]
     Check(#[from] health::TlsError),
@@ -144,7 +151,10 @@ impl Instance {
         logging::filter(&config.log.level)?;
         let workers = config.instance.workers.unwrap_or_else(cores).max(1);
         let started = Started { instant: Instant::now(), unix_ms: now().0 };
-        let config = Arc::new(config);
+        // A server with a host name that stands for nothing is told before anything is opened.
+        let discovery = Discovery::default();
+        discovery.prepare(&config).await?;
+        let config = Arc::new(discovery.adopt(config));
         let shared = shared(config.clone(), started.unix_ms, workers);
         let (decisions, local) = (Arc::<Decisions>::default(), Arc::<Decisions>::default());
         let state = Arc::new(state::Store::new(shared.clone(), decisions.clone(), local.clone()));
@@ -163,6 +173,7 @@ impl Instance {
         let control = Arc::new(Control::new(control::Parts {
             shared,
             source,
+            discovery,
             decisions,
             local,
             state,
@@ -175,16 +186,11 @@ impl Instance {
             admin,
         }));
         control.set_access(log);
-        Ok(Self::assemble(control, bound, sockets, &prepared))
+        Ok(Self::assemble(control, bound, sockets, prepared))
     }
 
     /// From here on nothing fails.
-    fn assemble(
-        control: Arc<Control>,
-        bound: Vec<Bound>,
-        sockets: admin::Sockets,
-        prepared: &health::Prepared,
-    ) -> Self {
+    fn assemble(control: Arc<Control>, bound: Vec<Bound>, sockets: admin::Sockets, prepared: health::Prepared) -> Self {
         control.apply_decisions();
         control.listen(bound);
         control.checks.apply(&control.shared.snapshot.load(), prepared);
@@ -273,6 +279,7 @@ fn shared(config: Arc<Config>, incarnation: u64, workers: usize) -> Arc<Shared> 
         snapshot: ArcSwap::from_pointee(snapshot),
         draining: AtomicBool::new(false),
         connections: AtomicUsize::new(0),
+        websockets: (0..workers).map(|_| Default::default()).collect(),
         queues: Default::default(),
         ask: ArcSwapOption::empty(),
         access: ArcSwapOption::empty(),

@@ -4,6 +4,7 @@
 //! messages on the request path, no knowledge of peers. Control (`instance`, `health`, `admin`, `reload`): one thread.
 pub mod admin;
 pub mod bind;
+mod closing;
 #[cfg(test)]
 mod fixture;
 pub mod health;
@@ -16,11 +17,13 @@ pub mod logging;
 pub mod metrics;
 pub mod reload;
 pub mod shared;
+mod sockets;
 mod splice;
 mod stream;
 mod tcp;
 mod tunnel;
 pub mod upstream;
+mod websocket;
 pub mod worker;
 
 pub use instance::{ConfigSource, Instance, StartError, run};

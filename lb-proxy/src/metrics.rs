@@ -6,7 +6,7 @@
 //! crates record through the `metrics` facade.
 use lb_core::server::{AdminState, Health};
 use lb_core::snapshot::{Backend, DURATION_BUCKETS, Ruled, Server, Snapshot};
-use lb_core::status::PeersStatus;
+use lb_core::status::{NameStatus, PeersStatus};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use text::Text;
 
 mod peers;
 mod text;
+mod websocket;
 
 /// How a value behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +78,9 @@ families! {
     SERVER_WEIGHT Gauge "lb_server_weight" ["backend" "server"] "Weight that holds now.";
     SERVER_ACTIVE Gauge "lb_server_connections_active" ["backend" "server"] "Requests and tunnels on the server now.";
     WEBSOCKETS Gauge "lb_websocket_connections_active" ["backend" "server"] "Open WebSockets and other upgraded tunnels.";
+    WS_CLOSES Counter "lb_websocket_closes_total" ["backend" "code" "by"] "WebSockets that ended, by the first Close frame's code (3xxx and 4xxx together; 1005: it had none; none: there was no such frame) and by who ended it first (client, server, lb).";
+    WS_ERRORS Counter "lb_websocket_errors_total" ["backend" "kind" "by"] "WebSockets whose client or server broke the protocol, by how it did first: reserved bits, an unknown opcode, a wrong mask, a bad control frame, a bad length, fragments out of order.";
+    WS_MESSAGES Counter "lb_websocket_messages_total" ["backend" "server" "direction"] "WebSocket messages from clients (in) and to clients (out).";
     SERVER_REQUESTS Counter "lb_server_requests_total" ["backend" "server"] "Requests sent to the server.";
     SERVER_CONNECTS Counter "lb_server_connects_total" ["backend" "server"] "Connections opened to the server.";
     SERVER_ERRORS Counter "lb_server_errors_total" ["backend" "server" "kind"] "Failed connects (connect), and answers that never came or came broken (response).";
@@ -84,8 +88,18 @@ families! {
     SERVER_RESPONSES Counter "lb_server_responses_total" ["backend" "server" "code"] "Answers of the server, by class.";
     SERVER_CHECKS Counter "lb_server_checks_total" ["backend" "server" "result"] "Health checks, by result (passed, failed).";
     AGENT_ERRORS Counter "lb_server_agent_errors_total" ["backend" "server"] "Times that the server's agent could not be heard.";
+    SERVER_EJECTED Gauge "lb_server_ejected" ["backend" "server"] "1 while the server is out because it failed too many requests (outlier).";
+    SERVER_EJECTIONS Counter "lb_server_ejections_total" ["backend" "server"] "Times that the server was taken out because it failed too many requests.";
+    SERVER_CLOSED Counter "lb_server_closed_total" ["backend" "server"] "Requests and tunnels closed because the server went down (on_marked_down).";
+    SERVER_QUEUED Gauge "lb_server_queued" ["backend" "server"] "Requests that wait for a place on the server.";
+    PANIC Gauge "lb_backend_panic" ["backend"] "1 while health is ignored, because too few servers are up.";
+    OVER_BUDGET Counter "lb_backend_retries_over_budget_total" ["backend"] "Retries that were not made, because the retry budget was spent.";
+    NAME_UP Gauge "lb_dns_up" ["backend" "name"] "1 when the last look-up of this name of servers found something.";
+    NAME_ERRORS Counter "lb_dns_errors_total" ["backend" "name"] "Look-ups of the name that failed.";
+    NAME_SERVERS Gauge "lb_dns_servers" ["backend" "name"] "Servers made of the name.";
+    NAME_LEFT_OUT Gauge "lb_dns_servers_left_out" ["backend" "name"] "Servers left out, because the template has no more slots.";
     AFFINITY Counter "lb_affinity_total" ["backend" "result"] "Why requests went to their server: cookie, table, new, redispatched, returned.";
-    RETRIES Counter "lb_backend_retries_total" ["backend"] "Connection attempts after the first.";
+    RETRIES Counter "lb_backend_retries_total" ["backend"] "Attempts after the first: connects, and requests sent again.";
     NO_SERVER Counter "lb_backend_no_server_total" ["backend"] "Requests that no server could take.";
     QUEUED Counter "lb_backend_queued_total" ["backend"] "Requests that waited for a server with maxconn.";
     QUEUE_DROPPED Counter "lb_backend_queue_dropped_total" ["backend"] "Requests that waited too long or found the queue full.";
@@ -175,6 +189,7 @@ pub fn render(
     snapshot: &Snapshot,
     process: Process,
     replication: Option<&PeersStatus>,
+    names: &[NameStatus],
     recorder: &PrometheusHandle,
 ) -> String {
     let mut out = Text::default();
@@ -183,7 +198,9 @@ pub fn render(
     http2(&mut out, snapshot);
     servers(&mut out, snapshot);
     backends(&mut out, snapshot);
+    websocket::write(&mut out, snapshot);
     rules(&mut out, snapshot);
+    self::names(&mut out, names);
     tables(&mut out, snapshot);
     if let Some(replication) = replication {
         peers::write(&mut out, replication);
@@ -299,6 +316,10 @@ fn servers(out: &mut Text, snapshot: &Snapshot) {
     each(&WEBSOCKETS, &|s| s.state.sum(|c| &c.tunnels));
     each(&SERVER_REQUESTS, &|s| s.state.sum(|c| &c.requests));
     each(&SERVER_CONNECTS, &|s| s.state.sum(|c| &c.connects));
+    each(&SERVER_EJECTED, &|s| s.state.ejected().into());
+    each(&SERVER_EJECTIONS, &|s| s.state.control.ejections.get());
+    each(&SERVER_CLOSED, &|s| s.state.sum(|c| &c.closed));
+    each(&SERVER_QUEUED, &|s| s.state.queued().into());
     each(&AGENT_ERRORS, &|s| s.state.control.agent_errors.get());
     // The last label takes several values for each server.
     let mut split = |family: &Family, values: &dyn Fn(&Server) -> Vec<(&'static str, u64)>| {
@@ -344,9 +365,24 @@ fn backends(out: &mut Text, snapshot: &Snapshot) {
         }
     };
     each(&RETRIES, &|b| b.state.sum(|c| &c.retries));
+    each(&OVER_BUDGET, &|b| b.state.sum(|c| &c.over_budget));
+    each(&PANIC, &|b| b.servers.iter().any(|s| s.state.panics()).into());
     each(&NO_SERVER, &|b| b.state.sum(|c| &c.no_server));
     each(&QUEUED, &|b| b.state.sum(|c| &c.queued));
     each(&QUEUE_DROPPED, &|b| b.state.sum(|c| &c.queue_dropped));
+}
+
+fn names(out: &mut Text, names: &[NameStatus]) {
+    let mut each = |family: &Family, value: &dyn Fn(&NameStatus) -> u64| {
+        let mut rows = out.family(family);
+        for name in names {
+            rows = rows.row(&[&name.backend, &name.name], value(name));
+        }
+    };
+    each(&NAME_UP, &|name| name.found.into());
+    each(&NAME_ERRORS, &|name| name.errors);
+    each(&NAME_SERVERS, &|name| name.servers as u64);
+    each(&NAME_LEFT_OUT, &|name| name.left_out as u64);
 }
 
 fn tables(out: &mut Text, snapshot: &Snapshot) {

@@ -5,7 +5,7 @@
 use crate::bind::{BindError, Wanted, bind_all};
 use crate::health::{Prepared, TlsError};
 use crate::instance::control::{replicated, tell_systemd};
-use crate::instance::{Control, Phase, wanted};
+use crate::instance::{Control, NameError, Phase, wanted};
 use crate::logging::{self, access};
 use lb_core::config::{Config, Peers};
 use lb_core::snapshot::Snapshot;
@@ -38,6 +38,9 @@ pub enum ReloadError {
     /// A new listener.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A server's host name.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// A health check over TLS.
     #[error(transparent)]
     Check(#[from] TlsError),
@@ -71,7 +74,10 @@ impl Control {
         let now = NotifyState::monotonic_usec_now().ok();
         tell_systemd(&[NotifyState::Reloading].into_iter().chain(now).collect::<Vec<_>>());
         let result = match read(self).await {
-            Ok(config) => take_on(self, config),
+            Ok(config) => match self.discovery.prepare(&config).await {
+                Ok(()) => take_on(self, config),
+                Err(e) => Err(e.into()),
+            },
             Err(e) => Err(e),
         };
         if self.phase() == Phase::Ready {
@@ -129,14 +135,15 @@ fn take_on(control: &Control, config: Config) -> Result<Reloaded, ReloadError> {
     // Opened anew even when unchanged: whoever rotated the file sends SIGHUP for this.
     let log = access::open(&config.log, &control.counts.access_dropped)?;
 
-    let snapshot = Arc::new(Snapshot::build(Arc::new(config), &control.shared.base, Some(&before)));
+    let snapshot =
+        Arc::new(Snapshot::build(Arc::new(control.discovery.adopt(config)), &control.shared.base, Some(&before)));
     warn_of_new_tables(&before, &snapshot);
     control.shared.snapshot.store(snapshot.clone());
     control.listen(bound);
     control.unlisten(&closed);
     control.set_access(log);
     logging::set_level(&snapshot.config.log.level).ok();
-    control.checks.apply(&snapshot, &prepared);
+    control.checks.apply(&snapshot, prepared);
     control.apply_decisions();
     control.bounds.set(snapshot.servers());
     control.shared.queues.admit(&snapshot.backends);

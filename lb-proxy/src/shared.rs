@@ -1,7 +1,7 @@
 //! What the workers and the control thread share: one snapshot pointer, a few atomics, the hook that asks peers.
 use crate::upstream::Queues;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use lb_core::snapshot::{Base, Snapshot};
+use lb_core::snapshot::{Base, Slot, Snapshot};
 use lb_core::time::{Steady, Timestamp};
 use std::future::Future;
 use std::pin::Pin;
@@ -19,6 +19,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// Client connections open now, over all frontends.
     pub connections: AtomicUsize,
+    /// WebSockets that nobody has told to end, one slot a worker.
+    pub websockets: Box<[Slot]>,
     /// Those who wait for servers with `maxconn`.
     pub queues: Queues,
     /// Set while the tables are not pulled yet: a miss asks the peers first.
@@ -80,6 +82,10 @@ pub struct AccessLine {
     pub retries: u32,
     /// Whether it became a tunnel.
     pub tunnel: bool,
+    /// For a WebSocket the code of the Close frame that came first; 1005: it had none; `None`: there was no such frame.
+    pub close_code: Option<u16>,
+    /// For a WebSocket who ended it first: `client`, `server`, `lb`.
+    pub close_by: Option<&'static str>,
     /// What the client speaks: `http/1.1` or `h2`.
     pub protocol: &'static str,
 }

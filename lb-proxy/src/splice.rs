@@ -35,12 +35,14 @@ thread_local! {
 }
 
 /// A pipe's two ends.
+#[derive(Debug)]
 struct Ends {
     read: OwnedFd,
     write: OwnedFd,
 }
 
 /// A pipe, and how much of what was read is still in it.
+#[derive(Debug)]
 pub(crate) struct Pipe {
     ends: Option<Ends>,
     held: u32,

@@ -3,18 +3,22 @@
 //!
 //! A silent client holds a socket, a timer and no buffer. Where nothing looks at the hello nothing is awaited, so that
 //! servers which speak first do.
+use crate::closing::{Watch, Watches};
 use crate::http::account;
 use crate::http::affinity::Plan;
 use crate::http::forward::{Reached, ask_peers, reach};
 use crate::http::h1::more;
 use crate::http::limits::{self, Opened};
 use crate::http::reason::Reason;
+use crate::http::retry::Attempts;
 use crate::io::{Elapsed, Timer};
 use crate::listener::{Admission, Listening};
+use crate::shared::now;
 use crate::stream::Stream;
 use crate::tunnel::{self, Start, Tunnel};
 use crate::worker::Local;
 use hello::{ClientHello, Read};
+use lb_core::config::faults::OnMarkedDown;
 use lb_core::snapshot::Frontend;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -153,12 +157,25 @@ impl Conn {
             account.counting().join(&mut self.opened, table, key);
         }
         ask_peers(&local, backend, &plan).await;
-        let Reached { server, slot, stream, retries, .. } =
-            reach(&local, backend, &mut plan, &mut self.timer, account).await?;
-        account.answered(backend, server, plan.why, retries);
+        let counters = &backend.state.counters[local.id];
+        let chosen = plan.choose(backend, &local.turn(&[])).inspect_err(|_| counters.no_server.bump())?;
+        let mut attempts = Attempts::default();
+        if let Some(budget) = &backend.budget {
+            budget.request(local.id, now());
+        }
+        // Apart, so that a silent client does not hold the memory of it.
+        let reached =
+            Box::pin(reach(&local, backend, &mut plan, &mut self.timer, account, &mut attempts, chosen)).await?;
+        let Reached { server, slot, stream, .. } = reached;
+        if backend.config.faults.outlier.is_some() {
+            backend.servers[server].state.succeeded();
+        }
+        let closes = backend.config.faults.on_marked_down == OnMarkedDown::Close;
+        let watch = closes.then(|| Watches::enter(&local.watches, &backend.servers[server].state));
+        account.answered(backend, server, plan.why, attempts.retries.get());
         let (timeout, client) = (backend.config.timeout.tunnel, frontend.config.timeout.client);
         let first = first::Unanswered::new(&snap, index, server, plan);
-        Ok(Passed { server: stream, slot, first, timeout, client })
+        Ok(Passed { server: stream, slot, first, watch, timeout, client })
     }
 
     fn limit(
@@ -195,7 +212,7 @@ impl Conn {
 
     fn tunnel(self, passed: Passed, account: account::Request) -> Box<Tunnel> {
         account.start_tunnel();
-        let Passed { server, slot, first, timeout, client } = passed;
+        let Passed { server, slot, first, watch, timeout, client } = passed;
         Tunnel::new(Start {
             client: self.stream,
             server,
@@ -203,7 +220,8 @@ impl Conn {
             from_server: Vec::new(),
             timeout,
             after_server: client,
-            holding: tunnel::Holding::default(),
+            handshake: None,
+            holding: tunnel::Holding::new(std::iter::empty(), watch),
             first,
             account,
             slot,
@@ -218,6 +236,8 @@ struct Passed {
     server: Stream,
     slot: crate::upstream::Slot,
     first: Option<Box<first::Unanswered>>,
+    /// Its place among those that are closed when the server goes down.
+    watch: Option<Watch>,
     timeout: Duration,
     /// How long a client may be silent once its server has closed.
     client: Duration,

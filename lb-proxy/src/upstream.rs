@@ -135,7 +135,37 @@ impl Drop for Slot {
 /// Those who wait for one server with `maxconn`.
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: Mutex<VecDeque<oneshot::Sender<Slot>>>,
+    waiting: Mutex<Line>,
+}
+
+/// Who waits, in order.
+#[derive(Debug, Default)]
+struct Line {
+    first: VecDeque<oneshot::Sender<Slot>>,
+    others: VecDeque<oneshot::Sender<Slot>>,
+}
+
+impl Line {
+    fn pop_front(&mut self) -> Option<oneshot::Sender<Slot>> {
+        self.first.pop_front().or_else(|| self.others.pop_front())
+    }
+
+    fn push_back(&mut self, one: oneshot::Sender<Slot>, first: bool) {
+        if first { &mut self.first } else { &mut self.others }.push_back(one);
+    }
+
+    fn len(&self) -> usize {
+        self.first.len() + self.others.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&oneshot::Sender<Slot>) -> bool) {
+        self.first.retain(&mut keep);
+        self.others.retain(keep);
+    }
 }
 
 /// The queues of all servers with `maxconn`, shared by the workers.
@@ -183,11 +213,13 @@ pub(crate) enum NoSlot {
     Timeout,
 }
 
-/// A place on a server, at once or after a wait in its queue. `queued` is called when it must wait.
+/// A place on a server, at once or after a wait in its queue, there perhaps before others. `queued` is called when it must
+/// wait.
 pub(crate) async fn slot(
     shared: &Shared,
     backend: &Backend,
     server: &Server,
+    first: bool,
     timer: &mut Timer,
     queued: impl FnOnce(),
 ) -> Result<Slot, NoSlot> {
@@ -210,7 +242,7 @@ pub(crate) async fn slot(
             return Err(NoSlot::Full);
         }
         let (give, waiter) = oneshot::channel();
-        waiting.push_back(give);
+        waiting.push_back(give, first);
         (waiter, server.state.wait())
     };
     queued();

@@ -1,5 +1,6 @@
 //! One data-plane thread: its runtime, its listeners, its connections. It shares nothing with the other workers but
 //! what [`Shared`] holds.
+use crate::closing::Watches;
 use crate::http::head::Field;
 use crate::http::ids::Ids;
 use crate::http::passwords::Passwords;
@@ -7,7 +8,9 @@ use crate::http2::servers::Servers;
 use crate::io::Buffers;
 use crate::listener::{self, Listening};
 use crate::shared::Shared;
+use crate::sockets::{self, Sockets};
 use crate::upstream::Pool;
+use crate::websocket::close::Why;
 use lb_core::balance::Turn;
 use lb_core::snapshot::Snapshot;
 use std::cell::{Cell, RefCell};
@@ -40,10 +43,27 @@ pub enum Command {
         /// The address as configured.
         addr: SocketAddr,
     },
+    /// Close what is open on a server, where its backend says so: it went down.
+    CloseOn {
+        /// [`lb_core::server::ServerState::uid`]
+        server: u32,
+    },
     /// Stop accepting, close idle connections, let the others finish; the thread ends with the last.
     Drain,
+    /// Tell open sockets to end.
+    Close(Close),
     /// Close everything; the thread ends.
     Abort,
+}
+
+/// Sockets that are to end.
+#[derive(Clone, Copy, Debug)]
+pub struct Close {
+    /// Those on the server with this [`uid`](lb_core::server::ServerState::uid); `None`: all WebSockets.
+    pub(crate) server: Option<u32>,
+    /// So many of them.
+    pub(crate) count: usize,
+    pub(crate) why: Why,
 }
 
 /// A running worker.
@@ -109,8 +129,10 @@ pub(crate) struct Local {
     pub(crate) buffers: Buffers,
     pub(crate) fields: SpareFields,
     pub(crate) pool: Pool,
+    pub(crate) sockets: Sockets,
     pub(crate) ids: Ids,
     pub(crate) passwords: Passwords,
+    pub(crate) watches: Rc<Watches>,
     pub(crate) h2: Servers,
     snapshot: RefCell<Pinned>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
@@ -149,8 +171,10 @@ impl Local {
             buffers: Buffers::default(),
             fields: SpareFields::default(),
             pool: Pool::default(),
+            sockets: Sockets::default(),
             ids: Ids::default(),
             passwords: Passwords::new(),
+            watches: Rc::default(),
             h2: Servers::default(),
             snapshot,
             clients: RefCell::default(),
@@ -237,6 +261,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                         task.abort();
                     }
                 }
+                Some(Command::CloseOn { server }) => local.watches.close(server),
                 Some(Command::Drain) => {
                     listeners.drain().for_each(|(_, task)| task.abort());
                     local.draining.set(true);
@@ -247,6 +272,7 @@ async fn run(local: Rc<Local>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                         return;
                     }
                 }
+                Some(Command::Close(Close { server, count, why })) => sockets::close(&local, server, why, count),
                 Some(Command::Abort) | None => return,
             },
             _ = sweep.tick() => {

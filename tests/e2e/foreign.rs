@@ -1,5 +1,7 @@
-//! Other people's WebSocket servers and clients: Node's `ws`, Python's `websockets`. `tests/run` installs them.
-use lb_tests::Instance;
+//! Other people's WebSocket servers, clients and cases: Node's `ws`, Python's `websockets`, Autobahn's cases as `kosoku`
+//! runs them. `tests/run` installs them.
+use lb_tests::{Instance, eventually};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -67,4 +69,76 @@ fn node_and_python_clients_keep_their_node_and_python_servers_through_two_instan
     }
     let used = cluster[0].api("/api/tables");
     assert_eq!(used[0]["entries"], 40);
+}
+
+/// The backend `app` of these servers.
+fn backend(servers: &[&Server]) -> String {
+    let one = |s: &&Server| format!("{{ name = \"n{0}\", addr = \"127.0.0.1:{0}\" }}", s.port);
+    let list: Vec<_> = servers.iter().map(one).collect();
+    format!("[frontend.web]\nlisten = [LISTEN]\nbackend = \"app\"\n[backend.app]\nserver = [{}]\n", list.join(", "))
+}
+
+#[test]
+fn in_a_drain_other_peoples_clients_lose_no_answer_and_read_why() {
+    for (server_command, client) in [
+        (node("echo.js"), python("drained.py")),
+        (python("echo.py"), node("drained.js")),
+        (node("echo.js"), node("drained.js")),
+        (python("echo.py"), python("drained.py")),
+    ] {
+        let echo = server(server_command, "echo");
+        let lb = Instance::start(&backend(&[&echo]));
+        let (mut client, count) = (client, 10);
+        let mut child = client
+            .args([lb.addr.port().to_string(), count.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("installed by tests/run");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        assert_eq!(lines.next().as_deref(), Some("open"));
+        eventually("all are open", || lb.api("/api/servers")[0]["tunnels"] == count);
+        let name = format!("app/n{}", echo.port);
+        lb.json(&["server", "drain", &name, "--deadline", "300ms", "--pace", "50/s", "--wait"]);
+        assert_eq!(lines.next().as_deref(), Some("closed"));
+        assert!(child.wait().expect("it ends").success());
+        let row = format!("lb_websocket_closes_total{{backend=\"app\",code=\"1012\",by=\"lb\"}} {count}");
+        assert!(lb.admin_text("/metrics").contains(&row));
+    }
+}
+
+/// Verdicts of Autobahn's cases, worse ones greater: of what was exchanged and of how it was closed.
+fn verdicts(addr: &str, dir: &Path) -> BTreeMap<String, (usize, usize)> {
+    let cases = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*", "12.1.1", "13.1.1"];
+    let mut command = Command::new(here("../target/foreign/venv/bin/python"));
+    command
+        .arg(here("../target/foreign/venv/bin/kosoku"))
+        .args(["-p", "8", "-o"])
+        .arg(dir)
+        .args(cases.iter().flat_map(|case| ["-i", case]))
+        .arg(addr);
+    command.output().expect("installed by tests/run");
+    let index = std::fs::read_to_string(dir.join("index.json")).expect("a report");
+    let index: serde_json::Value = serde_json::from_str(&index).expect("JSON");
+    let agent = index.as_object().and_then(|o| o.values().next()).and_then(|v| v.as_object()).expect("an agent");
+    let order = ["OK", "NON-STRICT", "INFORMATIONAL", "UNIMPLEMENTED", "UNCLEAN", "WRONG CODE", "FAILED BY CLIENT"];
+    let rank = |v: &serde_json::Value| order.iter().position(|o| v == o).unwrap_or(order.len());
+    agent.iter().map(|(case, v)| (case.clone(), (rank(&v["behavior"]), rank(&v["behaviorClose"])))).collect()
+}
+
+#[test]
+fn no_case_of_autobahn_has_a_worse_verdict_than_without_lb() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    for command in [node("echo.js"), python("echo.py")] {
+        let echo = server(command, "echo");
+        let lb = Instance::start(&backend(&[&echo]));
+        let direct = verdicts(&format!("127.0.0.1:{}", echo.port), &dir.path().join(format!("{}", echo.port)));
+        let through = verdicts(&lb.addr.to_string(), &dir.path().join(format!("{}", lb.addr.port())));
+        assert!(direct.len() >= 247, "{} cases", direct.len());
+        let worse: Vec<_> = direct
+            .iter()
+            .filter(|(case, before)| through.get(*case).is_none_or(|after| after.0 > before.0 || after.1 > before.1))
+            .map(|(case, before)| (case, before, through.get(case)))
+            .collect();
+        assert!(worse.is_empty(), "{worse:?}");
+    }
 }

@@ -12,7 +12,9 @@ mod contract;
 mod cookies;
 mod counters;
 mod demo;
+mod discovery;
 mod failover;
+mod faults;
 mod foreign;
 mod framing;
 mod hostile;
@@ -32,6 +34,8 @@ mod state;
 mod sync;
 mod tcp;
 mod tunnel;
+mod websocket;
+mod websocket_rules;
 
 use lb_tests::Origin;
 

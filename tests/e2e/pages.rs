@@ -315,7 +315,8 @@ fn rules_and_compression_are_the_same_over_http2() {
     let frontend = "request_id = { answer = true }\nrequest = [{ if = { path = \"/no\" }, deny = 403 }, { if = { path = \
                     \"/old\" }, redirect = { path = \"/new\" } }, { set_header = { X-Src = \"%{src}\" } }]\n\
                     response = [{ set_header = { X-Rule = \"%{path}\" } }]";
-    let lb = Instance::start(&with_frontend(&[&a], frontend, "compression = true"));
+    let config = with_frontend(&[&a], frontend, "compression = true");
+    let lb = Instance::start(&config.replace("[LISTEN]", "[{ addr = LISTEN, h2c = true }]"));
     let h2 = |args: &[&str], path: &str| {
         let url = format!("http://{}{path}", lb.addr);
         curl(&[&["--http2-prior-knowledge"], args, &[&url]].concat())

@@ -124,7 +124,7 @@ fn a_reset_of_the_server_reaches_the_client_as_one() {
 
 #[test]
 fn a_silent_connection_ends_and_so_does_a_client_whose_server_has_closed() {
-    let silent = Origin::raw(|stream| std::mem::forget(stream));
+    let silent = Origin::raw(std::mem::forget);
     let lb = Instance::start(&tcp(&[&silent], "", "timeout = { tunnel = \"300ms\" }"));
     let mut client = open(lb.addr);
     assert_eq!(client.read(&mut [0; 1]).expect("an end"), 0);

@@ -44,7 +44,8 @@ fn measure(proxy: &Proxy, tunnels: usize) -> Result<(f64, f64)> {
     Ok((each(after.0, before.0), each(after.1, before.1)))
 }
 
-fn open(addr: SocketAddr, count: usize) -> Result<Vec<TcpStream>> {
+/// So many WebSockets.
+pub(crate) fn open(addr: SocketAddr, count: usize) -> Result<Vec<TcpStream>> {
     (0..count)
         .map(|i| {
             let mut stream = TcpStream::connect(addr).with_context(|| format!("tunnel {i}"))?;

@@ -1,7 +1,7 @@
 //! The benchmark: the same load through `lb`, Debian's HAProxy and Debian's nginx, in turns on the same core.
 //!
-//! `cargo run --release -p lb-tests --bin perf -- http1 [ROUNDS]`, `-- tls [ROUNDS]`,
-//! `-- tcp [ROUNDS]`, `-- idle-ws [TUNNELS]`, and of replication `-- pull`,
+//! `cargo run --release -p lb-tests --bin perf -- http1 [ROUNDS]`, `-- h2 [ROUNDS]`, `-- tls [ROUNDS]`,
+//! `-- tcp [ROUNDS]`, `-- ws [ROUNDS]`, `-- idle-ws [TUNNELS]`, and of replication `-- pull`,
 //! `-- delay`, `-- frozen`, `-- quiet`. It installs what is missing (as root), builds `lb` in release, and needs two
 //! cores: the proxy under test alone on core 0, load and backend on core 1. Machines are shared and noisy: only the
 //! ratios of one run say something. An answer that is not the right one voids the run.
@@ -12,6 +12,7 @@
 
 mod backend;
 mod cases;
+mod h2;
 mod http1;
 mod idle;
 mod measure;
@@ -20,6 +21,7 @@ mod proxy;
 mod setup;
 mod tcp;
 mod tls;
+mod ws;
 
 use anyhow::{Context as _, Result, bail};
 use std::process::ExitCode;
@@ -40,8 +42,12 @@ fn run(args: &[&str]) -> Result<()> {
     match args {
         ["http1"] => http1::run(7),
         ["http1", rounds] => http1::run(number(rounds)?),
+        ["h2"] => h2::run(7),
+        ["h2", rounds] => h2::run(number(rounds)?),
         ["idle-ws"] => idle::run(6000),
         ["idle-ws", tunnels] => idle::run(number(tunnels)?),
+        ["ws"] => ws::run(7),
+        ["ws", rounds] => ws::run(number(rounds)?),
         ["tcp"] => tcp::run(5),
         ["tcp", rounds] => tcp::run(number(rounds)?),
         ["tls"] => tls::run(5),
@@ -55,7 +61,8 @@ fn run(args: &[&str]) -> Result<()> {
         ["quiet"] => peers::quiet(1_000_000),
         ["quiet", entries] => peers::quiet(number(entries)?),
         _ => bail!(
-            "usage: perf http1 [ROUNDS] | tls [ROUNDS] | tcp [ROUNDS] | idle-ws [TUNNELS] | pull [ENTRIES] | delay [PINS_A_SECOND] | \
+            "usage: perf http1 [ROUNDS] | h2 [ROUNDS] | tls [ROUNDS] | tcp [ROUNDS] | ws [ROUNDS] | idle-ws [TUNNELS] | \
+             pull [ENTRIES] | delay [PINS_A_SECOND] | \
              frozen [SECONDS] | quiet [ENTRIES]"
         ),
     }

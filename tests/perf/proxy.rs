@@ -25,7 +25,7 @@ impl Kind {
     }
 
     /// Its configuration for HTTP, with names in place of addresses.
-    fn template(self) -> &'static str {
+    pub(crate) fn template(self) -> &'static str {
         match self {
             Self::Lb => LB,
             Self::Haproxy => HAPROXY,

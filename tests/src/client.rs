@@ -94,13 +94,12 @@ impl Client {
         self.answer().expect("a proper answer")
     }
 
-    /// Upgrades to a WebSocket.
+    /// Upgrades to a WebSocket, but without its key: the proxy then takes the bytes as bytes. See [`crate::Socket`].
     ///
     /// # Panics
     /// There was no proper answer.
     pub fn upgrade(&mut self, target: &str, fields: &str) -> Answer {
-        let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
-        self.get(target, &format!("Connection: Upgrade\r\nUpgrade: websocket\r\n{key}{fields}"))
+        self.get(target, &format!("Connection: Upgrade\r\nUpgrade: websocket\r\n{fields}"))
     }
 
     /// Reads so many bytes; `None` when the connection ends before.

@@ -11,6 +11,8 @@ pub enum Record {
     A(&'static str, Ipv4Addr),
     /// A port and host of a service.
     Srv(&'static str, u16, &'static str),
+    /// The same, with priority and weight.
+    Weighted(&'static str, u16, &'static str, (u16, u16)),
 }
 
 /// A running server. It dies with this.
@@ -75,7 +77,9 @@ fn answer(message: &[u8], known: &[Record]) -> Option<Vec<u8>> {
     }
     let (name, end) = (labels.join("."), at + 5);
     let kind = u16::from_be_bytes(message.get(at + 1..at + 3)?.try_into().ok()?);
-    let of_name = known.iter().filter(|r| matches!(r, Record::A(n, _) | Record::Srv(n, ..) if *n == name));
+    let of_name = known
+        .iter()
+        .filter(|r| matches!(r, Record::A(n, _) | Record::Srv(n, ..) | Record::Weighted(n, ..) if *n == name));
     let data: Vec<Vec<u8>> = of_name.clone().filter_map(|record| data(record, kind)).collect();
     let code = if of_name.count() == 0 { 3 } else { 0 };
     let count = u8::try_from(data.len()).ok()?;
@@ -93,8 +97,9 @@ fn answer(message: &[u8], known: &[Record]) -> Option<Vec<u8>> {
 fn data(record: &Record, kind: u16) -> Option<Vec<u8>> {
     match record {
         Record::A(_, ip) if kind == A => Some(ip.octets().to_vec()),
-        Record::Srv(_, port, target) if kind == SRV => {
-            let mut data = [&[0, 0, 0, 0][..], &port.to_be_bytes()].concat();
+        Record::Srv(name, port, target) => data(&Record::Weighted(name, *port, target, (0, 0)), kind),
+        Record::Weighted(_, port, target, (priority, weight)) if kind == SRV => {
+            let mut data = [priority.to_be_bytes(), weight.to_be_bytes(), port.to_be_bytes()].concat();
             for label in target.split('.') {
                 data.push(u8::try_from(label.len()).ok()?);
                 data.extend(label.as_bytes());

@@ -12,6 +12,7 @@ pub mod frames;
 pub mod instance;
 pub mod link;
 pub mod origin;
+pub mod websocket;
 
 pub use client::{Answer, Client};
 pub use crowd::Crowd;
@@ -21,6 +22,7 @@ pub use frames::Frames;
 pub use instance::{Host, Instance, lb};
 pub use link::{Fate, Link};
 pub use origin::{Origin, Seen};
+pub use websocket::Socket;
 
 use std::time::{Duration, Instant};
 

@@ -52,6 +52,15 @@ impl Origin {
         Self::answering_at(ip, move |_| Reply::Body(name.into()))
     }
 
+    /// As [`Self::named`], at this address and port.
+    pub fn at(addr: SocketAddr, name: &'static str) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let kept = seen.clone();
+        let mut origin = Self::raw_at(addr, move |stream| serve(stream, &kept, &|_| Reply::Body(name.into())));
+        origin.seen = seen;
+        origin
+    }
+
     /// Answers every request as told.
     pub fn answering(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         Self::answering_at(Ipv4Addr::LOCALHOST, answer)
@@ -60,18 +69,18 @@ impl Origin {
     fn answering_at(ip: Ipv4Addr, answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let kept = seen.clone();
-        let mut origin = Self::raw_at(ip, move |stream| serve(stream, &kept, &answer));
+        let mut origin = Self::raw_at((ip, 0).into(), move |stream| serve(stream, &kept, &answer));
         origin.seen = seen;
         origin
     }
 
     /// Hands every connection to `serve`, on a thread of its own.
     pub fn raw(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
-        Self::raw_at(Ipv4Addr::LOCALHOST, serve)
+        Self::raw_at((Ipv4Addr::LOCALHOST, 0).into(), serve)
     }
 
-    fn raw_at(ip: Ipv4Addr, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((ip, 0)).expect("a free port");
+    fn raw_at(at: SocketAddr, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(at).expect("a free port");
         let addr = listener.local_addr().expect("its address");
         let ended = Arc::new(AtomicBool::new(false));
         let open = Arc::new(Mutex::new(Vec::new()));

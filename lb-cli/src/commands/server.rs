@@ -5,8 +5,10 @@ use crate::commands::life::say;
 use crate::output::{self, BAD, GOOD, ODD, styled};
 use anyhow::bail;
 use hyper::Method;
+use lb_core::pace::Pace;
 use lb_core::server::{AdminState, Health};
 use lb_core::status::{Done, ServerStatus};
+use lb_core::time::format_duration;
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,14 +18,25 @@ use tokio::time::{Instant, sleep};
 pub(crate) async fn run(command: Server) -> anyhow::Result<ExitCode> {
     match command {
         Server::List { at } => list(at).await,
-        Server::Drain { wait, timeout, decision } => {
-            let exit = decide(&decision, json!({ "state": "drain" })).await?;
+        Server::Drain { deadline, pace, wait, timeout, decision } => {
+            let exit = decide(&decision, closing(json!({ "state": "drain" }), deadline, pace)).await?;
             if wait { until_empty(&decision, timeout).await } else { Ok(exit) }
         }
-        Server::Maint { decision } => decide(&decision, json!({ "state": "maint" })).await,
+        Server::Maint { pace, decision } => decide(&decision, closing(json!({ "state": "maint" }), None, pace)).await,
         Server::Ready { decision } => decide(&decision, json!({ "state": "ready" })).await,
         Server::Weight { decision, weight } => decide(&decision, json!({ "weight": weight })).await,
     }
+}
+
+/// Adds when and how fast sockets are closed.
+fn closing(mut body: serde_json::Value, deadline: Option<Duration>, pace: Option<Pace>) -> serde_json::Value {
+    if let Some(deadline) = deadline {
+        body["deadline"] = format_duration(deadline).into();
+    }
+    if let Some(pace) = pace {
+        body["pace"] = pace.to_string().into();
+    }
+    body
 }
 
 async fn list(at: At) -> anyhow::Result<ExitCode> {
@@ -44,6 +57,7 @@ pub(crate) fn show(servers: &[ServerStatus]) {
 
 fn row(server: &ServerStatus) -> Vec<String> {
     let health = match server.health {
+        Health::Up if server.ejected.is_some() => styled(BAD, "ejected"),
         Health::Up => styled(GOOD, "up"),
         Health::Down => styled(BAD, "down"),
     };
@@ -66,7 +80,17 @@ fn row(server: &ServerStatus) -> Vec<String> {
         Some(error) => format!("its agent is silent: {error}"),
         None => format!("its agent says \"{}\"", agent.said),
     });
-    let notes = [server.reason.clone(), agent, decision, shared].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    let found = match (server.gone, &server.host) {
+        (true, _) => Some("found by its name no more: it drains".to_owned()),
+        (false, host) => host.as_ref().map(|host| format!("found by {host}")),
+    };
+    let ejected = server.ejected.map(|left| format!("out for {left} s: it failed too many requests"));
+    let queued = (server.queued > 0).then(|| format!("{} wait for it", server.queued));
+    let notes = [found, server.reason.clone(), ejected, queued, agent, decision, shared]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("; ");
     vec![
         format!("{}/{}", server.backend, server.name),
         server.addr.clone(),

@@ -3,7 +3,7 @@ use super::{peers, server, table};
 use crate::args::At;
 use crate::client::Client;
 use crate::output::{self, BAD, GOOD, ODD, seconds, styled};
-use lb_core::status::{StateStatus, Status};
+use lb_core::status::{NameStatus, StateStatus, Status};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -48,8 +48,15 @@ pub(crate) async fn run(at: At) -> anyhow::Result<ExitCode> {
     };
     for backend in &status.backends {
         output::line(format_args!("{}: {}", backend.name, rules(backend)));
+        if backend.panic {
+            output::line(styled(BAD, "  too few servers are up: health is ignored"));
+        }
     }
     server::show(&status.backends.iter().flat_map(|b| b.servers.clone()).collect::<Vec<_>>());
+    if !status.names.is_empty() {
+        section("Names");
+        show_names(&status.names);
+    }
     if !status.tables.is_empty() {
         section("Tables");
         table::show_tables(&status.tables);
@@ -64,6 +71,17 @@ pub(crate) async fn run(at: At) -> anyhow::Result<ExitCode> {
         None => output::line("none: this instance stands alone"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Names that servers are found by.
+fn show_names(names: &[NameStatus]) {
+    let row = |name: &NameStatus| {
+        let state = if name.found { styled(GOOD, "found") } else { styled(BAD, "lost") };
+        let left_out = (name.left_out > 0).then(|| format!("{} left out: there are no more slots", name.left_out));
+        let notes: Vec<_> = name.error.clone().into_iter().chain(left_out).collect();
+        vec![name.backend.clone(), name.name.clone(), state, name.servers.to_string(), notes.join("; ")]
+    };
+    output::table(&["backend", "name", "state", "servers", ""], names.iter().map(row).collect());
 }
 
 /// What is kept on disk, and what could not be.

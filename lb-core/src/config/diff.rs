@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 mod checks;
+mod faults;
 mod fields;
 use fields::Fields;
 
@@ -203,9 +204,10 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
                 out.push(Change::Changed { thing: backend(b), key: "sticky.keys", from, to });
             }
             let server = |s: &Arc<super::Server>| Thing::Server { backend: b.name.clone(), name: s.name.clone() };
+            let (before, after) = (written(a), written(b));
             each(
-                &a.servers,
-                &b.servers,
+                &before,
+                &after,
                 server,
                 |x, y, out| compare(&server(y), fields::server(x), fields::server(y), out),
                 out,
@@ -214,6 +216,11 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         out,
     );
     changes
+}
+
+/// The servers that the file has.
+fn written(backend: &Backend) -> Vec<Arc<super::Server>> {
+    backend.servers.iter().filter(|s| s.origin != super::Origin::Found).cloned().collect()
 }
 
 fn peers(old: Option<&Peers>, new: Option<&Peers>, out: &mut Vec<Change>) {

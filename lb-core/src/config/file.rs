@@ -178,6 +178,14 @@ static INSTANCE: Shape = Shape {
             "\"60s\"",
             "How often the tables are written to `state`; a graceful stop writes them, too. Default 60s.",
         ),
+        key(
+            "close_pace",
+            Kind::Text,
+            "\"50/s\"",
+            "How many sockets are closed in a second (`50/s`) or minute (`30/m`) by a stop, by maintenance and by \
+             moves; a stop is faster where its time demands it. Default 50/s.",
+        )
+        .also(&["pace"]),
     ],
 };
 
@@ -330,6 +338,7 @@ static DEFAULTS: Shape = Shape {
             "3",
             "Connection attempts after the first, all servers together. Default 3.",
         ),
+        super::file_discovery::RESOLVER,
     ],
 };
 

@@ -2,6 +2,7 @@
 use super::file::{Kind, Shape, TIMEOUT, key};
 use super::file_http2::HTTP2;
 use super::file_rules;
+use super::file_websocket::WEBSOCKET;
 
 pub(super) static FRONTEND: Shape = Shape {
     doc: "Where clients arrive.",
@@ -261,6 +262,13 @@ pub(super) static BACKEND: Shape = Shape {
              Default 5s.",
         )
         .also(&["fail_timeout"]),
+        super::file_faults::RETRY_ON,
+        super::file_faults::RETRY_BUDGET,
+        super::file_faults::RETRY_MIN,
+        super::file_faults::OUTLIER,
+        super::file_faults::PANIC_THRESHOLD,
+        super::file_faults::ON_MARKED_DOWN,
+        super::file_faults::QUEUE_FIRST,
         key(
             "max_queue",
             Kind::Size(0, 100_000_000),
@@ -278,6 +286,15 @@ pub(super) static BACKEND: Shape = Shape {
             "Timeouts; those not given come from `[defaults.timeout]`.",
         )
         .also(&["timeouts"]),
+        super::file_discovery::SERVER_TEMPLATE,
+        super::file_discovery::RESOLVER,
+        key(
+            "websocket",
+            Kind::Section(&WEBSOCKET),
+            "{ ping = \"30s\" }",
+            "What WebSockets get beyond being passed on: pings, bounds, how they are closed.",
+        )
+        .also(&["ws", "websockets"]),
         key(
             "proto",
             Kind::Word(&["h1", "h2"]),
@@ -289,9 +306,8 @@ pub(super) static BACKEND: Shape = Shape {
             "server",
             Kind::List(&Kind::Section(&SERVER)),
             "[{ name = \"node1\", addr = \"10.0.1.10:8080\" }]",
-            "Servers, at least one.",
+            "Servers, at least one where no `server_template` makes them.",
         )
-        .required()
         .also(&["servers", "targets", "endpoints"]),
         file_rules::REQUEST,
         file_rules::RESPONSE,
@@ -371,7 +387,7 @@ static STICKY: Shape = Shape {
     ],
 };
 
-static MAXCONN: Shape = Shape {
+pub(super) static MAXCONN: Shape = Shape {
     doc: "Requests and tunnels at a time on a server.",
     keys: &[
         key("instance", Kind::Size(0, 100_000_000), "100", "From this instance. 0: no bound of its own. Default 0."),
@@ -383,9 +399,14 @@ static SERVER: Shape = Shape {
     doc: "One server of a backend.",
     keys: &[
         key("name", Kind::Text, "\"node1\"", "Unique in the backend: its identity in tables.").required().also(&["id"]),
-        key("addr", Kind::Text, "\"10.0.1.10:8080\"", "IP address and port.")
-            .required()
-            .also(&["address", "host", "url"]),
+        key(
+            "addr",
+            Kind::Text,
+            "\"10.0.1.10:8080\"",
+            "IP address and port, or host name and port: the name is looked up again and again.",
+        )
+        .required()
+        .also(&["address", "host", "url"]),
         key("weight", Kind::Whole(0, 256), "1", "Share of new clients, 0 to 256; 0: pinned clients only. Default 1."),
         key(
             "maxconn",

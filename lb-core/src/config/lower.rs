@@ -17,7 +17,9 @@ mod balance;
 mod check;
 mod cookie;
 mod counter;
+mod discovery;
 mod edit;
+mod faults;
 mod frontend;
 mod http2;
 mod instance;
@@ -34,6 +36,7 @@ mod syntax;
 mod table;
 mod tcp;
 mod value;
+mod websocket;
 
 /// Reads a configuration file.
 ///
@@ -109,14 +112,16 @@ fn section<'a>(parent: &Section<'a>, name: &'static str) -> Option<Section<'a>> 
 struct Defaults {
     timeout: Given,
     retries: u32,
+    resolver: Option<std::net::SocketAddr>,
 }
 
 impl Defaults {
     fn read(section: Option<Section<'_>>) -> Self {
         let retries = section.as_ref().map_or(3, |s| s.whole("retries", 3));
+        let resolver = section.as_ref().and_then(|s| discovery::resolver(s, None));
         let timeout =
             section.and_then(|s| self::section(&s, "timeout")).map_or_else(Given::default, |s| Given::read(&s));
-        Self { timeout, retries }
+        Self { timeout, retries, resolver }
     }
 
     /// Timeouts of a frontend or backend: its own, else the default ones.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 mod affinity;
 mod documents;
+mod http2;
 mod limits;
 mod mistakes;
 mod random;
@@ -11,6 +12,7 @@ mod rules;
 mod spread;
 mod tcp;
 mod valid;
+mod websocket;
 
 fn env(name: &str) -> Option<String> {
     match name {

@@ -510,9 +510,21 @@ pub struct Decision {
     pub reason: ::prost::alloc::string::String,
     #[prost(uint64, tag = "10")]
     pub at_ms: u64,
+    /// When the sockets on the server are closed; missing: the state and the configuration say.
+    #[prost(message, optional, tag = "11")]
+    pub closing: ::core::option::Option<decision::Closing>,
 }
 /// Nested message and enum types in `Decision`.
 pub mod decision {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Closing {
+        /// Milliseconds until it begins, as of when this was sent.
+        #[prost(uint64, tag = "1")]
+        pub left_ms: u64,
+        /// How many in a minute, all instances together; 0: as each is configured.
+        #[prost(uint32, tag = "2")]
+        pub per_minute: u32,
+    }
     #[derive(
         Clone,
         Copy,

@@ -116,7 +116,7 @@ impl Replicator {
         if self.plan.is_done() && !session.said_pulled {
             session.out.push_back(Frame::Pulled);
         }
-        let all = self.decisions.all();
+        let all = self.decisions.all(now.wall);
         session.out.extend(all.chunks(DECISIONS_A_FRAME).map(|part| Frame::Decisions(part.to_vec())));
     }
 

@@ -81,6 +81,7 @@ fn decisions() -> Vec<Decision> {
         server: ("web".into(), "app1".into()),
         state: Some(AdminState::Drain),
         weight: Some(0),
+        closing: None,
         stamp: Stamp::new(1_790_000_000_000 << 16 | 5, NodeId::new("lb1", 7)),
         node: "lb1".into(),
         author: "ann".into(),

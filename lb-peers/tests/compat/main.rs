@@ -110,7 +110,10 @@ fn a_recorded_session_links_merges_and_is_answered() {
             assert_eq!(today.server_of(key).as_deref(), Some(server), "v{protocol} {key}");
         }
         assert_eq!(today.server_of("cleared"), None);
-        assert_eq!(today.settings.decisions.get("web", "app1").unwrap().state, Some(AdminState::Drain));
+        assert_eq!(
+            today.settings.decisions.get("web", "app1", lb_core::time::Timestamp(0)).unwrap().state,
+            Some(AdminState::Drain)
+        );
         // It was answered, as often as it asked.
         let count = |what: fn(&Frame) -> bool| said.iter().filter(|f| what(f)).count();
         assert_eq!(count(|f| matches!(f, Frame::Ack { refused: 0, .. })), batches);

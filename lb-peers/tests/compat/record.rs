@@ -30,7 +30,7 @@ fn session_of(speaker: &str, other: &str) -> Vec<Frame> {
     a.pin("mine", "app1");
     a.pin("cleared", "app1");
     a.clear("cleared");
-    a.settings.decisions.merge(decision(&a));
+    a.settings.decisions.merge(decision(&a), lb_core::time::Timestamp(0));
     b.pin("yours", "app2");
     b.pin("cleared too", "app2");
     b.clear("cleared too");
@@ -72,6 +72,7 @@ fn decision(node: &Node) -> Decision {
         server: ("web".into(), "app1".into()),
         state: Some(AdminState::Drain),
         weight: None,
+        closing: None,
         stamp: Stamp::new(1_790_000_000_000 << 16, node.settings.clock.node()),
         node: node.settings.node.clone(),
         author: "ann".into(),

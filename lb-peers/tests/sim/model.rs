@@ -97,7 +97,11 @@ impl Model {
             unknown.for_each(|(_, write)| write.lost = true);
         }
         for ((backend, server), stamps) in &mut self.decisions {
-            let known = decided.iter().filter_map(|d| d.get(backend, server)).map(|d| d.stamp).max();
+            let known = decided
+                .iter()
+                .filter_map(|d| d.get(backend, server, lb_core::time::Timestamp(0)))
+                .map(|d| d.stamp)
+                .max();
             stamps
                 .iter_mut()
                 .filter(|(stamp, _)| known.is_none_or(|known| **stamp > known))
@@ -144,7 +148,8 @@ impl Model {
     pub(crate) fn decisions_settled(&self, all: &[Arc<Decisions>]) -> Result<(), String> {
         for ((backend, server), stamps) in &self.decisions {
             let needed = stamps.iter().filter(|(_, lost)| !**lost).map(|(stamp, _)| *stamp).max();
-            let known: BTreeSet<_> = all.iter().map(|d| d.get(backend, server).map(|d| d.stamp)).collect();
+            let known: BTreeSet<_> =
+                all.iter().map(|d| d.get(backend, server, lb_core::time::Timestamp(0)).map(|d| d.stamp)).collect();
             if known.len() > 1 || known.first().is_some_and(|known| *known < needed) {
                 return Err(format!("decisions on {server}: {known:?}, and needed {needed:?}"));
             }

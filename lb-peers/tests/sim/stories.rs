@@ -37,7 +37,7 @@ fn assert_equal(world: &World) {
         let differ = first.table.digest().iter().zip(other.table.digest()).filter(|(a, b)| **a != *b).count();
         assert_eq!(differ, 0, "{} and {} differ in so many buckets", name(alive[0]), name(*node));
         assert_eq!(first.table.stats().entries, other.table.stats().entries);
-        assert_eq!(first.decisions.all(), other.decisions.all());
+        assert_eq!(first.decisions.all(lb_core::time::Timestamp(0)), other.decisions.all(lb_core::time::Timestamp(0)));
     }
 }
 
@@ -274,7 +274,7 @@ fn a_decision_is_passed_on_to_those_whom_its_author_does_not_know() {
     assert_eq!(world.ups(1), [name(0)]);
     world.decide(2, "app3");
     world.run(ms(100));
-    assert!(world.node(1).decisions.get("web", "app3").is_some());
+    assert!(world.node(1).decisions.get("web", "app3", lb_core::time::Timestamp(0)).is_some());
 }
 
 #[test]

@@ -125,13 +125,14 @@ impl World {
             server: ("web".into(), server.into()),
             state: None,
             weight: Some(7),
+            closing: None,
             stamp: it.clock.stamp(wall),
             node: name(node),
             author: String::new(),
             reason: String::new(),
             at: wall.0,
         };
-        it.decisions.merge(decision.clone());
+        it.decisions.merge(decision.clone(), Timestamp(0));
         self.model.decided(&decision);
         self.input(node, Input::Decided(Box::new(decision)));
     }

@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use lb_core::decisions::Decision;
+use lb_core::pace::{Closing, Pace};
 use lb_core::server::AdminState;
 use lb_core::status::Done;
 use lb_core::table::{StickTable, Stored};
@@ -29,6 +30,10 @@ struct ServerChange {
     state: Option<Option<AdminState>>,
     #[serde(default, deserialize_with = "given")]
     weight: Option<Option<u32>>,
+    /// How long until open sockets are closed, as "300s".
+    deadline: Option<String>,
+    /// How fast, as "50/s".
+    pace: Option<String>,
     #[serde(default)]
     local: bool,
     #[serde(default)]
@@ -48,14 +53,28 @@ pub(super) async fn server(
     Path((backend, server)): Path<(String, String)>,
     body: Body,
 ) -> Answer {
-    let ServerChange { state, weight, local, author, reason } =
-        body.json(r#"{"state": "drain", "reason": "kernel update"}"#)?;
-    let change = Change { state, weight, local, author, reason };
+    let ServerChange { state, weight, deadline, pace, local, author, reason } =
+        body.json(r#"{"state": "drain", "deadline": "300s", "pace": "50/s", "reason": "kernel update"}"#)?;
+    let closing = closing(state.flatten(), deadline.as_deref(), pace.as_deref())?;
+    let change = Change { state, weight, closing, local, author, reason };
     let decision = control.decide(&backend, &server, change).map_err(|e| match e {
         DecideError::Unknown(why) => Failure::absent(why),
         DecideError::Invalid(why) => Failure::bad(why),
     })?;
     done(1, decided(&decision, local))
+}
+
+fn closing(state: Option<AdminState>, deadline: Option<&str>, pace: Option<&str>) -> Result<Option<Closing>, Failure> {
+    let bad = |e: &dyn std::fmt::Display, name, text| Failure::bad(format!("{name} {text:?}: {e}"));
+    let pace = pace.map(|text| text.parse::<Pace>().map_err(|e| Failure::bad(e.to_string()))).transpose()?;
+    let left = deadline.map(|text| parse_duration(text).map_err(|e| bad(&e, "deadline", text))).transpose()?;
+    match (left, pace, state) {
+        (None, None, _) => Ok(None),
+        (None, Some(_), Some(AdminState::Drain)) => {
+            Err(Failure::bad("a drain closes sockets when its \"deadline\" is over: give one, \"0s\" for at once"))
+        }
+        (left, pace, _) => Ok(Some(Closing { left: left.unwrap_or_default(), pace })),
+    }
 }
 
 fn decided(decision: &Decision, local: bool) -> String {
@@ -68,7 +87,14 @@ fn decided(decision: &Decision, local: bool) -> String {
     };
     let weight = decision.weight.map_or(String::new(), |w| format!(", weight {w}"));
     let place = if local { "on this instance only" } else { "on every instance" };
-    format!("{backend}/{server} is {state}{weight}, {place}")
+    let sockets = match (decision.closing, decision.state) {
+        (Some(Closing { left, .. }), _) if !left.is_zero() => {
+            format!("; open sockets are closed after {}", format_duration(left))
+        }
+        (Some(_), _) | (None, Some(AdminState::Maint)) => "; open sockets are being closed".into(),
+        _ => String::new(),
+    };
+    format!("{backend}/{server} is {state}{weight}, {place}{sockets}")
 }
 
 #[derive(Debug, Deserialize)]

@@ -47,7 +47,7 @@ async fn a_server_that_dies_goes_down_with_a_reason_and_comes_back() {
     let addr = listener.local_addr().unwrap();
     let (snapshot, server) = snapshot(backend(addr, Some(check(TCP))));
     let checks = Checks::default();
-    checks.apply(&snapshot, &Prepared::default());
+    checks.apply(&snapshot, Prepared::default());
     listener.accept().await.unwrap();
     assert_eq!(server.health(), Health::Up);
     assert_eq!(checks.reason(&server), None);
@@ -74,7 +74,7 @@ async fn a_new_server_that_fails_its_first_check_is_out_at_once() {
     slow.interval = Duration::from_secs(3600);
     let (snapshot, server) = snapshot(backend(addr, Some(slow)));
     let checks = Checks::default();
-    checks.apply(&snapshot, &Prepared::default());
+    checks.apply(&snapshot, Prepared::default());
     until(&server, Health::Down).await;
 }
 
@@ -85,7 +85,7 @@ async fn a_server_in_maintenance_is_not_checked() {
     let (snapshot, server) = snapshot(backend(addr, Some(check(TCP))));
     server.set_admin(AdminState::Maint);
     let checks = Checks::default();
-    checks.apply(&snapshot, &Prepared::default());
+    checks.apply(&snapshot, Prepared::default());
     let quiet = tokio::time::timeout(FIRST_WITHIN * 2, listener.accept()).await;
     assert!(quiet.is_err(), "it was checked");
     server.set_admin(AdminState::Ready);
@@ -99,14 +99,14 @@ async fn an_unchanged_check_goes_on_and_a_removed_one_ends() {
     let with = backend(listener.local_addr().unwrap(), Some(check(TCP)));
     let (snapshot, server) = snapshot(with);
     let checks = Checks::default();
-    checks.apply(&snapshot, &Prepared::default());
+    checks.apply(&snapshot, Prepared::default());
     let nudge = checks.running.lock()[&server.uid].nudge.clone();
-    checks.apply(&snapshot, &Prepared::default());
+    checks.apply(&snapshot, Prepared::default());
     assert!(Arc::ptr_eq(&nudge, &checks.running.lock()[&server.uid].nudge));
 
     let mut config = (*snapshot.config).clone();
     config.backends = vec![Arc::new(backend(listener.local_addr().unwrap(), None))];
-    checks.apply(&fixture::snapshot(config), &Prepared::default());
+    checks.apply(&fixture::snapshot(config), Prepared::default());
     assert!(checks.running.lock().is_empty());
 }
 
@@ -158,7 +158,7 @@ async fn with_a_check_failed_connects_bring_the_check_forward() {
     slow.interval = Duration::from_secs(3600);
     let (snapshot, server) = snapshot(backend(listener.local_addr().unwrap(), Some(slow)));
     let (checks, mut passive) = (Checks::default(), Passive::default());
-    checks.apply(&snapshot, &Prepared::default());
+    checks.apply(&snapshot, Prepared::default());
     listener.accept().await.unwrap();
     (0..3).for_each(|_| _ = server.connect_failed());
     passive.poll(&snapshot, &checks, Instant::now());
@@ -176,7 +176,7 @@ async fn checks_come_faster_while_in_transition_and_slower_while_down() {
     config.check = Some(Check { interval: hour, fast_interval: TICK, port: Some(addr.port()), ..check(TCP) });
     let (snapshot, server) = snapshot(config);
     let checks = Checks::default();
-    checks.apply(&snapshot, &Prepared::default());
+    checks.apply(&snapshot, Prepared::default());
     listener.accept().await.unwrap();
     drop(listener);
     // One failure was asked for; the rest come by themselves, though the interval is an hour.
@@ -223,7 +223,7 @@ async fn an_agent_sets_weight_state_and_health_and_an_operator_overrules_it() {
     let (snapshot, server) = snapshot(asked(([127, 0, 0, 1], 1).into(), addr));
     let weight = || snapshot.server("app", "node1").unwrap().weight();
     let checks = Checks::default();
-    checks.apply(&snapshot, &Prepared::default());
+    checks.apply(&snapshot, Prepared::default());
     eventually("drain", || server.admin() == AdminState::Drain).await;
     eventually("down", || server.health() == Health::Down && !server.takes_pinned()).await;
     eventually("a third", || weight() == 3).await;
@@ -238,7 +238,7 @@ async fn an_agent_sets_weight_state_and_health_and_an_operator_overrules_it() {
     // A configuration without an agent: nothing it said holds.
     let mut config = (*snapshot.config).clone();
     config.backends = vec![Arc::new(backend(([127, 0, 0, 1], 1).into(), None))];
-    checks.apply(&Snapshot::build(Arc::new(config), &fixture::base(), Some(&snapshot)), &Prepared::default());
+    checks.apply(&Snapshot::build(Arc::new(config), &fixture::base(), Some(&snapshot)), Prepared::default());
     assert_eq!((server.admin(), weight(), server.is_bounded()), (AdminState::Ready, 10, false));
 }
 
@@ -247,7 +247,7 @@ async fn an_agent_that_falls_silent_changes_nothing_and_is_shown() {
     let (addr, task) = agent(&["drain\n"]).await;
     let (snapshot, server) = snapshot(asked(([127, 0, 0, 1], 1).into(), addr));
     let checks = Checks::default();
-    checks.apply(&snapshot, &Prepared::default());
+    checks.apply(&snapshot, Prepared::default());
     eventually("drain", || server.admin() == AdminState::Drain).await;
     task.abort();
     let heard = || checks.heard(&server).expect("it was heard");

@@ -80,6 +80,8 @@ impl Request {
                 end: "-",
                 retries: 0,
                 tunnel: false,
+                close_code: None,
+                close_by: None,
                 protocol: "http/1.1",
             })
         });
@@ -236,7 +238,20 @@ impl Request {
             counters.bytes_out.add(self.bytes_out);
         }
         self.count();
-        self.log(end, total, false);
+        self.log(end, total, None);
+    }
+
+    /// Messages of a WebSocket went by, up and down.
+    pub(crate) fn messages(&self, messages: [u64; 2]) {
+        if let Some(server) = &self.server {
+            let counters = &server.counters[self.local.id];
+            counters.messages.iter().zip(messages).filter(|(_, n)| *n > 0).for_each(|(count, n)| count.add(n));
+        }
+    }
+
+    /// Where it is: the worker, and the server.
+    pub(crate) fn place(&self) -> (&Rc<Local>, Option<&Arc<ServerState>>) {
+        (&self.local, self.server.as_ref())
     }
 
     /// Whether it is a connection that is passed on as it is.
@@ -261,7 +276,7 @@ impl Request {
             _ => counters.failed.bump(),
         }
         self.count();
-        self.log(end, micros(self.started), false);
+        self.log(end, micros(self.started), None);
     }
 
     /// A tunnel begins: the 101 is counted, the server's tunnels are one more.
@@ -278,8 +293,15 @@ impl Request {
         }
     }
 
-    /// A tunnel has ended.
-    pub(crate) fn finish_tunnel(&mut self, end: &'static str) {
+    /// It was closed because its server went down.
+    pub(crate) fn closed_on_down(&self) {
+        if let Some(server) = &self.server {
+            server.counters[self.local.id].closed.bump();
+        }
+    }
+
+    /// A tunnel has ended; a WebSocket with this code by this side.
+    pub(crate) fn finish_tunnel(&mut self, end: &'static str, closed: Option<(Option<u16>, &'static str)>) {
         if let Some(server) = &self.server {
             let counters = &server.counters[self.local.id];
             if !self.tcp {
@@ -290,7 +312,7 @@ impl Request {
         }
         let total = micros(self.started);
         self.count();
-        self.log(end, total, true);
+        self.log(end, total, Some(closed));
     }
 
     fn count(&mut self) {
@@ -299,14 +321,18 @@ impl Request {
         }
     }
 
-    fn log(&mut self, end: &'static str, total_us: u64, tunnel: bool) {
+    /// `tunnel`: it was one, and perhaps a WebSocket.
+    fn log(&mut self, end: &'static str, total_us: u64, tunnel: Option<Option<(Option<u16>, &'static str)>>) {
         let Some(mut line) = self.log.take() else { return };
         line.status = self.status;
         line.bytes_in = self.bytes_in;
         line.bytes_out = self.bytes_out;
         line.total_us = total_us;
         line.end = end;
-        line.tunnel = tunnel;
+        line.tunnel = tunnel.is_some();
+        if let Some((code, by)) = tunnel.flatten() {
+            (line.close_code, line.close_by) = (code, Some(by));
+        }
         if let Some(sink) = self.local.shared.access.load().as_ref() {
             (sink.0)(*line);
         }

@@ -54,7 +54,7 @@ pub(crate) async fn admit<'s>(
 
 impl<'g, 's> Gate<'g, 's> {
     /// The request with what was made of it.
-    fn looked<'a>(&'a self, passage: &'a Passage<'s>) -> Looked<'a> {
+    pub(crate) fn looked<'a>(&'a self, passage: &'a Passage<'s>) -> Looked<'a> {
         let Self { request, buf, client, src, snap, frontend, .. } = *self;
         Looked { request, buf, client, src, snap, frontend, backend: passage.backend, made: passage.made() }
     }

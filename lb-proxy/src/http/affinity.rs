@@ -45,11 +45,13 @@ struct Keyed {
     home: Option<NameId>,
     /// The pin names a server that this configuration does not know: it is left alone.
     foreign: bool,
+    /// The pin names a server that was found by name, and is found no more.
+    lost: bool,
 }
 
 impl Keyed {
     fn new(rule: usize, key: StickKey) -> Self {
-        Self { rule, key, found: None, home: None, foreign: false }
+        Self { rule, key, found: None, home: None, foreign: false, lost: false }
     }
 
     /// What the pin is to be once this server has answered.
@@ -146,7 +148,7 @@ impl Plan {
 
     /// The first choice.
     pub(crate) fn choose(&mut self, backend: &Backend, turn: &Turn<'_>) -> Result<usize, Reason> {
-        let mut moved = false;
+        let (mut moved, mut lost) = (false, false);
         if let Some(found) = self.cookie {
             if let Some(home) = self.cookie_home(backend, &found, turn) {
                 return Ok(self.stays(home, Why::Returned));
@@ -154,6 +156,7 @@ impl Plan {
             if self.usable(backend, found.server) {
                 return Ok(self.stays(found.server, Why::Cookie));
             }
+            lost |= backend.servers[found.server].state.gone();
             moved = true;
         }
         for i in 0..self.keys.len() {
@@ -167,14 +170,17 @@ impl Plan {
                     return Ok(self.stays(server, Why::Table(rule)));
                 }
                 Some(server) => {
+                    lost |= backend.servers[server].state.gone();
                     moved = true;
                     self.keys[i].home.get_or_insert(backend.servers[server].id);
                 }
+                None if self.keys[i].lost => (moved, lost) = (true, true),
                 None => self.keys[i].foreign = true,
             }
         }
         if moved {
-            if backend.config.on_down == OnDown::Fail {
+            // Who is found no more does not come back as one that is down does: there is nobody to wait for.
+            if backend.config.on_down == OnDown::Fail && !lost {
                 return Err(Reason::PINNED_DOWN);
             }
             self.why = Why::Redispatched;

@@ -5,7 +5,7 @@ use super::body::{self, Transfer};
 use super::compression::{self, Gzip};
 use super::edits::Edits;
 use super::forward::Facts;
-use super::head::{self, Framing, Response};
+use super::head::{self, Framing, Response, first_value};
 use super::headers::{self, Onward};
 use super::passage::Passage;
 use super::reason::Reason;
@@ -15,6 +15,7 @@ use crate::io::{self, Elapsed, Timer};
 use crate::shared::now;
 use crate::splice;
 use crate::stream::{Reader, Writer};
+use crate::websocket::Handshake;
 use crate::worker::Local;
 use lb_core::snapshot::{Backend, Frontend};
 use std::cell::Cell;
@@ -47,6 +48,8 @@ pub(crate) struct Answering<'a, 's, 'r> {
     /// Grows while the request's body is being sent: a server that is being sent to owes no answer yet.
     pub(crate) sent: &'a Cell<u64>,
     pub(crate) client_timeout: Duration,
+    /// Whether an answer with this status is dropped, and the request tried again; `None`: none is.
+    pub(crate) drops: Option<&'a dyn Fn(u16) -> bool>,
 }
 
 /// How it ended well.
@@ -54,7 +57,7 @@ pub(crate) enum Answered {
     /// Delivered to the last byte.
     Done { keep_client: bool, keep_server: bool },
     /// The upgrade was accepted, and the client told.
-    Switched { from_server: Vec<u8> },
+    Switched { from_server: Vec<u8>, handshake: Option<Handshake> },
 }
 
 /// How it ended otherwise.
@@ -65,8 +68,22 @@ pub(crate) enum Fault {
     Nothing(Reason),
     /// Nothing final was sent to the client.
     Before(Reason),
+    /// The answer, of this status, was dropped: the request is tried again.
+    Dropped(u16),
     /// The client has a part of it.
     Cut(&'static str),
+}
+
+impl Fault {
+    /// Whether the server is to blame.
+    pub(crate) fn is_servers(&self) -> bool {
+        match self {
+            Self::Nothing(reason) | Self::Before(reason) => reason.is_servers(),
+            Self::Cut(_) | Self::Unprocessed => true,
+            // It answered.
+            Self::Dropped(_) => false,
+        }
+    }
 }
 
 /// Brings the answer to the client.
@@ -90,6 +107,9 @@ impl<'r> Answering<'_, '_, 'r> {
                 _ => break response,
             }
         };
+        if self.drops.is_some_and(|drops| drops(response.status)) {
+            return Err(Fault::Dropped(response.status));
+        }
         if response.status == 101 {
             return self.switch(buf, response).await;
         }
@@ -138,7 +158,8 @@ impl<'r> Answering<'_, '_, 'r> {
         let mut out = self.local.buffers.take();
         self.head_out(buf, &response, edits, false, true, &mut out);
         let sent = client.respond(&out, framing == Framing::Empty);
-        out.clear();
+        // Its memory is not held while the body waits for a window.
+        self.local.buffers.give(std::mem::take(&mut out));
         let mut transfer = Transfer::new(framing, false);
         let done = match (sent, gzip) {
             (Ok(()), _) if framing == Framing::Empty => Ok(buf.len() == response.len),
@@ -245,6 +266,7 @@ impl<'r> Answering<'_, '_, 'r> {
         if !agreed || !self.body_done.get() {
             return Err(Fault::Before(Reason::BAD_ANSWER));
         }
+        let handshake = self.handshake(buf, &response)?;
         let mut out = self.local.buffers.take();
         self.head_out(buf, &response, None, false, true, &mut out);
         let sent = match self.client.h2() {
@@ -255,7 +277,20 @@ impl<'r> Answering<'_, '_, 'r> {
         if !matches!(sent, Ok(Ok(()))) {
             return Err(Fault::Cut(Reason::CLIENT_GONE.code));
         }
-        Ok(Answered::Switched { from_server: buf[response.len..].to_vec() })
+        Ok(Answered::Switched { from_server: buf[response.len..].to_vec(), handshake })
+    }
+
+    /// What the server made of a WebSocket's handshake; `None`: it is none, bytes are bytes.
+    fn handshake(&self, buf: &[u8], response: &Response) -> Result<Option<Handshake>, Fault> {
+        let Some(accept) = &self.facts.accept else { return Ok(None) };
+        let said = first_value(&response.fields, buf, "sec-websocket-accept");
+        if said != Some(accept.as_bytes()) {
+            let verify = self.backend.config.websocket.verify_accept;
+            return if verify { Err(Fault::Before(Reason::BAD_ACCEPT)) } else { Ok(None) };
+        }
+        let extended = first_value(&response.fields, buf, "sec-websocket-extensions").is_some_and(|v| !v.is_empty());
+        let (backend, counts) = (self.backend.config.clone(), self.backend.state.clone());
+        Ok(Some(Handshake { extended, backend, counts }))
     }
 
     /// Whether the body is compressed, and what that changes in the head.
@@ -345,7 +380,12 @@ impl<'r> Answering<'_, '_, 'r> {
             }
             self.local.buffers.give(std::mem::take(buf));
             at = 0;
-            if transfer.left().is_some_and(|left| left >= splice::BODY) {
+            if let Some(client) = self.client.h2() {
+                // What there is no window for stays at the server. One that never opens shows when something is written.
+                if let Ok(Err(_)) = self.timer.within(self.client_timeout, client.room()).await {
+                    return Err(Fault::Cut(Reason::CLIENT_GONE.code));
+                }
+            } else if transfer.left().is_some_and(|left| left >= splice::BODY) {
                 self.splice(transfer).await?;
                 if transfer.done() {
                     return Ok(true);

@@ -10,11 +10,13 @@ use super::head::Request;
 use super::headers::{self, Rewrite};
 use super::limits::{Denied, Opened};
 use super::looked::Looked;
-use super::own::{self, Refusal};
+use super::outcome;
+use super::own::{Refusal, Refusing};
 use super::passage::Passage;
 use super::reason::Reason;
-use super::say;
+use super::retry::{Again, Attempts};
 use super::upload::{self, Uploading};
+use crate::closing::{Watch, Watches};
 use crate::http2::{Exchange, is_unprocessed};
 use crate::io::{Elapsed, Timer};
 use crate::listener::Admission;
@@ -22,16 +24,20 @@ use crate::shared::now;
 use crate::stream::Stream;
 use crate::tunnel::{Holding, Start, Tunnel};
 use crate::upstream::{self, NoSlot, Slot};
+use crate::websocket::{Handshake, accept::accept};
 use crate::worker::Local;
 use lb_core::config::Proto;
-use lb_core::snapshot::{Backend, Frontend, Snapshot};
+use lb_core::config::faults::{OnMarkedDown, QueueFirst};
+use lb_core::config::websocket::Refuse;
+use lb_core::route::route;
+use lb_core::snapshot::{Backend, BackendState, Frontend, Snapshot};
 use lb_core::tcp::Mode;
-use smallvec::SmallVec;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// How often a request is sent again that a server of HTTP/2 has not looked at.
@@ -58,18 +64,20 @@ pub(crate) struct Switch {
     slot: Slot,
     account: account::Request,
     holding: Holding,
+    handshake: Option<Handshake>,
 }
 
 impl Switch {
     /// Puts the client's socket to it.
     pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Option<Admission>) -> Box<Tunnel> {
-        let Self { server, from_client, from_server, timeout, slot, account, holding } = self;
+        let Self { server, from_client, from_server, timeout, slot, account, holding, handshake } = self;
         Tunnel::new(Start {
             client,
             server,
             from_client,
             from_server,
             timeout,
+            handshake,
             after_server: timeout,
             holding,
             first: None,
@@ -89,6 +97,19 @@ pub(crate) struct Facts {
     pub(crate) idempotent: bool,
     /// The protocol it asked to upgrade to.
     pub(crate) upgrade: Option<Box<[u8]>>,
+    /// For a WebSocket what the server must answer to its key; `None`: it is no handshake of one.
+    pub(crate) accept: Option<Box<str>>,
+    /// Its backend wants it refused by a Close frame.
+    pub(crate) close: RefCell<Option<Arc<BackendState>>>,
+}
+
+impl Facts {
+    /// Learns where the request was to go.
+    fn at_backend(&self, backend: &Backend) {
+        if self.accept.is_some() && backend.config.websocket.refuse == Refuse::Close {
+            *self.close.borrow_mut() = Some(backend.state.clone());
+        }
+    }
 }
 
 /// The request failed.
@@ -103,6 +124,18 @@ pub(super) enum Failure<'s> {
     Cut(&'static str),
 }
 
+impl From<Fault> for Failure<'_> {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Nothing(reason) | Fault::Before(reason) => Self::Unanswered(reason),
+            Fault::Cut(code) => Self::Cut(code),
+            Fault::Unprocessed => Self::Unanswered(Reason::REFUSED),
+            // Whoever drops an answer has another attempt.
+            Fault::Dropped(_) => Self::Unanswered(Reason::NO_SERVER),
+        }
+    }
+}
+
 /// Takes one request, whose head lies at the start of `conn.input`, to its end.
 pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
     let snap = conn.local.snapshot();
@@ -114,15 +147,18 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
         keep_alive: request.keep_alive,
         idempotent: request.idempotent(&conn.input),
         upgrade: request.upgrade.map(|u| u.get(&conn.input).into()),
+        accept: request.websocket_key(&conn.input).map(|key| accept(key).into()),
+        close: RefCell::default(),
     };
     let body_done = Cell::new(false);
     let mut passage = Passage::default();
     account.protocol(&conn.stream);
-    let forwarded = until_reset(
-        conn.stream.h2().cloned(),
-        forward(conn, &snap, frontend, request, &facts, &mut passage, &mut account, &body_done),
-    )
-    .await;
+    let stream = conn.stream.h2().cloned();
+    let forwarded = {
+        let mut forwarded =
+            pin!(forward(conn, &snap, frontend, request, &facts, &mut passage, &mut account, &body_done));
+        poll_fn(|cx| poll_until_reset(stream.as_deref(), forwarded.as_mut(), cx)).await
+    };
     let refusing = Refusing { frontend, passage: &passage, facts: &facts, body_done: body_done.get() };
     match forwarded {
         Ok(Forwarded::Done { keep }) => {
@@ -133,11 +169,12 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
                 (_, false) => After::Linger,
             }
         }
-        Ok(Forwarded::Switched { server, from_server, slot, timeout, holding }) => {
+        Ok(Forwarded::Switched { server, from_server, slot, timeout, holding, handshake }) => {
             account.start_tunnel();
             let from_client = std::mem::take(&mut conn.input);
             let from_client = if from_client.is_empty() { Vec::new() } else { from_client };
-            After::Switch(Box::new(Switch { server, from_client, from_server, timeout, slot, account, holding }))
+            let switch = Switch { server, from_client, from_server, timeout, slot, account, holding, handshake };
+            After::Switch(Box::new(switch))
         }
         Err(Failure::Cut(code)) => {
             account.finish(code);
@@ -160,60 +197,31 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
     }
 }
 
-/// A client that speaks HTTP/2 can take back a request at any time: everything about it then ends at once.
-async fn until_reset<'s>(
-    stream: Option<Rc<Exchange>>,
-    forwarded: impl Future<Output = Result<Forwarded, Failure<'s>>>,
-) -> Result<Forwarded, Failure<'s>> {
-    let mut forwarded = pin!(forwarded);
-    poll_fn(|cx| match &stream {
+/// A client that speaks HTTP/2 can take back a request at any time: everything about it then ends at once. A function that
+/// takes the future by its place, because a request's memory would be twice as much if it were moved.
+fn poll_until_reset<'a>(
+    stream: Option<&Exchange>,
+    forwarded: Pin<&mut impl Future<Output = Result<Forwarded, Failure<'a>>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Forwarded, Failure<'a>>> {
+    match stream {
         Some(stream) if stream.poll_reset(cx).is_ready() => Poll::Ready(Err(Failure::Cut(Reason::CLIENT_GONE.code))),
-        _ => forwarded.as_mut().poll(cx),
-    })
-    .await
-}
-
-/// Our own answer instead of a server's.
-struct Refusing<'a, 's> {
-    frontend: &'s Frontend,
-    passage: &'a Passage<'s>,
-    facts: &'a Facts,
-    body_done: bool,
-}
-
-impl Refusing<'_, '_> {
-    async fn send(&self, conn: &mut Conn, refusal: Refusal<'_>, mut account: account::Request) -> After {
-        let reason = refusal.reason;
-        account.status = reason.status;
-        if reason.status == 0 {
-            account.finish(reason.code);
-            return After::Close;
-        }
-        account.own_answer();
-        let fine = !conn.local.draining() && !matches!(reason.status, 400 | 408);
-        let keep = self.facts.keep_alive && self.body_done && fine;
-        let backend = self.passage.backend.map(|b| &b.config.rules);
-        let edits = self.passage.answer(self.passage.echo(None, self.frontend), reason.status, "", conn.local.id);
-        let way = own::Way {
-            head: self.facts.head,
-            keep,
-            rules: [backend, Some(&self.frontend.config.rules)],
-            edits: edits.as_ref(),
-        };
-        let answer = own::answer(&refusal, &way);
-        let sent = conn.timer.within(Duration::from_secs(5), say(&conn.stream.writer(), &answer)).await;
-        account.finish(reason.code);
-        match sent {
-            Ok(Ok(())) if keep => After::Next,
-            Ok(Ok(())) => After::Linger,
-            _ => After::Close,
-        }
+        _ => forwarded.poll(cx),
     }
 }
 
 enum Forwarded {
-    Done { keep: bool },
-    Switched { server: Stream, from_server: Vec<u8>, slot: Slot, timeout: Duration, holding: Holding },
+    Done {
+        keep: bool,
+    },
+    Switched {
+        server: Stream,
+        from_server: Vec<u8>,
+        slot: Slot,
+        timeout: Duration,
+        holding: Holding,
+        handshake: Option<Handshake>,
+    },
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -237,16 +245,26 @@ async fn forward<'s>(
     let index = match routed {
         Ok(index) => index,
         Err(failure) => {
+            if facts.accept.is_some() && matches!(failure, Failure::Denied(_)) {
+                let index = route(frontend, &gate.looked(passage));
+                index.into_iter().for_each(|index| facts.at_backend(&snap.backends[index]));
+            }
             body_done.set(request.framing == super::head::Framing::Empty);
             conn.consume(request.len);
             return Err(failure);
         }
     };
     let backend = &snap.backends[index];
+    facts.at_backend(backend);
+    if facts.upgrade.is_some() && local.draining() {
+        body_done.set(request.framing == super::head::Framing::Empty);
+        conn.consume(request.len);
+        return Err(Failure::Unanswered(Reason::LEAVING));
+    }
     // 2. Keys, and the request as the server will see it; after this its bytes are no longer needed.
     // As the client sent it, whatever rules have made of it.
     let looked = Looked { request: &request, buf, client, src, snap, frontend, backend: Some(backend), made: None };
-    let mut plan = Plan::read(backend, &looked, now());
+    let plan = Plan::read(backend, &looked, now());
     for (table, key) in plan.counted(backend) {
         account.counting().meet(&mut conn.opened, table, key);
     }
@@ -272,72 +290,107 @@ async fn forward<'s>(
     }
     body_done.set(transfer.done());
     local.fields.give(request.fields);
-    // 3. + 4. A server, a place on it, a connection.
+    if let Some(budget) = &backend.budget {
+        budget.request(local.id, now());
+    }
     ask_peers(&local, backend, &plan).await;
-    let reached = reach(&local, backend, &mut plan, &mut conn.timer, account).await;
-    let Reached { server, slot, mut stream, mut reused, retries } = match reached {
-        Ok(reached) => reached,
-        Err(reason) => {
-            local.buffers.give(out);
-            return Err(Failure::Unanswered(reason));
-        }
-    };
-    backend.servers[server].state.counters[local.id].requests.bump();
-    let whole = transfer.done();
-    // 5. to 8. The request out, the answer back.
     let passage = &*passage;
-    let mut talk = Talk { conn, backend, server, retries, plan: &mut plan, passage, account, facts, body_done };
-    let mut refusals = 0;
-    let answered = loop {
-        let answered = talk.run(frontend, &mut stream, out.split_at(head), &mut transfer).await;
-        let again = match answered {
-            // An idle connection that the server closed as we wrote on it: nothing is lost that may not be said twice.
-            Err(Fault::Nothing(_)) => std::mem::take(&mut reused) && facts.idempotent,
-            // The server has not even looked at it.
-            Err(Fault::Unprocessed) => {
-                refusals += 1;
-                refusals <= REFUSALS
-            }
-            _ => false,
-        };
-        if !again || !whole {
-            break answered;
-        }
-        let limit = backend.config.timeout.connect;
-        match upstream::connect(&local, backend, &backend.servers[server], limit, &mut talk.conn.timer).await {
-            Ok(fresh) => stream = fresh,
-            Err(_) => break Err(Fault::Before(Reason::CONNECT_FAILED)),
-        }
-    };
+    let exchanged =
+        attempt(conn, frontend, backend, plan, passage, out.split_at(head), transfer, facts, account, body_done).await;
     local.buffers.give(out);
-    let state = &backend.servers[server].state;
-    match answered {
-        Ok(Answered::Done { keep_client, keep_server }) => {
-            if keep_server && body_done.get() && stream.h2().is_none() {
-                local.pool.give(state.uid, stream, backend.config.max_idle);
+    exchanged
+}
+
+/// A server, a place on it, a connection, the request out, the answer back; and again while that fails in a way that is
+/// tried again.
+#[expect(clippy::too_many_arguments, reason = "what a request is, once")]
+async fn attempt(
+    conn: &mut Conn,
+    frontend: &Frontend,
+    backend: &Backend,
+    mut plan: Plan,
+    passage: &Passage<'_>,
+    out: (&[u8], &[u8]),
+    mut transfer: Transfer,
+    facts: &Facts,
+    account: &mut account::Request,
+    body_done: &Cell<bool>,
+) -> Result<Forwarded, Failure<'static>> {
+    let local = conn.local.clone();
+    let counters = &backend.state.counters[local.id];
+    let chosen = plan.choose(backend, &local.turn(&[]));
+    let mut next = chosen.inspect_err(|_| counters.no_server.bump()).map_err(Failure::Unanswered)?;
+    // All of it lies in `out`, and may be said twice.
+    let whole = transfer.done();
+    let repeatable = whole && facts.idempotent;
+    let mut attempts = Attempts::default();
+    loop {
+        // 3. + 4. A server, a place on it, a connection.
+        let reached = reach(&local, backend, &mut plan, &mut conn.timer, account, &mut attempts, next).await;
+        let Reached { server, slot, mut stream, mut reused } = reached.map_err(Failure::Unanswered)?;
+        let state = &backend.servers[server].state;
+        state.counters[local.id].requests.bump();
+        let closes = backend.config.faults.on_marked_down == OnMarkedDown::Close;
+        let watch = closes.then(|| Watches::enter(&local.watches, state));
+        // 5. to 8. The request out, the answer back.
+        let (pinned, retries) = (plan.pinned(), attempts.retries.get());
+        let statuses = repeatable && !pinned && !backend.config.faults.retry_on.statuses.is_empty();
+        let drops = |status| attempts.drops(status, backend, server, local.id);
+        let drops = statuses.then_some(&drops as &dyn Fn(u16) -> bool);
+        let mut talk =
+            Talk { conn, backend, server, retries, plan: &mut plan, passage, account, facts, body_done, drops };
+        let mut refusals = 0;
+        let answered = loop {
+            let answered = watched(watch.as_ref(), talk.run(frontend, &mut stream, out, &mut transfer)).await;
+            let answered = answered.unwrap_or_else(|| Err(talk.lost()));
+            let again = match answered {
+                // An idle connection that the server closed as we wrote on it: nothing is lost that may not be said twice.
+                Err(Fault::Nothing(_)) => std::mem::take(&mut reused) && facts.idempotent,
+                // The server has not even looked at it.
+                Err(Fault::Unprocessed) => {
+                    refusals += 1;
+                    refusals <= REFUSALS
+                }
+                _ => false,
+            };
+            if !again || !whole {
+                break answered;
             }
-            drop(slot);
-            Ok(Forwarded::Done { keep: keep_client })
-        }
-        Ok(Answered::Switched { from_server }) => {
-            let holding = Holding::new(plan.held(backend));
-            let timeout = backend.config.timeout.tunnel;
-            Ok(Forwarded::Switched { server: stream, from_server, slot, timeout, holding })
-        }
-        Err(Fault::Unprocessed) => {
-            state.counters[local.id].response_errors.bump();
-            Err(Failure::Unanswered(Reason::REFUSED))
-        }
-        Err(Fault::Nothing(reason) | Fault::Before(reason)) => {
-            if reason.is_servers() {
-                state.counters[local.id].response_errors.bump();
+            let limit = backend.config.timeout.connect;
+            match upstream::connect(&local, backend, &backend.servers[server], limit, &mut talk.conn.timer).await {
+                Ok(fresh) => stream = fresh,
+                Err(_) => break Err(Fault::Before(Reason::CONNECT_FAILED)),
             }
-            Err(Failure::Unanswered(reason))
-        }
-        Err(Fault::Cut(code)) => {
+        };
+        outcome::count(backend, server, local.id, &answered, account.status);
+        let fault = match answered {
+            Ok(Answered::Done { keep_client, keep_server }) => {
+                if keep_server && body_done.get() && stream.h2().is_none() {
+                    local.pool.give(state.uid, stream, backend.config.max_idle);
+                }
+                drop(slot);
+                return Ok(Forwarded::Done { keep: keep_client });
+            }
+            Ok(Answered::Switched { from_server, handshake }) => {
+                let holding = Holding::new(plan.held(backend), watch);
+                let timeout = backend.config.timeout.tunnel;
+                return Ok(Forwarded::Switched { server: stream, from_server, slot, timeout, holding, handshake });
+            }
+            Err(fault) => fault,
+        };
+        drop((stream, slot));
+        if fault.is_servers() {
             state.counters[local.id].response_errors.bump();
-            Err(Failure::Cut(code))
         }
+        let again = if repeatable { attempts.after(&fault, backend, server, local.id, pinned) } else { None };
+        next = match again {
+            None => return Err(fault.into()),
+            Some(Again::Here) => server,
+            Some(Again::Elsewhere) => {
+                attempts.failed.push(server);
+                plan.again(backend, server, &local.turn(&attempts.failed)).map_err(Failure::Unanswered)?
+            }
+        };
     }
 }
 
@@ -357,27 +410,25 @@ pub(crate) struct Reached {
     pub(crate) slot: Slot,
     pub(crate) stream: Stream,
     pub(crate) reused: bool,
-    pub(crate) retries: u32,
 }
 
-/// Chooses and connects, again and again while servers fail and retries last. Nothing of the request is sent yet.
+/// Connects to this server or, while connecting fails and retries last, to others. Nothing of the request is sent yet.
 pub(crate) async fn reach(
     local: &Rc<Local>,
     backend: &Backend,
     plan: &mut Plan,
     timer: &mut Timer,
     account: &mut account::Request,
+    attempts: &mut Attempts,
+    mut server: usize,
 ) -> Result<Reached, Reason> {
     let counters = &backend.state.counters[local.id];
-    let chosen = plan.choose(backend, &local.turn(&[]));
-    let mut server = chosen.inspect_err(|_| counters.no_server.bump())?;
-    let mut failed: SmallVec<[usize; 4]> = SmallVec::new();
-    let mut retries = 0;
-    let mut same = 0;
+    let faults = &backend.config.faults;
     loop {
         let target = &backend.servers[server];
-        account.at_server(backend, server, plan.why, retries);
-        let slot = upstream::slot(&local.shared, backend, target, timer, || counters.queued.bump()).await;
+        account.at_server(backend, server, plan.why, attempts.retries.get());
+        let first = faults.queue_first == QueueFirst::Pinned && plan.pinned();
+        let slot = upstream::slot(&local.shared, backend, target, first, timer, || counters.queued.bump()).await;
         let slot = slot.map_err(|no| {
             counters.queue_dropped.bump();
             if no == NoSlot::Full { Reason::QUEUE_FULL } else { Reason::QUEUE_TIMEOUT }
@@ -386,17 +437,17 @@ pub(crate) async fn reach(
         if backend.config.mode == Mode::Http
             && let Some(stream) = local.pool.take(target.state.uid)
         {
-            return Ok(Reached { server, slot, stream, reused: true, retries });
+            return Ok(Reached { server, slot, stream, reused: true });
         }
         let error = match upstream::connect(local, backend, target, backend.config.timeout.connect, timer).await {
             // One of HTTP/2 shares a connection that may have been there before.
             Ok(stream) if stream.h2().is_some() => {
-                return Ok(Reached { server, slot, stream, reused: true, retries });
+                return Ok(Reached { server, slot, stream, reused: true });
             }
             Ok(stream) => {
                 target.state.connected();
                 target.state.counters[local.id].connects.bump();
-                return Ok(Reached { server, slot, stream, reused: false, retries });
+                return Ok(Reached { server, slot, stream, reused: false });
             }
             Err(error) => error,
         };
@@ -404,24 +455,39 @@ pub(crate) async fn reach(
         target.state.connect_failed();
         target.state.counters[local.id].connect_errors.bump();
         tracing::debug!(backend = backend.config.name, server = target.config.name, %error, "connect failed");
-        if retries >= backend.config.retries {
+        if let Some(outlier) = &faults.outlier {
+            target.state.failed(local.id, outlier.consecutive);
+        }
+        if !faults.retry_on.connect_failure || !attempts.take(backend, local.id) {
             return Err(Reason::CONNECT_FAILED);
         }
-        retries += 1;
-        counters.retries.bump();
         // A pinned client's state is there and nowhere else: a short second and third try, the last elsewhere.
         let refused = error.kind() != std::io::ErrorKind::TimedOut;
-        if plan.pinned() && refused && same < 2 && retries < backend.config.retries && target.state.takes_pinned() {
-            same += 1;
+        let left = attempts.retries.get() < backend.config.retries;
+        if plan.pinned() && refused && attempts.same < 2 && left && target.state.takes_pinned() {
+            attempts.same += 1;
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         }
-        failed.push(server);
-        server = plan.again(backend, server, &local.turn(&failed)).map_err(|reason| match reason {
+        attempts.failed.push(server);
+        server = plan.again(backend, server, &local.turn(&attempts.failed)).map_err(|reason| match reason {
             Reason::NO_SERVER => Reason::CONNECT_FAILED,
             other => other,
         })?;
     }
+}
+
+/// Runs an exchange to its end, or `None` when its server went down before.
+async fn watched<T>(watch: Option<&Watch>, run: impl Future<Output = T>) -> Option<T> {
+    let mut run = pin!(run);
+    poll_fn(|cx| match run.as_mut().poll(cx) {
+        Poll::Ready(end) => Poll::Ready(Some(end)),
+        Poll::Pending => match watch {
+            Some(watch) => watch.poll(cx).map(|()| None),
+            None => Poll::Pending,
+        },
+    })
+    .await
 }
 
 /// A request and its answer over one connection.
@@ -435,9 +501,20 @@ struct Talk<'a, 's> {
     account: &'a mut account::Request,
     facts: &'a Facts,
     body_done: &'a Cell<bool>,
+    /// As [`Answering::drops`].
+    drops: Option<&'a dyn Fn(u16) -> bool>,
 }
 
 impl Talk<'_, '_> {
+    /// The server went down in the middle of it.
+    fn lost(&self) -> Fault {
+        self.account.closed_on_down();
+        match self.account.status {
+            0 => Fault::Before(Reason::SERVER_DOWN),
+            _ => Fault::Cut(Reason::SERVER_DOWN.code),
+        }
+    }
+
     async fn run(
         &mut self,
         frontend: &Frontend,
@@ -479,6 +556,7 @@ impl Talk<'_, '_> {
             body_done: self.body_done,
             sent: &sent,
             client_timeout: frontend.config.timeout.client,
+            drops: self.drops,
         });
         if transfer.done() {
             return answer.await;

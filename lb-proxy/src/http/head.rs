@@ -156,6 +156,13 @@ impl Request {
     pub(crate) fn websocket(&self, buf: &[u8]) -> bool {
         self.upgrade.is_some_and(|u| u.get(buf).eq_ignore_ascii_case(b"websocket"))
     }
+
+    /// The key of a WebSocket's handshake that is one by the standard; any other upgrade is a plain tunnel.
+    pub(crate) fn websocket_key<'a>(&self, buf: &'a [u8]) -> Option<&'a [u8]> {
+        let asked = self.websocket(buf) && self.method.get(buf) == b"GET";
+        let version = asked.then(|| self.value(buf, "sec-websocket-version")).flatten();
+        (version == Some(b"13")).then(|| self.value(buf, "sec-websocket-key")).flatten()
+    }
 }
 
 /// First value of a field, by lower-case name.

@@ -1,8 +1,15 @@
 //! Our own answers: a page of the configuration, or one line that names the reason.
 use super::edits::Edits;
+use super::forward::{After, Facts};
+use super::h1::Conn;
+use super::passage::Passage;
 use super::reason::Reason;
+use super::{account, say};
+use crate::websocket;
 use lb_core::rules::{Page, Rules};
+use lb_core::snapshot::Frontend;
 use std::io::Write as _;
+use std::time::Duration;
 
 /// A no, or an elsewhere.
 pub(crate) struct Refusal<'s> {
@@ -36,6 +43,54 @@ pub(crate) struct Way<'a> {
     pub(crate) rules: [Option<&'a Rules>; 2],
     /// What rules do with it.
     pub(crate) edits: Option<&'a Edits<'a>>,
+}
+
+/// Our own answer instead of a server's.
+pub(crate) struct Refusing<'a, 's> {
+    pub(crate) frontend: &'s Frontend,
+    pub(crate) passage: &'a Passage<'s>,
+    pub(crate) facts: &'a Facts,
+    pub(crate) body_done: bool,
+}
+
+impl Refusing<'_, '_> {
+    /// Sends it; what becomes of the connection.
+    pub(crate) async fn send(&self, conn: &mut Conn, refusal: Refusal<'_>, mut account: account::Request) -> After {
+        let reason = refusal.reason;
+        account.status = reason.status;
+        if reason.status == 0 {
+            account.finish(reason.code);
+            return After::Close;
+        }
+        account.own_answer();
+        // Over HTTP/2 the status reaches whoever may see it.
+        let counts = self.facts.close.take().filter(|_| websocket::refuse::is_for_later(reason));
+        if let (Some(accept), Some(counts), None) = (&self.facts.accept, counts, conn.stream.h2()) {
+            account.status = 101;
+            let answer = websocket::refuse::answer(accept, reason, &counts, conn.local.id);
+            let sent = conn.timer.within(Duration::from_secs(5), say(&conn.stream.writer(), &answer)).await;
+            account.finish(reason.code);
+            return if matches!(sent, Ok(Ok(()))) { After::Linger } else { After::Close };
+        }
+        let fine = !conn.local.draining() && !matches!(reason.status, 400 | 408);
+        let keep = self.facts.keep_alive && self.body_done && fine;
+        let backend = self.passage.backend.map(|b| &b.config.rules);
+        let edits = self.passage.answer(self.passage.echo(None, self.frontend), reason.status, "", conn.local.id);
+        let way = Way {
+            head: self.facts.head,
+            keep,
+            rules: [backend, Some(&self.frontend.config.rules)],
+            edits: edits.as_ref(),
+        };
+        let answer = answer(&refusal, &way);
+        let sent = conn.timer.within(Duration::from_secs(5), say(&conn.stream.writer(), &answer)).await;
+        account.finish(reason.code);
+        match sent {
+            Ok(Ok(())) if keep => After::Next,
+            Ok(Ok(())) => After::Linger,
+            _ => After::Close,
+        }
+    }
 }
 
 /// The whole answer.

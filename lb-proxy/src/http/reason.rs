@@ -40,8 +40,11 @@ impl Reason {
     pub(crate) const QUEUE_FULL: Self = reason(503, "queue-full");
     pub(crate) const QUEUE_TIMEOUT: Self = reason(503, "queue-timeout");
     pub(crate) const TOO_MANY: Self = reason(503, "too-many-connections");
+    pub(crate) const LEAVING: Self = reason(503, "leaving");
+    pub(crate) const SERVER_DOWN: Self = reason(503, "server-down");
     // The server's fault.
     pub(crate) const BAD_ANSWER: Self = reason(502, "bad-answer");
+    pub(crate) const BAD_ACCEPT: Self = reason(502, "bad-websocket-accept");
     pub(crate) const SERVER_CLOSED: Self = reason(502, "server-closed");
     pub(crate) const REFUSED: Self = reason(502, "server-refused");
     pub(crate) const SERVER_TIMEOUT: Self = reason(504, "server-timeout");
@@ -76,8 +79,9 @@ mod tests {
         let text = include_str!("reason.rs").split("#[cfg(test)]").next().unwrap();
         let codes = text.lines().filter(|l| l.contains("reason(") && !l.contains("reason(0,"));
         let codes: BTreeSet<_> = codes.filter_map(|l| l.split('"').nth(1)).collect();
-        // A connection too many is answered before anything is known of it.
-        let known: BTreeSet<_> = lb_core::rules::REASONS.iter().copied().chain(["too-many-connections"]).collect();
+        // A connection too many is answered before anything is known of it, and TCP mode has no pages.
+        let pageless = ["too-many-connections", "bad-hello", "hello-timeout"];
+        let known: BTreeSet<_> = lb_core::rules::REASONS.iter().copied().chain(pageless).collect();
         assert_eq!(codes, known);
     }
 }

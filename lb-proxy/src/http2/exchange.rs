@@ -195,6 +195,11 @@ impl Exchange {
         if total == 0 && end { self.put(Bytes::new(), true) } else { Ok(()) }
     }
 
+    /// Waits until the window takes something.
+    pub(crate) async fn room(&self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_room(cx, 1)).await.map(drop)
+    }
+
     /// Sends what there is room for now of the first piece that is not empty.
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, pieces: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let Some(piece) = pieces.iter().find(|piece| !piece.is_empty()) else { return Poll::Ready(Ok(0)) };

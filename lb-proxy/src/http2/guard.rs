@@ -159,6 +159,11 @@ impl Guard {
         self.left = (self.left + 1).min(BURST);
     }
 
+    /// Whether the other side has said its settings.
+    pub(crate) fn spoken(&self) -> bool {
+        !self.first
+    }
+
     /// Why the connection must end: what came cannot be, or is too much.
     pub(crate) fn tripped(&mut self) -> Option<Reason> {
         if self.broken.is_none() && self.flooded() {

@@ -56,7 +56,8 @@ pub(crate) fn request_in(parts: &request::Parts, ended: bool, out: &mut Vec<u8>)
         None => false,
     };
     let target = parts.uri.path_and_query().map_or("", |p| p.as_str());
-    if !target.starts_with('/') && !(target == "*" && parts.method == Method::OPTIONS) {
+    let known = target.starts_with('/') || (target == "*" && parts.method == Method::OPTIONS);
+    if !known {
         return Err(Reason::BAD_REQUEST);
     }
     if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {

@@ -177,7 +177,7 @@ struct Driver<'a> {
     connection: Connection<Io, Bytes>,
     keep_alive: Duration,
     sleep: Pin<Box<Sleep>>,
-    /// When it is dropped at the latest, once it was told to end.
+    /// When it is dropped at the latest, once it was told to end; its requests are awaited, unless it broke the rules.
     last: Option<Instant>,
     /// The others had their turn.
     yielded: bool,
@@ -204,6 +204,7 @@ impl Driver<'_> {
         }
         if local.draining() && self.last.is_none() && !self.over {
             self.connection.graceful_shutdown();
+            self.last = Some(Instant::now() + FAREWELL.0);
         }
         self.frames(cx);
         if !self.over && !self.yielded && (1..ENOUGH).contains(&wire.waiting()) {
@@ -254,8 +255,10 @@ impl Driver<'_> {
     fn time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let at = match self.last {
-                Some(last) => last,
-                None if self.shared.open.get() > 0 || self.connection.has_streams() => return Poll::Pending,
+                Some(last) if self.tripped => last,
+                _ if self.shared.open.get() > 0 || self.connection.has_streams() => return Poll::Pending,
+                // As long again behind the last request, for its last frames.
+                Some(last) => last.max(self.shared.idle.get() + FAREWELL.0),
                 None => self.shared.idle.get() + self.keep_alive,
             };
             if self.sleep.deadline() > at {
@@ -359,5 +362,18 @@ async fn serve_request(shared: Rc<Shared>, mut conn: Conn, request: Result<Reque
     let mut timers = shared.timers.borrow_mut();
     if timers.len() < TIMERS {
         timers.push(conn.timer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_held_in_memory_once() {
+        fn future<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(future(serve_request) <= 20 * 1024, "{}", future(serve_request));
     }
 }

@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -25,7 +25,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// Requests on one connection at most, whatever the server says.
 const STREAMS: usize = 1000;
 /// A stream's window, and a connection's: what a slow client may leave here of an answer, and of all of them.
-const WINDOW: (u32, u32) = (256 * 1024, 16 * 1024 * 1024);
+const WINDOW: (u32, u32) = (64 * 1024, 16 * 1024 * 1024);
 /// A connection on which nothing was heard for so long is asked whether it lives, and given as long again.
 const PING: Duration = Duration::from_secs(10);
 /// Connections without requests are closed after this long.
@@ -54,9 +54,25 @@ struct Shared {
     requests: Cell<usize>,
     idle: Cell<Instant>,
     over: Cell<bool>,
+    /// Its server has said how many requests it takes, or it is over.
+    settled: Cell<bool>,
+    settle: Notify,
 }
 
 impl Shared {
+    /// Waits for the server's first word, without which nobody knows how many requests it takes.
+    async fn settled(&self) -> io::Result<()> {
+        while !self.settled.get() {
+            self.settle.notified().await;
+        }
+        if self.over.get() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
+    fn settle(&self) {
+        self.settled.set(true);
+        self.settle.notify_waiters();
+    }
+
     /// Whether it takes another request now.
     fn has_room(&self) -> bool {
         let most = self.send.current_max_send_streams().min(STREAMS);
@@ -125,6 +141,7 @@ impl Servers {
         server.connecting.set(true);
         let opening = Opening(&server);
         let shared = open(local, connect.await?).await?;
+        shared.settled().await?;
         target.state.connected();
         target.state.counters[local.id].connects.bump();
         server.open.borrow_mut().push(shared.clone());
@@ -164,26 +181,30 @@ async fn open(local: &Rc<Local>, stream: Stream) -> io::Result<Rc<Shared>> {
         .handshake(Io(wire.clone()))
         .await
         .map_err(io::Error::other)?;
-    let shared =
-        Rc::new(Shared { send, requests: Cell::new(0), idle: Cell::new(Instant::now()), over: Cell::new(false) });
+    let shared = Rc::new(Shared {
+        send,
+        requests: Cell::new(0),
+        idle: Cell::new(Instant::now()),
+        over: Cell::new(false),
+        settled: Cell::new(false),
+        settle: Notify::new(),
+    });
     let pings = connection.ping_pong();
     let sleep = Box::pin(sleep_until(Instant::now() + PING));
-    let over = OnEnd(Rc::downgrade(&shared));
-    let mut driver = Driver { wire, connection, pings, pinged: false, sleep, yielded: false };
-    tokio::task::spawn_local(async move {
-        let _over = over;
-        poll_fn(|cx| driver.poll(cx)).await;
-    });
+    let shown = Shown(Rc::downgrade(&shared));
+    let mut driver = Driver { wire, connection, pings, pinged: false, sleep, yielded: false, shown, settled: false };
+    tokio::task::spawn_local(async move { poll_fn(|cx| driver.poll(cx)).await });
     Ok(shared)
 }
 
-/// Marks a connection whose task has ended.
-struct OnEnd(std::rc::Weak<Shared>);
+/// What a connection's task shows of it to the requests. It does not keep it alive; dropped, it shows the end.
+struct Shown(Weak<Shared>);
 
-impl Drop for OnEnd {
+impl Drop for Shown {
     fn drop(&mut self) {
         if let Some(shared) = self.0.upgrade() {
             shared.over.set(true);
+            shared.settle();
         }
     }
 }
@@ -196,6 +217,8 @@ struct Driver {
     pinged: bool,
     sleep: Pin<Box<Sleep>>,
     yielded: bool,
+    shown: Shown,
+    settled: bool,
 }
 
 impl Driver {
@@ -209,6 +232,12 @@ impl Driver {
                 tracing::debug!(%error, "HTTP/2 connection to a server failed");
             }
         });
+        if !self.settled && self.wire.guard(|guard| guard.spoken()) {
+            self.settled = true;
+            if let Some(shared) = self.shown.0.upgrade() {
+                shared.settle();
+            }
+        }
         if over.is_pending() && !self.yielded && (1..ENOUGH).contains(&self.wire.waiting()) {
             self.yielded = true;
             cx.waker().wake_by_ref();

@@ -1,12 +1,12 @@
 //! What every part of the control side works on: one for each instance, shared by signals, admin, reload and upkeep.
 use super::state::Store;
-use super::{ConfigSource, Phase, Started};
+use super::{ConfigSource, Discovery, Phase, Started};
 use crate::bind::{Bound, Wanted};
 use crate::health::Checks;
 use crate::logging::access;
 use crate::metrics::{self, Process};
 use crate::shared::{AccessSink, Shared};
-use crate::worker::{Command, Worker};
+use crate::worker::{Close, Command, Worker};
 use lb_core::decisions::Decisions;
 use lb_core::shares::SharedBounds;
 use lb_core::snapshot::Snapshot;
@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// How often workers that should end are asked whether they have.
 const ENDED_POLL: Duration = Duration::from_millis(10);
@@ -34,6 +34,8 @@ pub struct Control {
     /// Taken out when the instance leaves. The lock is never held across an await.
     pub(crate) peers: RwLock<Option<Peers>>,
     pub(crate) checks: Checks,
+    /// Servers that are found by name.
+    pub(crate) discovery: Discovery,
     /// What operators decided for all instances.
     pub(super) decisions: Arc<Decisions>,
     /// What they decided for this one only.
@@ -41,6 +43,8 @@ pub struct Control {
     pub(super) state: Arc<Store>,
     /// Servers whose bound all instances share.
     pub(crate) bounds: Arc<SharedBounds>,
+    /// Told when sockets may have to be closed, or no longer.
+    pub(super) closing: Notify,
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
     pub(crate) counts: Counts,
@@ -77,6 +81,7 @@ pub struct Listening {
 pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) source: ConfigSource,
+    pub(super) discovery: Discovery,
     pub(super) decisions: Arc<Decisions>,
     pub(super) local: Arc<Decisions>,
     pub(super) state: Arc<Store>,
@@ -96,10 +101,12 @@ impl Control {
             source: parts.source,
             peers: RwLock::new(parts.peers),
             checks: Checks::default(),
+            discovery: parts.discovery,
             decisions: parts.decisions,
             local: parts.local,
             state: parts.state,
             bounds: parts.bounds,
+            closing: Notify::new(),
             reloading: tokio::sync::Mutex::default(),
             counts: Counts { access_dropped: parts.access_dropped, ..Counts::default() },
             started: parts.started,
@@ -154,7 +161,8 @@ impl Control {
             state: self.state.figures(),
         };
         let replication = self.peers_status();
-        metrics::render(&self.shared.snapshot.load(), process, replication.as_ref(), &self.recorder)
+        let names = self.discovery.status();
+        metrics::render(&self.shared.snapshot.load(), process, replication.as_ref(), &names, &self.recorder)
     }
 
     /// Lets the recorder tidy up what was recorded since the last time.
@@ -171,6 +179,19 @@ impl Control {
         // A bound past the end of time is no bound: a year will do.
         let deadline = Instant::now().checked_add(within.min(Duration::from_secs(365 * 24 * 3600)));
         self.stop.send_replace(deadline.or_else(|| Some(Instant::now())));
+        self.closing.notify_one();
+    }
+
+    /// When a drain ends at the latest; `None`: nobody asked for a stop.
+    pub(super) fn stops_at(&self) -> Option<Instant> {
+        *self.stop.borrow()
+    }
+
+    /// Tells a worker's sockets to end.
+    pub(super) fn close_sockets(&self, worker: usize, close: Close) {
+        if let Some(worker) = self.workers.get(worker) {
+            worker.tell(Command::Close(close));
+        }
     }
 
     /// Leaves at once.
@@ -208,6 +229,11 @@ impl Control {
             }
             self.listening.lock().push(Listening { wanted, real });
         }
+    }
+
+    /// Closes requests and tunnels on a server that went down, where its backend says so.
+    pub(super) fn close_on(&self, server: u32) {
+        self.workers.iter().for_each(|w| w.tell(Command::CloseOn { server }));
     }
 
     /// Closes the sockets of these listeners.

@@ -3,9 +3,12 @@
 //! A decision for all instances and one for this instance only may both be there; the later one holds, as everywhere.
 use super::Control;
 use crate::shared::now;
+use lb_core::config::DrainMode;
 use lb_core::decisions::Decision;
+use lb_core::pace::{Closing, Pace};
 use lb_core::server::AdminState;
-use lb_core::snapshot::{Server, Snapshot};
+use lb_core::snapshot::{Backend, Server, Snapshot};
+use std::time::Duration;
 
 /// The greatest weight.
 const MAX_WEIGHT: u32 = 256;
@@ -19,12 +22,25 @@ pub struct Change {
     pub state: Option<Option<AdminState>>,
     /// `Some(None)`: as configured.
     pub weight: Option<Option<u32>>,
+    /// When and how fast open sockets are closed; only beside a state.
+    pub closing: Option<Closing>,
     /// For this instance only.
     pub local: bool,
     /// Who.
     pub author: String,
     /// Why.
     pub reason: String,
+}
+
+/// Sockets on a server that are to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    /// How long until that begins.
+    pub(super) left: Duration,
+    /// How fast, all instances together; `None`: as this one is configured.
+    pub(super) pace: Option<Pace>,
+    /// It was decided for this instance only.
+    pub(super) local: bool,
 }
 
 /// Why a decision was not made.
@@ -55,6 +71,8 @@ impl Control {
             server: (backend.into(), server.into()),
             state: change.state.unwrap_or_else(|| before.as_ref().and_then(|d| d.state)),
             weight: change.weight.unwrap_or_else(|| before.as_ref().and_then(|d| d.weight)),
+            // A state decided anew is decided whole.
+            closing: if change.state.is_some() { change.closing } else { before.and_then(|d| d.closing) },
             stamp: self.shared.base.clock.stamp(now),
             node: snapshot.config.instance.name.clone(),
             author: change.author,
@@ -62,7 +80,7 @@ impl Control {
             at: now.0,
         };
         let into = if change.local { &self.local } else { &self.decisions };
-        if !into.merge(decision.clone()) {
+        if !into.merge(decision.clone(), now) {
             return Err(DecideError::Invalid("too many servers have decisions already".into()));
         }
         if let Some(peers) = self.peers.read().as_ref().filter(|_| !change.local) {
@@ -74,8 +92,8 @@ impl Control {
 
     /// The decision that holds on a server, and whether it is for this instance only.
     pub fn decision(&self, backend: &str, server: &str) -> Option<(Decision, bool)> {
-        let everywhere = self.decisions.get(backend, server);
-        let here = self.local.get(backend, server);
+        let everywhere = self.decisions.get(backend, server, now());
+        let here = self.local.get(backend, server, now());
         match (everywhere, here) {
             (Some(all), Some(here)) if here.stamp > all.stamp => Some((here, true)),
             (Some(all), _) => Some((all, false)),
@@ -91,6 +109,27 @@ impl Control {
                 self.follow(server);
             }
         }
+        self.closing.notify_one();
+    }
+
+    /// When and how fast the sockets on a server are closed, by what was decided or is configured; `None`: not at all.
+    pub(super) fn closing(&self, backend: &Backend, server: &Server) -> Option<Order> {
+        let decision = self.decision(&server.state.backend, &server.state.name);
+        let local = decision.as_ref().is_some_and(|(_, local)| *local);
+        let decision = decision.map(|(d, _)| d);
+        let state = decision.as_ref().and_then(|d| d.state).unwrap_or(server.config.state);
+        let said = decision.and_then(|d| d.closing);
+        let at_once = match state {
+            AdminState::Ready => return None,
+            AdminState::Maint => true,
+            AdminState::Drain => backend.config.drain == DrainMode::Move,
+        };
+        let left = match said {
+            Some(closing) => closing.left,
+            None if at_once => Duration::ZERO,
+            None => return None,
+        };
+        Some(Order { left, pace: said.and_then(|c| c.pace), local })
     }
 
     fn follow(&self, server: &Server) {
@@ -118,6 +157,9 @@ fn validate(change: &Change) -> Result<(), DecideError> {
     let invalid = |why: String| Err(DecideError::Invalid(why));
     if change.state.is_none() && change.weight.is_none() {
         return invalid("nothing to change: give \"state\" (\"ready\", \"drain\", \"maint\") or \"weight\"".into());
+    }
+    if change.closing.is_some() && !matches!(change.state, Some(Some(AdminState::Drain | AdminState::Maint))) {
+        return invalid("\"deadline\" and \"pace\" go with \"state\": \"drain\" or \"maint\"".into());
     }
     if let Some(Some(weight)) = change.weight.filter(|w| w.is_some_and(|w| w > MAX_WEIGHT)) {
         return invalid(format!("weight {weight} is too great: write 0 to {MAX_WEIGHT}"));

@@ -212,9 +212,12 @@ impl Store {
                     }
                 }
                 (Frame::Decisions(all), Content::Decisions | Content::Local) => {
-                    for decision in all {
+                    for mut decision in all {
+                        if let Some(closing) = &mut decision.closing {
+                            closing.left = closing.left.saturating_sub(age);
+                        }
                         let into = if *content == Content::Local { &self.local } else { &self.decisions };
-                        let taken = self.observe(decision.stamp) && into.merge(decision);
+                        let taken = self.observe(decision.stamp) && into.merge(decision, now());
                         *(if taken { &mut tally.taken } else { &mut tally.refused }) += 1;
                     }
                 }
@@ -322,7 +325,7 @@ struct Tally {
 }
 
 fn write_decisions(decisions: &Decisions, writer: &mut Writer<impl Write>) -> io::Result<()> {
-    for piece in decisions.all().chunks(PIECE) {
+    for piece in decisions.all(now()).chunks(PIECE) {
         writer.frame(Frame::Decisions(piece.to_vec()), piece.len())?;
     }
     Ok(())

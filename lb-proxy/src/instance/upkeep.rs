@@ -1,6 +1,8 @@
 //! What happens by itself while an instance runs: entries expire, failed connects are judged, peers are heard.
 use super::{Control, Phase};
+use crate::health::outlier::Outliers;
 use crate::health::passive::{POLL, Passive};
+use crate::health::standing::Standing;
 use crate::shared::now;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,8 +25,10 @@ pub(super) fn spawn(control: &Arc<Control>, tasks: &mut JoinSet<()>) {
     tasks.spawn(expire(control.clone()));
     tasks.spawn(renew(control.clone()));
     tasks.spawn(judge(control.clone()));
+    tasks.spawn(super::discovery::run(control.clone()));
     tasks.spawn(recorder(control.clone()));
     tasks.spawn(save(control.clone()));
+    tasks.spawn(super::closing::run(control.clone()));
     let peers = control.peers.read();
     if let Some(peers) = peers.as_ref() {
         tasks.spawn(pulled(control.clone(), peers.pulled()));
@@ -64,10 +68,18 @@ async fn renew(control: Arc<Control>) {
 
 async fn judge(control: Arc<Control>) {
     let mut ticks = every(POLL);
-    let mut passive = Passive::default();
+    let (mut passive, mut outliers, mut standing) = (Passive::default(), Outliers::default(), Standing::default());
     loop {
-        ticks.tick().await;
-        passive.poll(&control.shared.snapshot.load(), &control.checks, Instant::now());
+        // A server that went down is news now, not at the next tick.
+        tokio::select! { _ = ticks.tick() => {}, () = control.checks.changed() => {} }
+        let snapshot = control.shared.snapshot.load_full();
+        passive.poll(&snapshot, &control.checks, Instant::now());
+        outliers.poll(&snapshot, Instant::now());
+        for server in standing.poll(&snapshot) {
+            control.close_on(server);
+        }
+        // An agent may have raised a bound.
+        control.shared.queues.admit(&snapshot.backends);
     }
 }
 

@@ -33,6 +33,7 @@ impl Control {
             frontends: snapshot.frontends.iter().map(|f| self.frontend(f)).collect(),
             backends: snapshot.backends.iter().map(|b| self.backend(b)).collect(),
             tables: self.tables(),
+            names: self.discovery.status(),
             state: self.state.status(&snapshot),
             peers: self.peers_status(),
         }
@@ -91,6 +92,7 @@ impl Control {
             name: backend.config.name.clone(),
             balance: balance(&backend.config.balance),
             sticky: backend.config.sticky.iter().map(sticky).collect(),
+            panic: backend.servers.iter().any(|s| s.state.panics()),
             servers: backend.servers.iter().map(|s| self.server(s)).collect(),
         }
     }
@@ -117,6 +119,13 @@ impl Control {
                 local,
             }),
             maxconn: maxconn(state.bounds()),
+            ejected: state.ejected_until().map(|at| at.saturating_sub(now().0).div_ceil(1000)),
+            queued: state.queued(),
+            gone: state.gone(),
+            host: match &server.config.origin {
+                config::Origin::Named(name) => Some(name.to_string()),
+                _ => None,
+            },
             agent: self.checks.heard(state).map(|Heard { said, error }| AgentStatus { said, error }),
         }
     }

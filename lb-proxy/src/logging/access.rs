@@ -151,6 +151,10 @@ fn write_text(line: &AccessLine, out: &mut Vec<u8>) {
     if line.protocol != "http/1.1" {
         let _ = write!(out, " {}", line.protocol);
     }
+    if let Some(by) = line.close_by {
+        let code = line.close_code.map_or("none".into(), |code| code.to_string());
+        let _ = write!(out, " close={code} by={by}");
+    }
 }
 
 /// Unix milliseconds as `2026-11-02T10:00:00.123Z`.
@@ -187,6 +191,8 @@ mod tests {
             end: "ok",
             retries: 1,
             tunnel: false,
+            close_code: None,
+            close_by: None,
             protocol: "http/1.1",
         }
     }

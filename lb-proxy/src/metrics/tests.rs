@@ -27,7 +27,7 @@ fn scrape(snapshot: &Snapshot) -> String {
             PeerStatus { reason: Some("dns".into()), ..row("lb9.internal:8405", "unresolved") },
         ],
     };
-    render(snapshot, process, Some(&replication), &recorder.handle())
+    render(snapshot, process, Some(&replication), &[], &recorder.handle())
 }
 
 #[test]

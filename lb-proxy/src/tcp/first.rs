@@ -61,6 +61,6 @@ impl Unanswered {
     pub(crate) fn confirm(mut self: Box<Self>) -> Holding {
         let backend = &self.snap.backends[self.backend];
         self.plan.taken(backend, self.server, &self.session_id, now());
-        Holding::new(self.plan.held(backend))
+        Holding::new(self.plan.held(backend), None)
     }
 }

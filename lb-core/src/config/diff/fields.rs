@@ -2,8 +2,9 @@
 //!
 //! Each function takes its struct apart without `..`, so that a new field cannot be forgotten here.
 use super::super::{
-    AccessLog, Admin, Backend, Balance, Cookie, CookieValue, Frontend, Http2, Instance, Listen, Log, Maxconn, PeerTls,
-    Peers, Persist, Route, Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule, Timeouts,
+    AccessLog, Admin, Backend, Balance, Cookie, CookieValue, Frontend, Http2, Instance, Listen, Log, Maxconn, Origin,
+    PeerAddr, PeerTls, Peers, Persist, Route, Server, SlowStart, Spread, StickAction, Sticky, Table, TableRule,
+    Template, Timeouts, WebSocket, websocket::Ping,
 };
 use super::checks;
 use crate::jwt::Keys;
@@ -19,7 +20,7 @@ use std::time::Duration;
 pub(super) type Fields = Vec<(&'static str, String)>;
 
 pub(super) fn instance(of: &Instance) -> Fields {
-    let Instance { name, workers, drain, maxconn, state, state_interval } = of;
+    let Instance { name, workers, drain, maxconn, state, state_interval, close_pace } = of;
     let workers = workers.map_or_else(|| "one for each core".into(), |n| n.to_string());
     vec![
         ("name", name.clone()),
@@ -28,6 +29,7 @@ pub(super) fn instance(of: &Instance) -> Fields {
         ("maxconn", maxconn.to_string()),
         ("state", or_none(state.as_ref().map(|path| path.display()))),
         ("state_interval", time(state_interval)),
+        ("close_pace", close_pace.to_string()),
     ]
 }
 
@@ -181,12 +183,16 @@ pub(super) fn backend(of: &Backend) -> Fields {
         check,
         agent,
         retries,
+        faults,
         retry_after,
         max_queue,
         real_ip,
         max_idle,
         timeout,
+        websocket,
         rules,
+        resolver,
+        templates,
         proto,
         servers: _,
     } = of;
@@ -215,11 +221,30 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("max_queue", max_queue.to_string()),
         ("real_ip", real_ip.to_string()),
         ("max_idle", max_idle.to_string()),
+        ("websocket", self::websocket(websocket)),
+        ("resolver", or_none(resolver.as_ref())),
+        ("server_template", list(templates, |of| template(of))),
         ("proto", word(proto)),
     ];
+    fields.extend(super::faults::faults(faults));
     fields.extend(timeouts(timeout));
     fields.extend(self::rules(rules));
     fields
+}
+
+fn websocket(of: &WebSocket) -> String {
+    let WebSocket { ping, close_timeout, idle, max_frame, strict, verify_accept, refuse } = of;
+    let ping = ping.map(|Ping { every, timeout, to }| {
+        format!("every {}, pong within {}, to {}", time(&every), time(&timeout), word(&to))
+    });
+    format!(
+        "ping {}, close_timeout {}, idle {}, max_frame {}, strict {strict}, verify_accept {verify_accept}, refuse {}",
+        or_none(ping),
+        time(close_timeout),
+        word(idle),
+        or_none(*max_frame),
+        word(refuse),
+    )
 }
 
 fn sticky(of: &Sticky) -> String {
@@ -292,9 +317,9 @@ fn cookie(of: &Cookie) -> String {
 }
 
 pub(super) fn server(of: &Server) -> Fields {
-    let Server { name: _, addr, weight, maxconn, backup, slow_start, cookie, generation, state } = of;
+    let Server { name: _, addr, origin, weight, maxconn, backup, slow_start, cookie, generation, state } = of;
     vec![
-        ("addr", addr.to_string()),
+        ("addr", if let Origin::Named(name) = origin { name.to_string() } else { addr.to_string() }),
         ("weight", weight.to_string()),
         ("maxconn", self::maxconn(*maxconn)),
         ("backup", backup.to_string()),
@@ -303,6 +328,21 @@ pub(super) fn server(of: &Server) -> Fields {
         ("generation", generation.to_string()),
         ("state", word(state)),
     ]
+}
+
+fn template(of: &Template) -> String {
+    let Template { name, addr, slots, identity, hold, weight, maxconn, slow_start } = of;
+    let slow_start = slow_start.as_ref().map_or(String::new(), |of| format!(" slow_start {}", self::slow_start(of)));
+    format!(
+        "{name} from {} in {slots} slots by {} held {} weight {weight} maxconn {}{slow_start}",
+        match addr {
+            PeerAddr::Name { .. } => format!("dns:{addr}"),
+            _ => addr.to_string(),
+        },
+        word(identity),
+        time(hold),
+        self::maxconn(*maxconn),
+    )
 }
 
 fn maxconn(of: Maxconn) -> String {
@@ -335,11 +375,11 @@ pub(super) fn time(of: &Duration) -> String {
 }
 
 /// A variant as the file writes it.
-fn word(of: &impl Debug) -> String {
+pub(super) fn word(of: &impl Debug) -> String {
     format!("{of:?}").to_lowercase()
 }
 
-fn or_none(of: Option<impl Display>) -> String {
+pub(super) fn or_none(of: Option<impl Display>) -> String {
     of.map_or_else(|| "none".into(), |value| value.to_string())
 }
 

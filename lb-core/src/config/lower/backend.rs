@@ -1,7 +1,10 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
-use super::super::{Backend, Balance, CookieMode, Maxconn, Persist, Server, SlowStart, Sticky};
-use super::{Defaults, Unique, balance, check, cookie, rules, rules::Known, sticky, table::Tables, tcp, value};
+use super::super::{Backend, Balance, CookieMode, Maxconn, Persist, Server, SlowStart, Sticky, WebSocket};
+use super::{
+    Defaults, Unique, balance, check, cookie, discovery, faults, rules, rules::Known, sticky, table::Tables, tcp,
+    value, websocket,
+};
 use crate::rules::Rules;
 use crate::tcp::Mode;
 use std::ops::Range;
@@ -19,9 +22,10 @@ pub(super) fn backend(
     tcp::backend(section, mode);
     let good = value::check_name(section.cx, "backend", name, at, &section.path);
     let slow_start = section.get("slow_start").and_then(|item| balance::slow_start(&item));
+    let templates = discovery::templates(section, slow_start);
     let sticky = stickies(section, mode, known.tables);
     let prefixed = sticky.iter().any(|rule| matches!(rule, Sticky::Cookie(c) if c.mode == CookieMode::Prefix));
-    let servers = servers(section, slow_start, prefixed);
+    let servers = servers(section, slow_start, section.get("server_template").is_some(), prefixed);
     let algorithm = section
         .get("balance")
         .map_or(Some(Balance::RoundRobin), |item| tcp::balance(&item, balance::algorithm(&item), mode));
@@ -42,12 +46,16 @@ pub(super) fn backend(
         check: check.flatten(),
         agent: section.get("agent").and_then(|item| check::agent(&item.section()?)),
         retries: section.whole("retries", defaults.retries),
+        faults: faults::faults(section),
         retry_after: section.duration("retry_after", Duration::from_secs(5)),
         max_queue: section.size("max_queue", 1000),
         real_ip: section.flag("real_ip", false),
         max_idle: section.size("max_idle", 64),
         timeout: defaults.timeouts(section),
+        websocket: super::section(section, "websocket").map_or_else(WebSocket::default, |s| websocket::websocket(&s)),
         rules: Rules { compression: rules::compression(section), ..rules::rules(section, known) },
+        resolver: discovery::resolver(section, defaults.resolver),
+        templates,
         proto: section.word("proto").unwrap_or_default(),
         servers,
     };
@@ -77,8 +85,10 @@ fn stickies(section: &Section<'_>, mode: Mode, tables: &Tables) -> Vec<Sticky> {
     rules
 }
 
-fn servers(section: &Section<'_>, slow_start: Option<SlowStart>, prefixed: bool) -> Vec<Arc<Server>> {
-    let Some(list) = section.need("server") else {
+/// `found`: a template makes servers, so that none need be listed. `prefixed`: a cookie has their values as its prefix.
+fn servers(section: &Section<'_>, slow_start: Option<SlowStart>, found: bool, prefixed: bool) -> Vec<Arc<Server>> {
+    let list = if found { section.get("server") } else { section.need("server") };
+    let Some(list) = list else {
         return Vec::new();
     };
     let items = list.elements();
@@ -116,7 +126,7 @@ fn server(
         }
         good.then_some(name)
     });
-    let addr = section.need("addr").and_then(|item| value::target(&item));
+    let addr = section.need("addr").and_then(|item| discovery::place(&item));
     let cookie_item = section.get("cookie");
     let cookie = cookie_item.as_ref().and_then(sticky::cookie_value).or_else(|| name.clone());
     // The cookie's value is the name where none is given: two servers collide either way.
@@ -132,12 +142,12 @@ fn server(
     let slow_start = section.get("slow_start").map_or(slow_start, |item| balance::slow_start(&item));
     let generation = section.get("generation").and_then(|item| item.whole()).unwrap_or(0);
     let state = section.word("state").unwrap_or_default();
-    let (name, cookie) = (name?, cookie?);
-    Some(Server { name, addr: addr?, weight, maxconn, backup, slow_start, cookie, generation, state })
+    let (name, cookie, (addr, origin)) = (name?, cookie?, addr?);
+    Some(Server { name, addr, origin, weight, maxconn, backup, slow_start, cookie, generation, state })
 }
 
 /// A number is for this instance; a section may bound all together.
-fn maxconn(item: &Item<'_>) -> Option<Maxconn> {
+pub(super) fn maxconn(item: &Item<'_>) -> Option<Maxconn> {
     let value = item.either()?;
     if !value.is_section() {
         return Some(Maxconn { instance: value.whole().and_then(|n| usize::try_from(n).ok())?, cluster: 0 });

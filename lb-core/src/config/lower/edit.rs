@@ -67,8 +67,7 @@ pub(super) fn field_name(item: &Item<'_>, answer: bool) -> Option<String> {
 
 /// Reports a field that no rule may touch; whether it is one.
 fn ours(item: &Item<'_>, at: std::ops::Range<usize>, name: &str, answer: bool) -> bool {
-    let is = |field: &&str| field.eq_ignore_ascii_case(name);
-    let found = OURS.iter().any(|field| is(&field));
+    let found = OURS.iter().any(|field| field.eq_ignore_ascii_case(name));
     if found {
         let what = if answer { "an answer" } else { "a request" };
         let message = format!("no rule may touch `{name}`: it says where {what} ends, or belongs to one connection");

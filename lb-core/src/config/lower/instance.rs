@@ -2,6 +2,7 @@
 use super::super::reader::{Cx, Item, Section};
 use super::super::{AccessLog, Admin, Instance, Log, LogFormat};
 use super::{Addresses, value};
+use crate::pace::Pace;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -30,12 +31,18 @@ pub(super) fn instance(
         maxconn: section.map_or(MAXCONN, |s| s.size("maxconn", MAXCONN)),
         state: section.and_then(|s| s.text("state")).map(Into::into),
         state_interval: section.map_or(STATE_INTERVAL, |s| s.duration("state_interval", STATE_INTERVAL)),
+        close_pace: section.and_then(|s| s.get("close_pace")).and_then(|item| pace(&item)).unwrap_or_default(),
     }
 }
 
 const DRAIN: Duration = Duration::from_secs(30);
 const MAXCONN: usize = 100_000;
 const STATE_INTERVAL: Duration = Duration::from_secs(60);
+
+fn pace(item: &Item<'_>) -> Option<Pace> {
+    let text = item.text()?;
+    text.parse().map_err(|_| item.bad(format!("\"{text}\" is no pace"), "write as \"50/s\" or \"30/m\"")).ok()
+}
 
 /// A name from outside the file.
 fn checked(cx: &Cx<'_>, name: &str, whose: &str, write: &str) -> String {

@@ -99,7 +99,7 @@ fn peer(item: &Item<'_>) -> Option<PeerAddr> {
 }
 
 /// What stands behind `srv:`. Its records say the ports.
-fn service(item: &Item<'_>, text: &str, name: &str) -> Option<PeerAddr> {
+pub(super) fn service(item: &Item<'_>, text: &str, name: &str) -> Option<PeerAddr> {
     let mut labels = name.split('.');
     let begins = [labels.next(), labels.next()].into_iter().flatten().filter(|l| l.len() > 1 && l.starts_with('_'));
     if begins.count() == 2 && labels.next().is_some() && is_host(name) {

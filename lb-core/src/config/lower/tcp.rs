@@ -14,7 +14,8 @@ const FRONTEND_KEYS: [&str; 8] =
 /// What a route has in this mode.
 const ROUTE_KEYS: [&str; 4] = ["sni", "alpn", "src", "backend"];
 /// What a backend has in HTTP alone.
-const HTTP_BACKEND_KEYS: [&str; 10] = [
+const HTTP_BACKEND_KEYS: [&str; 11] = [
+    "retry_on",
     "real_ip",
     "max_idle",
     "proto",

@@ -137,8 +137,8 @@ fn addresses_are_told_what_they_lack() {
         &[
             ("¦\"10.0.0.1\"", "the port is missing", "\"10.0.0.1:8080\""),
             ("¦\":80\"", "the IP address is missing", "\"0.0.0.0:80\""),
-            ("¦\"localhost:80\"", "a name stands where an IP address must", "\"127.0.0.1:80\""),
-            ("¦\"node1.internal:80\"", "names are not resolved", "10.0.1.10:8080"),
+            ("¦\"dns:node1.internal:80\"", "may be several servers", "write \"node1.internal:80\""),
+            ("¦\"srv:_http._tcp.a\"", "may be several servers", "`server_template`"),
             ("¦\"10.0.0.1:99999\"", "a number from 0 to 65535", "10.0.1.10:8080"),
             ("¦\"http://10.0.0.1:80/\"", "it is a URL", "write \"10.0.0.1:80\""),
             ("¦\"fe80::1:80:x:80\"", "stands in brackets", "[fe80::1:80:x]:80"),
@@ -147,6 +147,8 @@ fn addresses_are_told_what_they_lack() {
         ],
     );
     each(&[
+        ("[admin]\nlisten = ¦\"localhost:80\"", "a name stands where an IP address must", "\"127.0.0.1:80\""),
+        ("[admin]\nlisten = ¦\"node1.internal:80\"", "names are not resolved", "127.0.0.1:8404"),
         ("[admin]\nlisten = ¦\"*:8404\"", "the IP address is missing", "\"0.0.0.0:8404\""),
         (
             "[frontend.a]\nlisten = \"127.0.0.1:1\"\nbackend = \"app\"\n[frontend.b]\nlisten = [¦\"127.0.0.1:1\"]\nbackend = \"app\"",
@@ -358,6 +360,56 @@ fn checks_say_how_to_ask() {
             ("on_down = ¦\"503\"", "is no value of `backend.app.on_down`", "\"redispatch\", \"fail\""),
         ],
     );
+}
+
+#[test]
+fn what_is_said_about_failures_is_checked_piece_by_piece() {
+    all(
+        with,
+        &[
+            ("retry_on = [¦\"conn-failure\"]", "is nothing to retry on", "did you mean \"connect-failure\"?"),
+            ("retry_on = ¦\"empty-reponse\"", "is nothing to retry on", "did you mean \"empty-response\"?"),
+            ("retry_on = [503, ¦200]", "from 400 to 599, not 200", "write `retry_on"),
+            ("retry_on = ¦\"504-502\"", "is nothing to retry on", "\"502-504\""),
+            ("retry_budget = ¦\"0.2\"", "is no share", "write `retry_budget = \"20%\"`"),
+            ("retry_budget = ¦\"120%\"", "from \"1%\" to \"100%\"", "write `retry_budget"),
+            ("¦retry_min = 3", "a budget that is not there", "add `retry_budget"),
+            ("outlier = { consecutive = ¦0 }", "nothing takes a server out", "failure_rate"),
+            ("outlier = { eject = \"10m\", max_eject = ¦\"1m\" }", "shorter than the first", "what `eject` says"),
+            ("outlier = { on = ¦\"4xx\" }", "is no value", "\"5xx\", \"gateway\""),
+            ("panic_threshold = ¦30", "must be a text", "write `panic_threshold = \"30%\"`"),
+            ("on_marked_down = ¦\"shutdown-sessions\"", "is no value", "\"stay\", \"close\""),
+            ("¦priority = \"pinned\"", "unknown key", "did you mean `queue_first`?"),
+        ],
+    );
+}
+
+#[test]
+fn templates_say_what_to_look_up() {
+    all(
+        |inner| format!("[backend.app]\nserver_template = {{ {inner} }}\n"),
+        &[
+            ("name = \"n\", addr = ¦\"app.test:80\"", "nothing to look servers up by", "write \"dns:app.test:80\""),
+            ("name = \"n\", addr = ¦\"10.0.0.1:80\"", "nothing to look servers up by", "write `server = ["),
+            ("name = \"n\", addr = ¦\"dns:app.test\"", "nothing to look servers up by", "\"dns:app.internal:8080\""),
+            ("name = \"n\", addr = ¦\"srv:app.test\"", "is no name of SRV records", "_tcp"),
+            ("name = \"n\", addr = \"dns:a.b:80\", identity = ¦\"name\"", "have one name", "\"address\""),
+            ("name = \"n\", addr = \"dns:a.b:80\", slots = ¦0", "from 1 to 1_000, not 0", "slots = 10"),
+            ("name = \"n\", addr = \"dns:a.b:80\", ¦srvkey = \"name\"", "unknown key", "did you mean `identity`?"),
+        ],
+    );
+    each(&[
+        (
+            "[¦backend.app]\nbalance = \"leastconn\"".replace("[¦backend.", "[backend.¦").as_str(),
+            "has no `server`",
+            "add `server",
+        ),
+        (
+            "[backend.app]\nresolver = ¦\"dns.test\"\nserver = [{ name = \"a\", addr = \"a.b:80\" }]",
+            "is no address",
+            "write",
+        ),
+    ]);
 }
 
 #[test]

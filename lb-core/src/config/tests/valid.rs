@@ -101,6 +101,7 @@ fn the_smallest_file_gets_every_default() {
             maxconn: 100_000,
             state: None,
             state_interval: Duration::from_secs(60),
+            close_pace: "50/s".parse().unwrap(),
         }
     );
     assert_eq!(config.admin.listen, Some("127.0.0.1:8404".parse().unwrap()));
@@ -283,4 +284,45 @@ fn every_way_to_check_is_read() {
     let s = Duration::from_secs;
     assert_eq!((paced.interval, paced.fast_interval, paced.down_interval), (s(4), s(1), s(4)));
     assert_eq!((paced.addr, paced.port), (Some(std::net::Ipv6Addr::LOCALHOST.into()), Some(81)));
+}
+
+#[test]
+fn what_becomes_of_failures_is_read_and_off_where_it_is_not_said() {
+    use crate::config::faults::{FailureKind, Faults, OnMarkedDown, Outlier, QueueFirst, RetryBudget, RetryOn};
+    let faults = |lines: &str| {
+        let text = format!(
+            "[frontend.web]\nlisten = \"127.0.0.1:80\"\nbackend = \"app\"\n[backend.app]\n{lines}\n\
+             server = [{{ name = \"a\", addr = \"127.0.0.1:1\" }}]\n"
+        );
+        valid(&text).backends[0].faults.clone()
+    };
+    assert_eq!(faults(""), Faults::default());
+    let s = Duration::from_secs;
+    let read = faults(
+        "retry_on = [\"empty-response\", 503, \"520-529\"]\nretry_budget = \"20%\"\npanic_threshold = \"30%\"\n\
+         outlier = { on = \"gateway\", failure_rate = \"40%\" }\non_marked_down = \"close\"\nqueue_first = \"pinned\"",
+    );
+    let expected = Faults {
+        retry_on: RetryOn {
+            connect_failure: false,
+            empty_response: true,
+            statuses: vec![(503, 503), (520, 529)],
+            ..RetryOn::default()
+        },
+        retry_budget: Some(RetryBudget { percent: 20, min: 10 }),
+        outlier: Some(Outlier {
+            on: FailureKind::Gateway,
+            consecutive: 5,
+            failure_rate: 40,
+            min_requests: 20,
+            interval: s(10),
+            eject: s(30),
+            max_eject: s(300),
+            max_ejected: 50,
+        }),
+        panic_threshold: 30,
+        queue_first: QueueFirst::Pinned,
+        on_marked_down: OnMarkedDown::Close,
+    };
+    assert_eq!(read, expected);
 }

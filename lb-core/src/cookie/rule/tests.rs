@@ -8,6 +8,7 @@ fn server(name: &str, port: u16, generation: u64) -> Arc<config::Server> {
     Arc::new(config::Server {
         name: name.into(),
         addr: ([10, 0, 0, 1], port).into(),
+        origin: config::Origin::Written,
         weight: 1,
         maxconn: Maxconn::default(),
         backup: false,

@@ -23,7 +23,9 @@ impl Plan {
         let idle = when == FailBack::Idle && is_idle(table, &keyed.key, turn.now);
         let pin = table.lookup(&keyed.key, turn.now)?;
         keyed.found = Some(pin.server);
-        keyed.home = backend.placed(pin.server).1;
+        let (here, home) = backend.placed(pin.server);
+        keyed.home = home;
+        keyed.lost = here.is_none() && backend.has_lost(pin.server, pin.stamp.time(), turn.now);
         let home = backend.by_id(keyed.home?)?;
         self.goes_back(backend, home, turn, idle)
     }

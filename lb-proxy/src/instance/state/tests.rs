@@ -63,6 +63,7 @@ fn decision(store: &Store, server: &str) -> Decision {
         server: ("app".into(), server.into()),
         state: Some(AdminState::Drain),
         weight: Some(3),
+        closing: None,
         stamp: store.shared.base.clock.stamp(now()),
         node: "lb1".into(),
         author: "ann".into(),
@@ -78,8 +79,8 @@ fn what_was_saved_comes_back_with_its_stamps_and_no_longer_lives() {
     pin(&first, 0..2000);
     assert!(table(&first).clear(&key(5), now()));
     let (here, there) = (decision(&first, "node1"), decision(&first, "node2"));
-    first.local.merge(here.clone());
-    first.decisions.merge(there.clone());
+    first.local.merge(here.clone(), now());
+    first.decisions.merge(there.clone(), now());
     first.save();
     let before: Vec<_> = (0..2000).map(|i| table(&first).peek(&key(i), now())).collect();
     let digest = table(&first).digest();
@@ -91,7 +92,7 @@ fn what_was_saved_comes_back_with_its_stamps_and_no_longer_lives() {
         assert!(after.map(|p| p.left) <= before.map(|p| p.left));
         assert_eq!(server(&second, i).is_some(), i != 5);
     }
-    assert_eq!((second.local.all(), second.decisions.all()), (vec![here], vec![there]));
+    assert_eq!((second.local.all(now()), second.decisions.all(now())), (vec![here], vec![there]));
     let newest = before.iter().flatten().map(|p| p.stamp).max().unwrap();
     assert!(second.shared.base.clock.stamp(lb_core::time::Timestamp(0)) > newest, "no stamp is used again");
     let loaded = second.table(&second.shared.snapshot.load(), "sessions").unwrap();

@@ -1,0 +1,47 @@
+//! Servers that are found by name: `server_template` of a backend, and servers whose address is a host name.
+use super::{Maxconn, PeerAddr, SlowStart};
+use std::time::Duration;
+
+/// `server_template` of a backend: a server for each address, or each SRV record, of a name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Template {
+    /// What the servers' names begin with.
+    pub name: String,
+    /// What is looked up.
+    pub addr: PeerAddr,
+    /// Most servers that are made of it. Default 10.
+    pub slots: usize,
+    /// What the rest of a server's name is made of, so that pins find it again.
+    pub identity: Identity,
+    /// How long a server stays that an answer names no more. Default: not at all.
+    pub hold: Duration,
+    /// Weight of each, where SRV records give none. Default 1.
+    pub weight: u32,
+    /// Bound of each.
+    pub maxconn: Maxconn,
+    /// How each gets its clients when it comes up.
+    pub slow_start: Option<SlowStart>,
+}
+
+/// What makes a server the same in the next answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Identity {
+    /// Its address and port.
+    #[default]
+    Address,
+    /// The host and port that its SRV record names: it stays the same when its address changes.
+    Name,
+}
+
+/// Where a server of a backend comes from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Origin {
+    /// The file has it, with its address.
+    #[default]
+    Written,
+    /// The file has it, with a name; the address is the last that was found.
+    Named(PeerAddr),
+    /// A template made it; the file does not have it.
+    Found,
+}

@@ -1,0 +1,94 @@
+//! Servers that are found by name.
+use super::super::discovery::{Identity, Origin, Template};
+use super::super::reader::{Item, Section};
+use super::super::{PeerAddr, SlowStart};
+use super::{Unique, backend, peers, value};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) fn templates(section: &Section<'_>, slow_start: Option<SlowStart>) -> Vec<Arc<Template>> {
+    let mut names = Unique::default();
+    let items = section.get("server_template").map_or(Vec::new(), |item| item.elements());
+    items.iter().filter_map(|item| template(&item.section()?, slow_start, &mut names)).map(Arc::new).collect()
+}
+
+fn template(section: &Section<'_>, slow_start: Option<SlowStart>, names: &mut Unique) -> Option<Template> {
+    let name = section.need("name").and_then(|item| {
+        let name = item.text()?;
+        let good = value::check_name(section.cx, "server", &name, &item.at(), &item.path);
+        if let Some(line) = names.taken(section.cx, &name, &item.at()) {
+            item.bad(format!("the name \"{name}\" is taken in line {line}"), "give each template a name of its own");
+            return None;
+        }
+        good.then_some(name)
+    });
+    let addr = section.need("addr").and_then(|item| source(&item));
+    let identity = section.word("identity").unwrap_or_default();
+    if let (Some(item), Some(PeerAddr::Name { .. }), Identity::Name) = (section.get("identity"), &addr, identity) {
+        let help = "write \"address\", or \"srv:…\" in `addr`: only SRV records name a host for each server";
+        item.bad("all addresses of this name have one name", help);
+    }
+    Some(Template {
+        name: name?,
+        addr: addr?,
+        slots: section.size("slots", 10),
+        identity,
+        hold: section.duration("hold", Duration::ZERO),
+        weight: section.whole("weight", 1),
+        maxconn: section.get("maxconn").and_then(|item| backend::maxconn(&item)).unwrap_or_default(),
+        slow_start,
+    })
+}
+
+/// What a template looks up.
+fn source(item: &Item<'_>) -> Option<PeerAddr> {
+    let text = item.text()?;
+    if let Some(name) = text.strip_prefix("srv:") {
+        return peers::service(item, &text, name);
+    }
+    if let Some(named) = text.strip_prefix("dns:").and_then(named) {
+        return Some(named);
+    }
+    let help = match (text.parse::<SocketAddr>(), named(&text)) {
+        (Ok(_), _) => "for one address write `server = [{ name = …, addr = … }]`".into(),
+        (_, Some(_)) => format!("write \"dns:{text}\""),
+        _ => "write \"dns:app.internal:8080\" or \"srv:_http._tcp.app.internal\"".into(),
+    };
+    item.bad(format!("\"{text}\" is nothing to look servers up by"), help);
+    None
+}
+
+/// Where a server is: at an address, or at a name, with a stand-in for its address.
+pub(super) fn place(item: &Item<'_>) -> Option<(SocketAddr, Origin)> {
+    let text = item.text()?;
+    let stands_in = |name: PeerAddr| {
+        let port = if let PeerAddr::Name { port, .. } = &name { *port } else { 0 };
+        (SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port), Origin::Named(name))
+    };
+    if text.parse::<SocketAddr>().is_err() {
+        if let Some(name) = named(&text) {
+            return Some(stands_in(name));
+        }
+        if text.starts_with("dns:") || text.starts_with("srv:") {
+            let bare = text.strip_prefix("dns:").filter(|bare| named(bare).is_some());
+            let help = match bare {
+                Some(bare) => format!("write \"{bare}\" for one of its addresses, or a `server_template` for all"),
+                None => "write a `server_template` with this `addr`".into(),
+            };
+            item.bad(format!("\"{text}\" may be several servers"), help);
+            return None;
+        }
+    }
+    value::target(item).map(|addr| (addr, Origin::Written))
+}
+
+/// `"app.internal:8080"`
+fn named(text: &str) -> Option<PeerAddr> {
+    let (host, port) = text.rsplit_once(':').filter(|(host, _)| peers::is_host(host))?;
+    Some(PeerAddr::Name { host: host.to_ascii_lowercase(), port: port.parse().ok().filter(|p| *p != 0)? })
+}
+
+pub(super) fn resolver(section: &Section<'_>, default: Option<SocketAddr>) -> Option<SocketAddr> {
+    section.get("resolver").map_or(default, |item| value::target(&item))
+}

@@ -1,0 +1,175 @@
+//! Servers that are found by name.
+use lb_tests::instance::free_port;
+use lb_tests::{Dns, Instance, Origin, Record, eventually};
+use std::net::Ipv4Addr;
+
+const SERVICE: &str = "_http._tcp.app.test";
+const TABLE: &str = "[table.sessions]\ntype = \"string\"\n";
+
+fn config(dns: &Dns, lines: &str) -> String {
+    format!(
+        "{TABLE}[defaults]\nresolver = \"{}\"\n[frontend.web]\nlisten = [LISTEN]\nbackend = \"app\"\n[backend.app]\n\
+         sticky = [{{ on = \"header(X-Key)\", table = \"sessions\" }}]\n{lines}\n",
+        dns.addr
+    )
+}
+
+fn template(dns: &Dns, rest: &str) -> String {
+    config(dns, &format!("server_template = {{ name = \"node\", addr = \"srv:{SERVICE}\"{rest} }}"))
+}
+
+/// A record for each of these, all on one host.
+fn srv(origins: &[&Origin]) -> Vec<Record> {
+    let host = Record::A("host.app.test", Ipv4Addr::LOCALHOST);
+    origins.iter().map(|o| Record::Srv(SERVICE, o.addr.port(), "host.app.test")).chain([host]).collect()
+}
+
+fn name(origin: &Origin) -> String {
+    format!("node-{}", origin.addr)
+}
+
+fn servers(lb: &Instance) -> Vec<String> {
+    let all = lb.api("/api/servers");
+    let mut names: Vec<_> =
+        all.as_array().into_iter().flatten().filter_map(|s| s["name"].as_str().map(str::to_owned)).collect();
+    names.sort();
+    names
+}
+
+fn sorted(origins: &[&Origin]) -> Vec<String> {
+    let mut names: Vec<_> = origins.iter().map(|o| name(o)).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn servers_come_and_go_with_the_answers_and_pins_stay_on_every_instance() {
+    let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
+    let dns = Dns::start(srv(&[&a, &b]));
+    let cluster = Instance::cluster(2, &template(&dns, ""));
+    assert!(cluster.iter().all(|lb| servers(lb) == sorted(&[&a, &b])), "they are there when it is ready");
+    let key = |i: usize| format!("X-Key: k{i}\r\n");
+    let first: Vec<_> = (0..6).map(|i| cluster[i % 2].client().get("/", &key(i)).text()).collect();
+    assert!(first.contains(&"a".to_owned()) && first.contains(&"b".to_owned()));
+    for lb in &cluster {
+        eventually("all pins are everywhere", || lb.api("/api/tables")[0]["entries"] == 6);
+    }
+    // Another order, and one more.
+    dns.set(srv(&[&c, &b, &a]));
+    for lb in &cluster {
+        eventually("the third is found", || servers(lb) == sorted(&[&a, &b, &c]));
+        let now: Vec<_> = (0..6).map(|i| lb.client().get("/", &key(i)).text()).collect();
+        assert_eq!(now, first);
+    }
+    eventually("new clients go there", || cluster[0].client().get("/", "").text() == "c");
+    assert_eq!(cluster[0].api("/api/status")["generation"], 1, "it was no reload");
+}
+
+#[test]
+fn a_server_that_vanishes_keeps_what_is_open_and_takes_nobody() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let dns = Dns::start(srv(&[&a, &b]));
+    let lb = Instance::start(&template(&dns, ""));
+    lb.json(&["table", "set", "sessions", "k", &name(&b)]);
+    let mut socket = lb.client();
+    assert_eq!(socket.upgrade("/ws", "X-Key: k\r\n").status, 101);
+    dns.set(srv(&[&a]));
+    let row = |lb: &Instance| {
+        let all = lb.api("/api/servers");
+        all.as_array().into_iter().flatten().find(|s| s["name"] == name(&b)).cloned()
+    };
+    eventually("it is gone", || row(&lb).is_some_and(|s| s["gone"] == true));
+    assert!(lb.text(&["server", "list"]).contains("found by its name no more"));
+    assert!(socket.send("hello") && socket.read(5).as_deref() == Some(b"hello"), "the socket lives");
+    assert!((0..6).all(|_| lb.client().get("/", "").text() == "a"));
+    assert_eq!(lb.client().get("/", "X-Key: k\r\n").text(), "a", "its pinned clients go elsewhere, too");
+    drop(socket);
+    eventually("nothing is open there: it is forgotten", || row(&lb).is_none());
+    dns.set(srv(&[&a, &b]));
+    eventually("it is back under its name", || row(&lb).is_some_and(|s| s["gone"] == false));
+}
+
+#[test]
+fn a_name_that_cannot_be_looked_up_takes_nobody_away_and_is_told() {
+    let a = Origin::named("a");
+    let dns = Dns::start(srv(&[&a]));
+    let mut lb = Instance::start(&template(&dns, ""));
+    let labels = format!("{{backend=\"app\",name=\"srv:{SERVICE}\"}}");
+    assert_eq!(lb.metric(&format!("lb_dns_up{labels}")), 1.0);
+    dns.set(Vec::new());
+    eventually("it is told", || lb.api("/api/status")["names"][0]["found"] == false);
+    let error = lb.api("/api/status")["names"][0]["error"].as_str().unwrap_or_default().to_owned();
+    assert!(error.contains("no such name"), "{error}");
+    eventually("and counted", || lb.metric(&format!("lb_dns_errors_total{labels}")) >= 2.0);
+    assert_eq!(lb.metric(&format!("lb_dns_up{labels}")), 0.0);
+    assert_eq!(lb.metric(&format!("lb_dns_servers{labels}")), 1.0);
+    assert_eq!(lb.client().get("/", "").text(), "a");
+    let status = lb.text(&["status"]);
+    assert!(status.contains("Names") && status.contains("no such name"), "{status}");
+    assert_eq!(lb.log().matches("those it had stay").count(), 1, "said once");
+    // A restart has nothing to go by, starts all the same, and finds the servers when they can be found.
+    lb.kill();
+    lb.restart();
+    lb.wait_ready();
+    assert_eq!(lb.client().get("/", "").status, 503);
+    dns.set(srv(&[&a]));
+    eventually("it serves", || lb.client().get("/", "").text() == "a");
+}
+
+#[test]
+fn weights_priorities_and_names_of_srv_records_count() {
+    let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
+    let host = |name: &'static str| Record::A(name, Ipv4Addr::LOCALHOST);
+    let records = |b_port: u16| {
+        vec![
+            Record::Weighted(SERVICE, a.addr.port(), "a.app.test", (1, 10)),
+            Record::Weighted(SERVICE, b_port, "b.app.test", (1, 30)),
+            Record::Weighted(SERVICE, c.addr.port(), "c.app.test", (2, 30)),
+            host("a.app.test"),
+            host("b.app.test"),
+            host("c.app.test"),
+        ]
+    };
+    let dns = Dns::start(records(b.addr.port()));
+    let lb = Instance::start(&template(&dns, ", identity = \"name\", slots = 3"));
+    let b_name = format!("node-b.app.test:{}", b.addr.port());
+    assert!(servers(&lb).contains(&b_name), "{:?}", servers(&lb));
+    let answers: Vec<_> = (0..40).map(|_| lb.client().get("/", "").text()).collect();
+    let of = |name: &str| answers.iter().filter(|a| *a == name).count();
+    assert!(of("b") > 2 * of("a") && of("a") > 0, "{answers:?}");
+    assert_eq!(of("c"), 0, "it waits until no other is left");
+    lb.json(&["server", "maint", &format!("app/{b_name}")]);
+    lb.json(&["server", "maint", &format!("app/node-a.app.test:{}", a.addr.port())]);
+    assert_eq!(lb.client().get("/", "").text(), "c");
+}
+
+#[test]
+fn a_host_name_is_followed_to_its_addresses_and_one_that_is_none_is_told_before_anything_changes() {
+    let port = free_port();
+    let at = |last: u8, name| Origin::at((Ipv4Addr::new(127, 0, 0, last), port).into(), name);
+    let (one, two) = (at(1, "one"), at(2, "two"));
+    let of = |last: u8| vec![Record::A("app.test", Ipv4Addr::new(127, 0, 0, last))];
+    let dns = Dns::start(of(1));
+    let server = format!("server = [{{ name = \"n\", addr = \"app.test:{port}\" }}]");
+    let lb = Instance::start(&config(&dns, &server));
+    assert_eq!(lb.client().get("/", "X-Key: k\r\n").text(), "one");
+    dns.set(of(2));
+    eventually("it has moved", || lb.client().get("/", "X-Key: k\r\n").text() == "two");
+    assert_eq!(lb.pin("sessions", "k").as_deref(), Some("n"), "the pin is the server's, not the address's");
+    let row = lb.api("/api/servers")[0].clone();
+    assert_eq!(
+        (row["host"].as_str(), row["addr"].as_str()),
+        (Some(&*format!("app.test:{port}")), Some(&*two.addr.to_string()))
+    );
+    assert!(!one.seen().is_empty());
+    // A reload that names somebody unknown changes nothing.
+    lb.edit(|text| text.replace("addr = \"app.test:", "addr = \"nobody.test:"));
+    let refused = lb.cli(&["reload"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+    assert!(!refused.status.success() && said.contains("server app/n: nobody.test:"), "{said}");
+    assert_eq!(lb.client().get("/", "").text(), "two");
+    let other = Instance::spawn("lb2", free_port(), &config(&dns, &server.replace("app.test", "nobody.test")));
+    eventually("a start says so, too", || {
+        other.log().contains("nobody.test") && other.log().contains("has no address")
+    });
+}
