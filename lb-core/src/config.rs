@@ -74,12 +74,12 @@ pub struct Config {
     pub peers: Option<Peers>,
     /// What is logged, where.
     pub log: Log,
-    /// TLS with clients, for all listeners.
-    pub tls: Tls,
     /// What tokens are believed by whose claims are keys; `None`: no claim is a key.
     pub jwt: Option<Arc<Keys>>,
     /// Who may pass with a password, in the order of the file.
     pub auth: Vec<Arc<Auth>>,
+    /// TLS with clients, for all listeners.
+    pub tls: Tls,
     /// Stick tables, in the order of the file.
     pub tables: Vec<Arc<Table>>,
     /// Frontends, in the order of the file.
@@ -636,12 +636,12 @@ pub struct Server {
     pub slow_start: Option<SlowStart>,
     /// Its value in the cookie. Default: its name.
     pub cookie: String,
+    /// Which life of this server: dynamic and sealed cookies of another are not believed. Default 0.
+    pub generation: u64,
     /// TLS to it; `None`: plain.
     pub tls: Option<Arc<ServerTls>>,
     /// Its connections begin with a PROXY protocol header.
     pub send_proxy: Option<ProxyVersion>,
-    /// Which life of this server: dynamic and sealed cookies of another are not believed. Default 0.
-    pub generation: u64,
     /// State it starts in when nobody has decided otherwise.
     pub state: crate::server::AdminState,
 }

@@ -27,9 +27,9 @@ pub(crate) fn config() -> Config {
         admin: Admin { listen: None, socket: None, token: None },
         peers: None,
         log: Log { level: "info".into(), format: LogFormat::Text, access: AccessLog::Off },
-        tls: Default::default(),
         jwt: None,
         auth: Vec::new(),
+        tls: Default::default(),
         tables: Vec::new(),
         frontends: Vec::new(),
         backends: Vec::new(),
@@ -46,9 +46,9 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
         backup: false,
         slow_start: None,
         cookie: name.into(),
+        generation: 0,
         tls: None,
         send_proxy: None,
-        generation: 0,
         state: AdminState::Ready,
     }
 }

@@ -103,12 +103,12 @@ pub enum StartError {
     /// Replication.
     #[error(transparent)]
     Peers(#[from] lb_peers::StartError),
-    /// Certificates and keys.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     /// A server's host name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// Certificates and keys.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A health check over TLS.
     #[error(transparent)]
     Check(#[from] health::TlsError),

@@ -40,12 +40,12 @@ pub enum ReloadError {
     /// A new listener.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// Certificates and keys.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     /// A server's host name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// Certificates and keys.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A health check over TLS.
     #[error(transparent)]
     Check(#[from] health::TlsError),

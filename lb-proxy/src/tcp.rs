@@ -135,8 +135,12 @@ impl Conn {
         }
         let delay = frontend.config.tcp.as_ref().map(|tcp| tcp.inspect_delay).filter(|_| frontend.inspect);
         drop(snap);
-        let Some(delay) = delay else { return Ok(None) };
-        let hello = self.hello(delay).await?;
+        let hello = match (&self.arrival.tls, delay) {
+            // TLS has ended here: what it agreed on is known.
+            (Some(tls), _) => Some(ClientHello::agreed(tls.sni.as_deref(), tls.alpn.as_deref())),
+            (None, Some(delay)) => self.hello(delay).await?,
+            (None, None) => return Ok(None),
+        };
         account.asked(hello.as_ref().and_then(|hello| hello.sni.as_deref()));
         Ok(hello)
     }

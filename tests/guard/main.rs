@@ -31,12 +31,6 @@ fn certificates(dir: &Path) {
         copy(from, to);
     }
     copy("ca.pem", "clients-ca.pem");
-    let deploy = root().join("deploy");
-    std::fs::copy(deploy.join("admins.htpasswd"), dir.join("admins.htpasswd")).expect("copied");
-    std::fs::create_dir(dir.join("pages")).expect("a directory");
-    for page in std::fs::read_dir(deploy.join("pages")).expect("pages").flatten() {
-        std::fs::copy(page.path(), dir.join("pages").join(page.file_name())).expect("copied");
-    }
     copy("ca.pem", "ca.pem");
     copy("clients.crl", "clients.crl");
     ["ticket.key", "ticket-old.key"].iter().for_each(|file| _ = copy("site.pem", file));
@@ -50,7 +44,6 @@ fn check(text: &str) -> Result<(), String> {
     let output = Command::new(lb())
         .args(["check", "-c"])
         .arg(&path)
-        // Where the files are that the examples name.
         .current_dir(dir.path())
         .envs([("LB_PORT", "8080"), ("LB_ADMIN_PORT", "8404"), ("LB_PEER_PORT", "8405"), ("LB_ADMIN_TOKEN", "t")])
         .output()

@@ -22,12 +22,12 @@ pub enum Thing {
     Peers,
     /// `[log]`
     Log,
-    /// `[tls]`
-    Tls,
     /// `[jwt]`
     Jwt,
     /// `[auth.NAME]`
     Auth(String),
+    /// `[tls]`
+    Tls,
     /// `[table.NAME]`
     Table(String),
     /// `[frontend.NAME]`
@@ -122,9 +122,9 @@ impl fmt::Display for Thing {
             Self::Admin => f.write_str("admin"),
             Self::Peers => f.write_str("peers"),
             Self::Log => f.write_str("log"),
-            Self::Tls => f.write_str("tls"),
             Self::Jwt => f.write_str("jwt"),
             Self::Auth(name) => write!(f, "auth {name}"),
+            Self::Tls => f.write_str("tls"),
             Self::Table(name) => write!(f, "table {name}"),
             Self::Frontend(name) => write!(f, "frontend {name}"),
             Self::Listener { frontend, addr } => write!(f, "listener {addr} of frontend {frontend}"),
@@ -165,7 +165,6 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     }
     peers(old.peers.as_ref(), new.peers.as_ref(), out);
     compare(&Thing::Log, fields::log(&old.log), fields::log(&new.log), out);
-    compare(&Thing::Tls, fields::tls(&old.tls), fields::tls(&new.tls), out);
     compare(&Thing::Jwt, fields::jwt(old.jwt.as_deref()), fields::jwt(new.jwt.as_deref()), out);
     let keys = |config: &Config| config.jwt.as_ref().map_or(Vec::new(), |keys| keys.made_of().to_vec());
     if keys(old) != keys(new) {
@@ -174,6 +173,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     }
     let auth = |a: &Arc<Auth>| Thing::Auth(a.name.clone());
     each(&old.auth, &new.auth, auth, |a, b, out| compare(&auth(b), fields::auth(a), fields::auth(b), out), out);
+    compare(&Thing::Tls, fields::tls(&old.tls), fields::tls(&new.tls), out);
     let (table, frontend, backend) = (
         |t: &Arc<Table>| Thing::Table(t.name.clone()),
         |f: &Arc<Frontend>| Thing::Frontend(f.name.clone()),

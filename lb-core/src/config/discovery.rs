@@ -1,6 +1,5 @@
 //! Servers that are found by name: `server_template` of a backend, and servers whose address is a host name.
-use super::{Maxconn, PeerAddr, SlowStart};
-use super::{ProxyVersion, ServerTls};
+use super::{Maxconn, PeerAddr, ProxyVersion, ServerTls, SlowStart};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +22,9 @@ pub struct Template {
     pub maxconn: Maxconn,
     /// How each gets its clients when it comes up.
     pub slow_start: Option<SlowStart>,
-    /// TLS to each.
+    /// TLS to each, as the backend's.
     pub tls: Option<Arc<ServerTls>>,
-    /// The connections of each begin with a PROXY protocol header.
+    /// As the backend's.
     pub send_proxy: Option<ProxyVersion>,
 }
 

@@ -406,9 +406,9 @@ static SERVER: Shape = Shape {
         super::file_affinity::BACKUP,
         super::file_affinity::SERVER_SLOW_START,
         key("cookie", Kind::Text, "\"n1\"", "Its value in the cookie. Default: its name."),
+        super::file_affinity::GENERATION,
         SERVER_TLS,
         SEND_PROXY,
-        super::file_affinity::GENERATION,
         key(
             "state",
             Kind::Word(&["ready", "drain", "maint"]),

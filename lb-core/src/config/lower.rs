@@ -103,7 +103,8 @@ pub(super) fn config(cx: &Cx<'_>, root: &DeTable<'_>, host_name: &str, name_over
         .filter_map(|(name, at, section)| backend::backend(name, at, section, modes.mode(name), &known, &defaults))
         .collect();
     let tables = tables.into_iter().filter_map(|(_, table)| table).collect();
-    Some(Config { instance, admin, peers: peers?, log, tls, jwt: jwt.flatten(), auth, tables, frontends, backends })
+    let jwt = jwt.flatten();
+    Some(Config { instance, admin, peers: peers?, log, tls, jwt, auth, tables, frontends, backends })
 }
 
 fn section<'a>(parent: &Section<'a>, name: &'static str) -> Option<Section<'a>> {

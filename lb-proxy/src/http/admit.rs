@@ -10,7 +10,7 @@ use super::own::Refusal;
 use super::passage::{Passage, Target};
 use super::passwords::Verdict;
 use super::reason::Reason;
-use crate::arrival::Arrival;
+use crate::arrival::TlsFacts;
 use crate::shared::wall;
 use crate::worker::Local;
 use lb_core::matcher::Asked;
@@ -27,12 +27,12 @@ pub(crate) struct Gate<'g, 's> {
     pub(crate) frontend: &'s Frontend,
     pub(crate) request: &'g Request,
     pub(crate) buf: &'g [u8],
-    /// How its connection began.
-    pub(crate) arrival: &'g Arrival,
     /// The connection's other end.
     pub(crate) client: IpAddr,
     /// The client behind trusted proxies.
     pub(crate) src: IpAddr,
+    /// What TLS agreed on.
+    pub(crate) tls: Option<&'g TlsFacts>,
 }
 
 /// Takes a request through; the index of its backend.
@@ -58,9 +58,8 @@ pub(crate) async fn admit<'s>(
 impl<'g, 's> Gate<'g, 's> {
     /// The request with what was made of it.
     pub(crate) fn looked<'a>(&'a self, passage: &'a Passage<'s>) -> Looked<'a> {
-        let Self { request, buf, arrival, client, src, snap, frontend, .. } = *self;
-        let arrival = Some(arrival);
-        Looked { request, buf, arrival, client, src, snap, frontend, backend: passage.backend, made: passage.made() }
+        let Self { request, buf, client, src, snap, frontend, tls, .. } = *self;
+        Looked { request, buf, client, src, snap, frontend, backend: passage.backend, tls, made: passage.made() }
     }
 
     /// A text of the configuration as the value of a field.
@@ -88,9 +87,6 @@ impl<'g, 's> Gate<'g, 's> {
         account: &mut account::Request,
     ) -> Result<usize, Failure<'s>> {
         let Self { snap, frontend, .. } = *self;
-        if self.arrival.misdirected(self.request.host.get(self.buf)) {
-            return Err(Failure::Unanswered(Reason::MISDIRECTED));
-        }
         if let Some(denied) = limits::check(frontend, &self.looked(passage), opened, account) {
             return Err(Failure::Denied(denied));
         }

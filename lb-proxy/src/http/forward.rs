@@ -240,8 +240,13 @@ async fn forward<'s>(
     let client = conn.arrival.client.ip();
     let src = headers::source(buf, &request, &frontend.config, client);
     // 1. Whether it may pass, and where to.
-    let arrival = &*conn.arrival;
-    let gate = Gate { local: &local, snap, frontend, request: &request, buf, arrival, client, src };
+    if conn.arrival.misdirected(request.host.get(buf)) {
+        body_done.set(request.framing == super::head::Framing::Empty);
+        conn.consume(request.len);
+        return Err(Failure::Unanswered(Reason::MISDIRECTED));
+    }
+    let gate =
+        Gate { local: &local, snap, frontend, request: &request, buf, client, src, tls: conn.arrival.tls.as_deref() };
     let routed = admit(gate, passage, &mut conn.opened, account).await;
     let index = match routed {
         Ok(index) => index,
@@ -264,17 +269,9 @@ async fn forward<'s>(
     }
     // 2. Keys, and the request as the server will see it; after this its bytes are no longer needed.
     // As the client sent it, whatever rules have made of it.
-    let looked = Looked {
-        request: &request,
-        buf,
-        arrival: Some(&conn.arrival),
-        client,
-        src,
-        snap,
-        frontend,
-        backend: Some(backend),
-        made: None,
-    };
+    let tls = conn.arrival.tls.as_deref();
+    let looked =
+        Looked { request: &request, buf, client, src, snap, frontend, backend: Some(backend), tls, made: None };
     let plan = Plan::read(backend, &looked, now());
     for (table, key) in plan.counted(backend) {
         account.counting().meet(&mut conn.opened, table, key);
@@ -378,8 +375,8 @@ async fn attempt(
         outcome::count(backend, server, local.id, &answered, account.status);
         let fault = match answered {
             Ok(Answered::Done { keep_client, keep_server }) => {
-                let shared = upstream::is_for_anybody(&backend.servers[server]);
-                if keep_server && body_done.get() && stream.h2().is_none() && shared {
+                let anybodys = stream.h2().is_none() && upstream::is_for_anybody(&backend.servers[server]);
+                if keep_server && body_done.get() && anybodys {
                     local.pool.give(state.uid, stream, backend.config.max_idle);
                 }
                 drop(slot);

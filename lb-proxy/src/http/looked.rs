@@ -1,7 +1,7 @@
 //! A request as rules and routes look at it, and what `%{…}` says of it.
 use super::head::{Known, Request, first_value};
 use super::passage::Made;
-use crate::arrival::Arrival;
+use crate::arrival::TlsFacts;
 use crate::shared::now;
 use lb_core::cookie;
 use lb_core::counters::Counter;
@@ -19,8 +19,6 @@ use std::net::IpAddr;
 pub(crate) struct Looked<'a> {
     pub(crate) request: &'a Request,
     pub(crate) buf: &'a [u8],
-    /// How its connection began.
-    pub(crate) arrival: Option<&'a Arrival>,
     /// The connection's other end.
     pub(crate) client: IpAddr,
     /// The client behind trusted proxies.
@@ -29,6 +27,8 @@ pub(crate) struct Looked<'a> {
     pub(crate) snap: &'a Snapshot,
     pub(crate) frontend: &'a Frontend,
     pub(crate) backend: Option<&'a Backend>,
+    /// What TLS agreed on, where it ends here.
+    pub(crate) tls: Option<&'a TlsFacts>,
     /// What rules have made of it so far.
     pub(crate) made: Option<&'a Made<'a>>,
 }
@@ -122,11 +122,6 @@ impl<'a> Looked<'a> {
 }
 
 impl Asked for Looked<'_> {
-    fn tls(&self) -> Option<Tls<'_>> {
-        let tls = self.arrival?.tls.as_ref()?;
-        Some(Tls { sni: tls.sni.as_deref(), client: tls.certificate.as_ref().map(|c| c.names.as_slice()) })
-    }
-
     fn host(&self) -> &[u8] {
         self.request.host.get(self.buf)
     }
@@ -138,6 +133,11 @@ impl Asked for Looked<'_> {
     }
     fn header(&self, name: &str) -> Option<&[u8]> {
         first_value(&self.request.fields, self.buf, name)
+    }
+    fn tls(&self) -> Option<Tls<'_>> {
+        let of = self.tls?;
+        let client = of.certificate.as_ref().map(|certificate| &certificate.names[..]);
+        Some(Tls { sni: of.sni.as_deref(), client })
     }
     fn websocket(&self) -> bool {
         self.request.websocket(self.buf)

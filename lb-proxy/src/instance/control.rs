@@ -170,7 +170,8 @@ impl Control {
             state: self.state.figures(),
         };
         let replication = self.peers_status();
-        let (names, snapshot) = (self.discovery.status(), self.shared.snapshot.load());
+        let names = self.discovery.status();
+        let snapshot = self.shared.snapshot.load();
         let mut out = metrics::render(&snapshot, process, replication.as_ref(), &names, &self.recorder);
         out.push_str(&metrics::tls(&snapshot, &self.shared.edges.load(), self.certificates.health()));
         out

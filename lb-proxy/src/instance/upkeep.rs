@@ -29,8 +29,8 @@ pub(super) fn spawn(control: &Arc<Control>, tasks: &mut JoinSet<()>) {
     tasks.spawn(super::discovery::run(control.clone()));
     tasks.spawn(recorder(control.clone()));
     tasks.spawn(save(control.clone()));
-    tasks.spawn(certificates(control.clone()));
     tasks.spawn(super::closing::run(control.clone()));
+    tasks.spawn(certificates(control.clone()));
     let peers = control.peers.read();
     if let Some(peers) = peers.as_ref() {
         tasks.spawn(pulled(control.clone(), peers.pulled()));

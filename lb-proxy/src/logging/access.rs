@@ -136,14 +136,14 @@ fn write_text(line: &AccessLine, out: &mut Vec<u8>) {
         total = line.total_us as f64 / 1000.0,
         end = line.end,
     );
-    if let Some(tls) = line.tls {
-        let _ = write!(out, " {tls}");
-    }
     if let Some(id) = &line.id {
         let _ = write!(out, " id={id}");
     }
     if let Some(user) = &line.user {
         let _ = write!(out, " user={}", user.escape_debug());
+    }
+    if let Some(tls) = line.tls {
+        let _ = write!(out, " {tls}");
     }
     if line.retries > 0 {
         let _ = write!(out, " retries={}", line.retries);

@@ -33,6 +33,13 @@ pub(crate) struct ClientHello {
 }
 
 impl ClientHello {
+    /// What TLS that has ended here says as well. Its session is ours, and no key of the client's.
+    pub(crate) fn agreed(sni: Option<&str>, alpn: Option<&[u8]>) -> Self {
+        let alpn =
+            alpn.filter(|alpn| alpn.len() < 256).map_or(Vec::new(), |alpn| [&[alpn.len() as u8][..], alpn].concat());
+        Self { sni: sni.map(Into::into), alpn: alpn.into(), session_id: SessionId::default() }
+    }
+
     /// Whether it offers this protocol.
     pub(crate) fn offers(&self, protocol: &str) -> bool {
         let mut left = Bytes(&self.alpn);

@@ -336,20 +336,19 @@ pub(super) fn server(of: &Server) -> Fields {
         ("backup", backup.to_string()),
         ("slow_start", or_none(slow_start.as_ref().map(self::slow_start))),
         ("cookie", cookie.clone()),
+        ("generation", generation.to_string()),
         ("tls", or_none(tls.as_deref().map(edge::server_tls))),
         ("send_proxy", or_none(send_proxy.as_ref().map(word))),
-        ("generation", generation.to_string()),
         ("state", word(state)),
     ]
 }
 
 fn template(of: &Template) -> String {
-    let Template { name, addr, slots, identity, hold, weight, maxconn, slow_start, tls, send_proxy } = of;
+    // What each has from its backend is told of the servers.
+    let Template { name, addr, slots, identity, hold, weight, maxconn, slow_start, tls: _, send_proxy: _ } = of;
     let slow_start = slow_start.as_ref().map_or(String::new(), |of| format!(" slow_start {}", self::slow_start(of)));
-    let tls = tls.as_deref().map_or(String::new(), |of| format!(" tls {}", edge::server_tls(of)));
-    let proxy = send_proxy.as_ref().map_or(String::new(), |of| format!(" send_proxy {}", word(of)));
     format!(
-        "{name} from {} in {slots} slots by {} held {} weight {weight} maxconn {}{slow_start}{tls}{proxy}",
+        "{name} from {} in {slots} slots by {} held {} weight {weight} maxconn {}{slow_start}",
         match addr {
             PeerAddr::Name { .. } => format!("dns:{addr}"),
             _ => addr.to_string(),

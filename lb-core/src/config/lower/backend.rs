@@ -25,6 +25,8 @@ pub(super) fn backend(
     tcp::backend(section, mode);
     let good = value::check_name(section.cx, "backend", name, at, &section.path);
     let slow_start = section.get("slow_start").and_then(|item| balance::slow_start(&item));
+    let sticky = stickies(section, mode, known.tables);
+    let prefixed = sticky.iter().any(|rule| matches!(rule, Sticky::Cookie(c) if c.mode == CookieMode::Prefix));
     let inherited = Inherited {
         slow_start,
         tls: listen::server_tls(section, None),
@@ -32,8 +34,6 @@ pub(super) fn backend(
         proto: section.word("proto").unwrap_or_default(),
     };
     let templates = discovery::templates(section, &inherited);
-    let sticky = stickies(section, mode, known.tables);
-    let prefixed = sticky.iter().any(|rule| matches!(rule, Sticky::Cookie(c) if c.mode == CookieMode::Prefix));
     let servers = servers(section, &inherited, section.get("server_template").is_some(), prefixed);
     let algorithm = section
         .get("balance")

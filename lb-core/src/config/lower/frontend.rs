@@ -46,8 +46,8 @@ fn frontend(
     let listen_item = section.need("listen");
     let trusted = section.get("trusted_proxies");
     let trusted: Vec<_> = trusted.iter().flat_map(Item::elements).filter_map(|i| value::network(&i)).collect();
-    let items = listen_item.iter().flat_map(Item::elements);
-    let listen: Vec<_> = items.filter_map(|i| listen(&i, mode, &trusted, addresses)).collect();
+    let listen: Vec<_> =
+        listen_item.iter().flat_map(Item::elements).filter_map(|i| listen(&i, mode, &trusted, addresses)).collect();
     if let Some(item) = listen_item.filter(|item| item.elements().is_empty() && item.is_list()) {
         item.bad(format!("`{}` listens nowhere", section.path), item.example());
     }

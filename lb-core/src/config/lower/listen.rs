@@ -33,6 +33,7 @@ pub(super) fn listen(item: &Item<'_>, mode: Mode, trusted: &[IpNet], addresses: 
         return Some(plain(address(&value, addresses)?));
     }
     let section = value.section()?;
+    tcp::listen(&section, mode);
     let addr = section.need("addr").and_then(|item| address(&item, addresses));
     let socket = socket(&section, addr.as_ref());
     let accept_proxy = section.get("accept_proxy").and_then(|item| accept_proxy(&item, addr.as_ref(), trusted));
@@ -47,7 +48,6 @@ pub(super) fn listen(item: &Item<'_>, mode: Mode, trusted: &[IpNet], addresses: 
         Some(list) => list.elements().iter().filter_map(|item| protocol(item, mode)).collect(),
         None => default.iter().map(|protocol| (*protocol).to_owned()).collect(),
     };
-    tcp::listen(&section, mode);
     let h2c = section.flag("h2c", false);
     if let Some(item) = section.get("h2c").filter(|_| h2c && tls.is_some()) {
         let help = "remove `h2c`: with TLS, `alpn` is where HTTP/2 is agreed on";

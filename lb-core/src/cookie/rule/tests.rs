@@ -14,9 +14,9 @@ fn server(name: &str, port: u16, generation: u64) -> Arc<config::Server> {
         backup: false,
         slow_start: None,
         cookie: name.into(),
+        generation,
         tls: None,
         send_proxy: None,
-        generation,
         state: AdminState::Ready,
     })
 }

@@ -22,12 +22,12 @@ fn sent(to: Redirect, client: &str, target: &str, fields: &str) -> Result<Option
     let looked = Looked {
         request: &request,
         buf: text.as_bytes(),
-        arrival: None,
         client,
         src: client,
         snap: &snap,
         frontend,
         backend,
+        tls: None,
         made,
     };
     Ok(location(&looked, &to)?.map(|to| String::from_utf8(to).unwrap()))
