@@ -86,8 +86,9 @@ fn a_drain_moves_nobody_before_its_deadline_and_then_says_so_to_both_ends() {
     // Whoever comes back with that pin goes elsewhere now.
     let mut back = Socket::connect(lb.addr, "Cookie: S=node1\r\n");
     assert_eq!(talks(&mut back, "back"), "b back");
-    let access = lb.access();
-    assert_eq!(access.matches("\"close_code\":1012,\"close_by\":\"lb\"").count(), 2, "{access}");
+    eventually("both are in the access log", || {
+        lb.access().matches("\"close_code\":1012,\"close_by\":\"lb\"").count() == 2
+    });
     let metrics = lb.admin_text("/metrics");
     assert!(metrics.contains("lb_websocket_closes_total{backend=\"app\",code=\"1012\",by=\"lb\"} 2"), "{metrics}");
     assert!(metrics.contains("lb_websocket_messages_total{backend=\"app\",server=\"node1\",direction=\"in\"} 3"));

@@ -34,6 +34,10 @@ fn certificates(dir: &Path) {
     copy("ca.pem", "ca.pem");
     copy("clients.crl", "clients.crl");
     ["ticket.key", "ticket-old.key"].iter().for_each(|file| _ = copy("site.pem", file));
+    std::fs::create_dir(dir.join("pages")).expect("a directory");
+    for file in ["admins.htpasswd", "pages/503.html"] {
+        std::fs::copy(root().join("deploy").join(file), dir.join(file)).expect("copied");
+    }
 }
 
 fn check(text: &str) -> Result<(), String> {
