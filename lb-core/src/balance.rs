@@ -1,6 +1,6 @@
 //! Which server takes a client that no pin binds. Pure: counts, weights, time and chance in, an index out.
 //!
-//! A pick first lists who may be taken ([`Candidate`]), then the algorithm chooses among them. Primaries that are not
+//! A pick first lists who may be taken (`Candidate`), then the algorithm chooses among them. Primaries that are not
 //! starting too fast come first, then all primaries, then backups: nobody is refused while somebody could serve.
 use crate::config::Balance;
 use crate::hash;

@@ -1,14 +1,14 @@
 //! TLS on both sides: certificates, tickets, handshakes. It must not know what the bytes inside mean: it makes a
-//! [`Stream`](crate::stream::Stream) and says what was agreed on.
+//! `Stream` and says what was agreed on.
 //!
 //! | module | for |
 //! | --- | --- |
-//! | [`certificates`] | from files to chains with their keys, and which of them a client sees |
-//! | [`terminate`] | one listener's TLS, made of the configuration and these files |
-//! | [`tickets`] | sessions that every worker and every instance resumes |
-//! | [`handshake`] | one client's |
-//! | [`connect`] | the same with a server, from our side |
-//! | [`watch`] | files that change are read anew |
+//! | `certificates` | from files to chains with their keys, and which of them a client sees |
+//! | `terminate` | one listener's TLS, made of the configuration and these files |
+//! | `tickets` | sessions that every worker and every instance resumes |
+//! | `handshake` | one client's |
+//! | `connect` | the same with a server, from our side |
+//! | `watch` | files that change are read anew |
 use lb_core::config::Config;
 use rustls::crypto::CryptoProvider;
 use std::sync::{Arc, OnceLock};
