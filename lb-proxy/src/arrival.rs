@@ -29,33 +29,20 @@ pub(crate) struct TlsFacts {
     /// The protocol agreed on.
     pub(crate) alpn: Option<Box<[u8]>>,
     /// The certificate that the client showed; it was verified.
-    #[allow(dead_code)] // As that.
     pub(crate) certificate: Option<Box<ClientCertificate>>,
     /// Where a request must be for a host of the certificate that was shown: those it was chosen from.
     pub(crate) hosts: Option<Arc<Certificates>>,
 }
 
 /// A client's certificate.
-#[allow(dead_code)] // Rules read it.
 #[derive(Debug, Default)]
 pub(crate) struct ClientCertificate {
-    /// `CN=alice, O=Example`
-    pub(crate) subject: String,
-    /// `CN=Example CA`
-    pub(crate) issuer: String,
-    /// In hexadecimal.
-    pub(crate) serial: String,
-    /// SHA-256 of all of it, in hexadecimal.
-    pub(crate) fingerprint: String,
     /// Common name of the subject.
     pub(crate) common_name: Option<String>,
     /// That name, then the DNS names.
     pub(crate) names: Vec<String>,
-    /// When it ends, Unix seconds.
-    pub(crate) until: i64,
 }
 
-#[allow(dead_code)] // Rules read them.
 impl Arrival {
     /// `https` or `http`
     pub(crate) fn scheme(&self) -> &'static str {
@@ -72,19 +59,9 @@ impl Arrival {
         self.tls.as_ref()?.sni.as_deref()
     }
 
-    /// The protocol that the handshake agreed on.
-    pub(crate) fn alpn(&self) -> Option<&[u8]> {
-        self.tls.as_ref()?.alpn.as_deref()
-    }
-
     /// Whether a request for this host should have come over another connection, by the listener's `check_host`.
     pub(crate) fn misdirected(&self, host: &[u8]) -> bool {
         let Some(hosts) = self.tls.as_ref().and_then(|tls| tls.hosts.as_ref()) else { return false };
         !std::str::from_utf8(host).is_ok_and(|host| hosts.belong_together(self.sni(), host))
-    }
-
-    /// The client's certificate.
-    pub(crate) fn certificate(&self) -> Option<&ClientCertificate> {
-        self.tls.as_ref()?.certificate.as_deref()
     }
 }

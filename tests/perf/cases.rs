@@ -1,7 +1,10 @@
 //! Several proxies measured side by side: interleaved turns, medians, the ratio of the first to each.
-use crate::measure::Spread;
-use crate::proxy::Kind;
-use anyhow::{Context as _, Result};
+use crate::measure::{Spread, cpu_ns};
+use crate::proxy::{Kind, Proxy};
+use crate::setup;
+use anyhow::{Context as _, Result, ensure};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// A proxy as it is set up here.
 pub(crate) struct Case {
@@ -18,6 +21,42 @@ pub(crate) struct Turn {
     pub(crate) rate: f64,
     /// CPU for each of them.
     pub(crate) cpu_us: f64,
+}
+
+/// One turn: so many clients, a thread each, do their piece of work again and again. `client` makes one, which does a
+/// piece each time that it is called.
+pub(crate) fn measured<W: FnMut() -> Result<()>>(
+    proxy: &Proxy,
+    case: usize,
+    clients: usize,
+    time: Duration,
+    client: impl Fn() -> Result<W> + Sync,
+) -> Result<Turn> {
+    let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let run = || -> Result<()> {
+            setup::pin_this_thread(setup::LOAD_CORE)?;
+            let mut work = client()?;
+            while !stop.load(Ordering::Relaxed) {
+                work().context("the run is void")?;
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        };
+        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(run)).collect();
+        std::thread::sleep(Duration::from_millis(300));
+        let (before, from, cpu) = (Instant::now(), done.load(Ordering::Relaxed), cpu_ns(proxy.pid)?);
+        std::thread::sleep(time);
+        let cpu = cpu_ns(proxy.pid)? - cpu;
+        let count = (done.load(Ordering::Relaxed) - from) as f64;
+        let rate = count / before.elapsed().as_secs_f64();
+        stop.store(true, Ordering::Relaxed);
+        for thread in threads {
+            thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
+        }
+        ensure!(count > 0.0, "nothing was answered");
+        Ok(Turn { case, rate, cpu_us: cpu as f64 / 1e3 / count })
+    })
 }
 
 /// Interleaved rounds: each case comes first, second and last in turn, so that drift falls on all alike.

@@ -1,13 +1,11 @@
 //! Plain TCP through each proxy, on connections that stay open: a megabyte at a time, and echoes of 64 bytes.
-use crate::cases::{Case, Turn, report, rounds};
-use crate::measure::cpu_ns;
+use crate::cases::{Case, Turn, measured, report, rounds};
 use crate::proxy::{Kind, Proxy};
 use crate::setup;
 use anyhow::{Context as _, Result, ensure};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const MEGABYTE: usize = 1 << 20;
 const SMALL: usize = 64;
@@ -139,33 +137,15 @@ fn echoes(stream: &mut TcpStream, buf: &mut [u8]) -> std::io::Result<bool> {
 }
 
 fn turn(proxy: &Proxy, case: usize, clients: usize, load: Load, time: Duration) -> Result<Turn> {
-    let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        let client = || -> Result<()> {
-            setup::pin_this_thread(setup::LOAD_CORE)?;
-            let mut stream = TcpStream::connect(proxy.addr)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            let mut buf = vec![0; 256 << 10];
-            while !stop.load(Ordering::Relaxed) {
-                ensure!(load(&mut stream, &mut buf)?, "the run is void: a wrong answer");
-                done.fetch_add(1, Ordering::Relaxed);
-            }
+    measured(proxy, case, clients, time, || {
+        let mut stream = TcpStream::connect(proxy.addr)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut buf = vec![0; 256 << 10];
+        Ok(move || {
+            ensure!(load(&mut stream, &mut buf)?, "a wrong answer");
             Ok(())
-        };
-        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
-        std::thread::sleep(Duration::from_millis(200));
-        let (before, from, cpu) = (Instant::now(), done.load(Ordering::Relaxed), cpu_ns(proxy.pid)?);
-        std::thread::sleep(time);
-        let cpu = cpu_ns(proxy.pid)? - cpu;
-        let count = (done.load(Ordering::Relaxed) - from) as f64;
-        let rate = count / before.elapsed().as_secs_f64();
-        stop.store(true, Ordering::Relaxed);
-        for thread in threads {
-            thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
-        }
-        ensure!(count > 0.0, "nothing was answered");
-        Ok(Turn { case, rate, cpu_us: cpu as f64 / 1e3 / count })
+        })
     })
 }
 

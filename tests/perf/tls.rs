@@ -1,6 +1,5 @@
 //! TLS 1.3 with clients: a request on a kept connection, a megabyte, a full handshake with a request, a resumed one.
-use crate::cases::{Case, Turn, report, rounds};
-use crate::measure::cpu_ns;
+use crate::cases::{Case, Turn, measured, report, rounds};
 use crate::proxy::{Kind, Proxy};
 use crate::setup;
 use anyhow::{Context as _, Result, bail, ensure};
@@ -11,8 +10,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const NAME: &str = "perf.test";
 const KILOBYTE: usize = 1 << 10;
@@ -144,30 +142,9 @@ fn certificate(dir: &Path) -> Result<RootCertStore> {
 }
 
 fn turn(proxy: &Proxy, case: usize, clients: usize, work: Work, roots: &RootCertStore, time: Duration) -> Result<Turn> {
-    let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        let client = || -> Result<()> {
-            setup::pin_this_thread(setup::LOAD_CORE)?;
-            let mut client = Client::new(proxy.addr, work, roots)?;
-            while !stop.load(Ordering::Relaxed) {
-                client.work().context("the run is void")?;
-                done.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(())
-        };
-        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
-        std::thread::sleep(Duration::from_millis(300));
-        let (before, from, cpu) = (Instant::now(), done.load(Ordering::Relaxed), cpu_ns(proxy.pid)?);
-        std::thread::sleep(time);
-        let cpu = cpu_ns(proxy.pid)? - cpu;
-        let count = (done.load(Ordering::Relaxed) - from) as f64;
-        let rate = count / before.elapsed().as_secs_f64();
-        stop.store(true, Ordering::Relaxed);
-        for thread in threads {
-            thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
-        }
-        ensure!(count > 0.0, "nothing was answered");
-        Ok(Turn { case, rate, cpu_us: cpu as f64 / 1e3 / count })
+    measured(proxy, case, clients, time, || {
+        let mut client = Client::new(proxy.addr, work, roots)?;
+        Ok(move || client.work())
     })
 }
 

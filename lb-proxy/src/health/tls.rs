@@ -1,10 +1,10 @@
 //! TLS under checks: a handshake, with or without a look at the certificate.
+use crate::tls::connect::Anybody;
+use crate::tls::provider;
 use lb_core::config::{CheckTls, Config};
 use rustls::ClientConfig;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName};
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
@@ -73,15 +73,16 @@ impl Prepared {
 impl Tls {
     /// As configured.
     pub(super) fn new(of: &CheckTls) -> Result<Self, String> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone())
+        let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|e| e.to_string())?;
         let pem = of.ca.as_ref().map(std::fs::read).transpose().map_err(|e| e.to_string())?;
         let mut config = match &pem {
             Some(pem) => builder.with_root_certificates(roots(pem)?).with_no_client_auth(),
+            // Without `ca` a check asks whether the server speaks TLS, not who it is.
             None => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))).with_no_client_auth()
+                let anybody = Arc::new(Anybody(provider()));
+                builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()
             }
         };
         // A resumed session would show no certificate.
@@ -118,43 +119,4 @@ fn roots(pem: &[u8]) -> Result<rustls::RootCertStore, String> {
         roots.add(certificate.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
     }
     if roots.is_empty() { Err("it holds no certificate".into()) } else { Ok(roots) }
-}
-
-/// Whatever certificate: a check without `ca` asks whether the server speaks TLS, not who it is.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A bound holds from the client's first word on, when the work begins. Those who say nothing cost what any silent
 //! connection costs, and must not keep others out.
-use super::certificates::{describe, dns_names};
+use super::certificates::dns_names;
 use super::terminate::Serving;
 use crate::arrival::{ClientCertificate, TlsFacts};
 use crate::stream::{Plain, Stream};
@@ -143,21 +143,9 @@ fn facts(session: &ServerConnection) -> TlsFacts {
 
 /// What a client's certificate says. It was verified, so it can be read.
 fn certificate(der: &[u8]) -> ClientCertificate {
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let fingerprint = hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref());
-    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(der) else {
-        return ClientCertificate { fingerprint, ..ClientCertificate::default() };
-    };
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(der) else { return ClientCertificate::default() };
     let common_name: Option<String> = parsed.subject().iter_common_name().find_map(|n| n.as_str().ok()).map(Into::into);
     let mut names: Vec<_> = common_name.iter().cloned().collect();
     names.extend(dns_names(&parsed).into_iter().filter(|name| Some(name) != common_name.as_ref()));
-    ClientCertificate {
-        subject: parsed.subject().to_string(),
-        issuer: parsed.issuer().to_string(),
-        serial: hex(parsed.raw_serial()),
-        fingerprint,
-        common_name,
-        names,
-        until: describe(der).map_or(0, |(_, life)| life.until),
-    }
+    ClientCertificate { common_name, names }
 }
