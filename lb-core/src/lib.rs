@@ -12,6 +12,7 @@
 //! | [`route`], [`stick`], [`cookie`] | from a request to a backend, to stick keys, to a server named by a cookie |
 //! | [`budget`] | how many requests may be tried again |
 //! | [`jwt`] | claims of bearer tokens as stick keys |
+//! | [`life`] | from when until when a certificate holds |
 //! | [`secret`] | texts that are used and never shown |
 //! | [`balance`] | which server takes a client that no pin binds |
 //! | [`server`] | a server's live state, shared by workers, checks and admin |
@@ -41,6 +42,7 @@ pub mod health;
 pub mod hlc;
 pub mod id;
 pub mod jwt;
+pub mod life;
 pub mod limit;
 pub mod matcher;
 pub mod pace;

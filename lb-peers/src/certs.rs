@@ -14,14 +14,12 @@ use parking_lot::Mutex;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often files that cannot be used are tried again though nothing has changed: a certificate of tomorrow holds then.
 const AGAIN: Duration = Duration::from_secs(60);
-/// A certificate with less than this to live wants to be renewed; one for a short life, with less than a tenth of it.
-const SOON: Duration = Duration::from_secs(14 * 86_400);
 /// How often the log says so.
 const REMIND: Duration = Duration::from_secs(86_400);
 
@@ -168,57 +166,5 @@ impl State {
             true => tracing::warn!(%life, "the certificate for peers expires soon: put a new one into its place"),
             false => tracing::error!(%life, "the certificate for peers does not hold: peers refuse new links"),
         }
-    }
-}
-
-/// From when until when a certificate holds, in Unix seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Life {
-    pub(crate) from: i64,
-    pub(crate) until: i64,
-}
-
-impl Life {
-    fn holds(&self, now: SystemTime) -> bool {
-        (self.from..=self.until).contains(&unix(now))
-    }
-
-    fn ends_soon(&self, now: SystemTime) -> bool {
-        let soon = (self.until - self.from) / 10;
-        self.until - unix(now) < soon.min(unix(UNIX_EPOCH + SOON))
-    }
-}
-
-impl std::fmt::Display for Life {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let date = |at| x509_parser::time::ASN1Time::from_timestamp(at).map(|t| t.to_string()).unwrap_or_default();
-        write!(f, "{} to {}", date(self.from), date(self.until))
-    }
-}
-
-fn unix(at: SystemTime) -> i64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DAY: i64 = 86_400;
-
-    #[test]
-    fn the_end_is_near_two_weeks_before_it_and_for_short_lives_a_tenth_before_it() {
-        let at = |days: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(days * DAY / 10).unwrap());
-        let soon = |days: i64, now: i64| Life { from: 0, until: days * DAY }.ends_soon(at(now));
-        assert_eq!((soon(365, 3500), soon(365, 3520)), (false, true));
-        assert_eq!((soon(10, 80), soon(10, 95), soon(10, 200)), (false, true, true));
-    }
-
-    #[test]
-    fn a_certificate_holds_from_its_first_second_to_its_last() {
-        let life = Life { from: DAY, until: 2 * DAY };
-        let holds = |at: i64| life.holds(UNIX_EPOCH + Duration::from_secs(u64::try_from(at).unwrap()));
-        assert_eq!([DAY - 1, DAY, 2 * DAY, 2 * DAY + 1].map(holds), [false, true, true, false]);
     }
 }

@@ -3,8 +3,8 @@
 //! A dialler does not know beforehand which node is at an address, so that it checks the chain here and the name
 //! against the greeting (the replicator does).
 use crate::StartError;
-use crate::certs::Life;
 use lb_core::config::PeerTls;
+use lb_core::life::Life;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;

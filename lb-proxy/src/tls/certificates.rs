@@ -1,5 +1,6 @@
 //! Certificate chains with their keys: read from PEM files, and chosen by the name that a client asks for.
 use super::provider;
+use lb_core::life::Life;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, SignatureAlgorithm, SignatureScheme};
@@ -8,13 +9,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Endings of files that are read in a directory.
 const ENDINGS: [&str; 3] = ["pem", "crt", "cer"];
-/// A certificate with less than this to live wants to be renewed; one for a short life, with less than a tenth of it.
-const SOON: Duration = Duration::from_secs(14 * 86_400);
-
 /// One chain.
 #[derive(Debug)]
 pub(crate) struct Chain {
@@ -23,36 +20,6 @@ pub(crate) struct Chain {
     pub(crate) names: Vec<String>,
     pub(crate) life: Life,
     key: Arc<CertifiedKey>,
-}
-
-/// From when until when a certificate holds, in Unix seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Life {
-    pub(crate) from: i64,
-    pub(crate) until: i64,
-}
-
-impl Life {
-    pub(crate) fn holds(self, now: SystemTime) -> bool {
-        (self.from..=self.until).contains(&unix(now))
-    }
-
-    pub(crate) fn ends_soon(self, now: SystemTime) -> bool {
-        let soon = (self.until - self.from) / 10;
-        self.until - unix(now) < soon.min(unix(UNIX_EPOCH + SOON))
-    }
-}
-
-impl std::fmt::Display for Life {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let date = |at| x509_parser::time::ASN1Time::from_timestamp(at).map(|t| t.to_string()).unwrap_or_default();
-        write!(f, "{} to {}", date(self.from), date(self.until))
-    }
-}
-
-fn unix(at: SystemTime) -> i64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// All chains of a listener.

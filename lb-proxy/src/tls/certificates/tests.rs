@@ -128,14 +128,3 @@ fn a_host_belongs_to_a_handshake_if_the_same_certificate_is_for_both() {
     assert!(all.belong_together(None, "a.example"));
     assert!(all.belong_together(Some("b.example"), "b.example"));
 }
-
-#[test]
-fn the_end_is_near_two_weeks_before_it_and_for_short_lives_a_tenth_before_it() {
-    const DAY: i64 = 86_400;
-    let at = |tenths: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(tenths * DAY / 10).unwrap());
-    let soon = |days: i64, now: i64| Life { from: 0, until: days * DAY }.ends_soon(at(now));
-    assert_eq!((soon(365, 3500), soon(365, 3520)), (false, true));
-    assert_eq!((soon(10, 80), soon(10, 95)), (false, true));
-    let life = Life { from: DAY, until: 2 * DAY };
-    assert_eq!([9, 10, 20, 21].map(|t| life.holds(at(t))), [false, true, true, false]);
-}
