@@ -172,7 +172,11 @@ fn rules_that_do_nothing_or_too_much_are_told() {
         &[
             ("¦{ status = 404 }", "does nothing", "`set_header`, `add_header`, `remove_header`"),
             ("{ status = ¦\"4xx\", remove_header = \"A\" }", "is no range of statuses", "200-399"),
-            ("{ ¦deny = 403, remove_header = \"A\" }", "unknown key `deny`", "`deny` belongs under `frontend.NAME.request`"),
+            (
+                "{ ¦deny = 403, remove_header = \"A\" }",
+                "unknown key `deny`",
+                "`deny` belongs under `frontend.NAME.request`",
+            ),
             ("{ remove_header = ¦\"Content-Length\" }", "where an answer ends", "remove it"),
         ],
     );
