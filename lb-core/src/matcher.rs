@@ -9,6 +9,9 @@ use ipnet::IpNet;
 use std::fmt;
 use std::net::IpAddr;
 
+mod answer;
+pub use answer::AnswerMatcher;
+
 /// What is known of a request.
 pub trait Asked {
     /// Host without port, as sent.

@@ -1,5 +1,5 @@
 //! The shape of the file, second half: frontends and backends. See [`super::file`].
-use super::file::{Kind, Shape, TIMEOUT, key};
+use super::file::{BACKEND_TIMEOUT, FRONTEND_TIMEOUT, Kind, Shape, key};
 use super::file_edge::{LISTEN, SEND_PROXY, SERVER_TLS};
 use super::file_http2::HTTP2;
 use super::file_rules;
@@ -41,7 +41,7 @@ pub(super) static FRONTEND: Shape = Shape {
         .also(&["route", "locations", "location"]),
         key(
             "timeout",
-            Kind::Section(&TIMEOUT),
+            Kind::Section(&FRONTEND_TIMEOUT),
             "{ client = \"30s\" }",
             "Timeouts; those not given come from `[defaults.timeout]`.",
         )
@@ -122,29 +122,10 @@ static LIMIT: Shape = Shape {
 static ROUTE: Shape = Shape {
     doc: "One route: all the conditions given must hold.",
     keys: &[
-        key(
-            "host",
-            Kind::Many(&Kind::Text),
-            "[\"shop.example.com\", \"*.example.org\"]",
-            "Host names, without port; `*.` before a name matches everything under it.",
-        )
-        .also(&["hosts", "hdr", "server_name", "domain"]),
-        key(
-            "path_prefix",
-            Kind::Many(&Kind::Text),
-            "\"/ws\"",
-            "Path prefixes, at segment borders: `/ws` matches `/ws` and `/ws/x`, not `/wsx`.",
-        )
-        .also(&["path", "path_beg", "prefix", "location"]),
-        key(
-            "header",
-            Kind::Either(&[Kind::Text, Kind::Pairs]),
-            "{ X-Tenant = \"blue\" }",
-            "Headers that must be there: `{ X-Tenant = \"blue\" }` with that value, \
-             `\"X-Tenant\"` with any.",
-        )
-        .also(&["headers", "hdr"]),
-        key("websocket", Kind::Flag, "true", "Whether the request asks for a WebSocket.").also(&["ws", "upgrade"]),
+        file_rules::HOST,
+        file_rules::PATH_PREFIX.also(&["path", "path_beg", "prefix", "location"]),
+        file_rules::HEADER,
+        file_rules::WEBSOCKET,
         key(
             "if",
             Kind::Section(&file_rules::IF),
@@ -268,7 +249,7 @@ pub(super) static BACKEND: Shape = Shape {
             .also(&["keepalive", "pool_max_conn"]),
         key(
             "timeout",
-            Kind::Section(&TIMEOUT),
+            Kind::Section(&BACKEND_TIMEOUT),
             "{ connect = \"5s\" }",
             "Timeouts; those not given come from `[defaults.timeout]`.",
         )

@@ -32,6 +32,7 @@ mod page;
 mod peers;
 mod place;
 mod rules;
+mod secret;
 mod sticky;
 mod syntax;
 mod table;
@@ -150,7 +151,8 @@ struct Given {
 
 impl Given {
     fn read(section: &Section<'_>) -> Self {
-        let given = |name| section.get(name).and_then(|item| item.duration());
+        // A frontend has those of clients, a backend those of servers.
+        let given = |name| section.knows(name).then(|| section.get(name)?.duration()).flatten();
         Self {
             connect: given("connect"),
             client: given("client"),

@@ -43,30 +43,24 @@ fn grouped(n: u64) -> String {
     parts.join("_")
 }
 
-/// The key that an unknown one stands for: another spelling, another balancer's word, a slip.
-pub(super) fn meant(word: &str, shape: &Shape) -> Option<&'static str> {
-    let same = |a: &str, b: &str| a.replace('-', "_").eq_ignore_ascii_case(&b.replace('-', "_"));
-    let known = shape.keys.iter().find(|k| same(k.name, word) || k.also.iter().any(|w| same(w, word))).map(|k| k.name);
-    if known.is_some() || later(word).is_some() {
-        return known;
-    }
-    nearest(word, shape.keys.iter().map(|k| k.name)).or_else(|| near_alias(word, shape))
+/// The key that an unknown one stands for, and whether it is that one with a slip: not another balancer's word, whose
+/// values may be written otherwise.
+pub(super) fn meant(word: &str, shape: &Shape) -> Option<(&'static str, bool)> {
+    let same = |a: &str| a.replace('-', "_").eq_ignore_ascii_case(&word.replace('-', "_"));
+    let own = || shape.keys.iter().find(|k| same(k.name)).map(|k| (k.name, true));
+    let foreign = || shape.keys.iter().find(|k| k.also.iter().any(|w| same(w))).map(|k| (k.name, false));
+    let near = || nearest(word, shape.keys.iter().map(|k| k.name)).map(|name| (name, true));
+    own().or_else(foreign).or_else(near).or_else(|| near_alias(word, shape).map(|name| (name, false)))
 }
 
 /// Help for an unknown key: the one that was meant, or all there are.
 pub(super) fn key(word: &str, shape: &Shape) -> String {
     let names: Vec<&str> = shape.keys.iter().map(|k| k.name).collect();
-    match (meant(word, shape), later(word), names.as_slice()) {
-        (Some(name), ..) => format!("did you mean `{name}`?"),
-        (None, Some(what), _) => format!("remove it: this release has {what} yet"),
-        (None, None, [only]) => format!("the only key here is `{only}`"),
-        (None, None, names) => format!("the keys here are {}", ticked(names)),
+    match (meant(word, shape), names.as_slice()) {
+        (Some((name, _)), _) => format!("did you mean `{name}`?"),
+        (None, [only]) => format!("the only key here is `{only}`"),
+        (None, names) => format!("the keys here are {}", ticked(names)),
     }
-}
-
-/// What a word of a later release would need.
-fn later(word: &str) -> Option<&'static str> {
-    LATER.iter().find(|(words, _)| words.contains(&word)).map(|(_, what)| *what)
 }
 
 /// The key one of whose other words was mistyped.
@@ -74,10 +68,6 @@ fn near_alias(word: &str, shape: &Shape) -> Option<&'static str> {
     let near = nearest(word, shape.keys.iter().flat_map(|k| k.also.iter().copied()))?;
     shape.keys.iter().find(|k| k.also.contains(&near)).map(|k| k.name)
 }
-
-/// Words of later releases, which people know from elsewhere: a near key would be a wrong suggestion.
-const LATER: [(&[&str], &str); 1] =
-    [(&["server_template", "server-template", "discovery", "resolver"], "no discovery of servers")];
 
 /// Help for a wrong word.
 pub(super) fn word(text: &str, words: &[&str]) -> String {

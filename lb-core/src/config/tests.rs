@@ -4,6 +4,8 @@ use std::time::Duration;
 
 mod affinity;
 mod documents;
+mod every_key;
+mod files;
 mod http2;
 mod limits;
 mod mistakes;
