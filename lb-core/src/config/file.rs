@@ -349,48 +349,34 @@ static DEFAULTS: Shape = Shape {
     ],
 };
 
-const CONNECT: Key = key("connect", Kind::Span, "\"5s\"", "Connecting to a server. Default 5s.");
-const CLIENT: Key = key(
-    "client",
-    Kind::Span,
-    "\"30s\"",
-    "Silence of a client in the middle of a request body, or while it reads an answer. \
-     Default 30s.",
-);
-const SERVER: Key = key("server", Kind::Span, "\"30s\"", "Silence of a server that owes an answer. Default 30s.");
-const TUNNEL: Key =
-    key("tunnel", Kind::Span, "\"1h\"", "Silence of both sides of a WebSocket or other tunnel. Default 1h.");
-const HTTP_REQUEST: Key =
-    key("http_request", Kind::Span, "\"10s\"", "From the first byte of a request's head to its last. Default 10s.")
-        .also(&["http-request"]);
-const HTTP_KEEP_ALIVE: Key =
-    key("http_keep_alive", Kind::Span, "\"60s\"", "A client connection between two requests. Default 60s.")
-        .also(&["http-keep-alive", "keepalive"]);
-const QUEUE: Key = key(
-    "queue",
-    Kind::Span,
-    "\"5s\"",
-    "Waiting for a server that has its `maxconn` connections. Default: as `connect`.",
-);
-const CHECK: Key = key("check", Kind::Span, "\"2s\"", "A health check. Default 2s.");
-const TLS_HANDSHAKE: Key = key("tls_handshake", Kind::Span, "\"10s\"", "A TLS handshake with a client. Default 10s.")
-    .also(&["handshake", "ssl_handshake"]);
-
-static TIMEOUT: Shape = Shape {
+/// `timeout`, in three places.
+pub(super) static TIMEOUT: Shape = Shape {
     doc: "Timeouts.",
-    keys: &[CONNECT, CLIENT, SERVER, TUNNEL, HTTP_REQUEST, HTTP_KEEP_ALIVE, QUEUE, CHECK, TLS_HANDSHAKE],
-};
-
-/// `timeout` of a frontend.
-pub(super) static FRONTEND_TIMEOUT: Shape = Shape {
-    doc: "Timeouts of clients; those of servers are the backend's.",
-    keys: &[CLIENT, HTTP_REQUEST, HTTP_KEEP_ALIVE, TLS_HANDSHAKE],
-};
-
-/// `timeout` of a backend.
-pub(super) static BACKEND_TIMEOUT: Shape = Shape {
-    doc: "Timeouts of servers; those of clients are the frontend's.",
-    keys: &[CONNECT, SERVER, TUNNEL, QUEUE, CHECK],
+    keys: &[
+        key("connect", Kind::Span, "\"5s\"", "Connecting to a server. Default 5s."),
+        key(
+            "client",
+            Kind::Span,
+            "\"30s\"",
+            "Silence of a client in the middle of a request body, or while it reads an answer. \
+             Default 30s.",
+        ),
+        key("server", Kind::Span, "\"30s\"", "Silence of a server that owes an answer. Default 30s."),
+        key("tunnel", Kind::Span, "\"1h\"", "Silence of both sides of a WebSocket or other tunnel. Default 1h."),
+        key("http_request", Kind::Span, "\"10s\"", "From the first byte of a request's head to its last. Default 10s.")
+            .also(&["http-request"]),
+        key("http_keep_alive", Kind::Span, "\"60s\"", "A client connection between two requests. Default 60s.")
+            .also(&["http-keep-alive", "keepalive"]),
+        key(
+            "queue",
+            Kind::Span,
+            "\"5s\"",
+            "Waiting for a server that has its `maxconn` connections. Default: as `connect`.",
+        ),
+        key("check", Kind::Span, "\"2s\"", "A health check. Default 2s."),
+        key("tls_handshake", Kind::Span, "\"10s\"", "A TLS handshake with a client. Default 10s.")
+            .also(&["handshake", "ssl_handshake"]),
+    ],
 };
 
 static TABLE: Shape = Shape {

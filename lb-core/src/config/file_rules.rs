@@ -8,7 +8,7 @@ pub(super) const HOST: Key = key(
     "[\"shop.example.com\", \"*.example.org\"]",
     "Host names, without port; `*.` before a name matches everything under it.",
 )
-.also(&["hosts", "hdr", "server_name", "domain"]);
+.also(&["hosts", "server_name", "domain"]);
 pub(super) const PATH_PREFIX: Key = key(
     "path_prefix",
     Kind::Many(&Kind::Text),
@@ -22,7 +22,7 @@ pub(super) const HEADER: Key = key(
     "{ X-Tenant = \"blue\" }",
     "Headers that must be there: `{ X-Tenant = \"blue\" }` with that value, `\"X-Tenant\"` with any.",
 )
-.also(&["headers"]);
+.also(&["headers", "hdr"]);
 pub(super) const WEBSOCKET: Key =
     key("websocket", Kind::Flag, "true", "Whether the request asks for a WebSocket.").also(&["ws", "upgrade"]);
 
@@ -201,7 +201,8 @@ static REDIRECT: Shape = Shape {
         key("scheme", Kind::Word(&["https", "http"]), "\"https\"", "To this scheme, at its usual port."),
         key("host", Kind::Text, "\"www.example.com\"", "To this host, which may have a port; as `\"%{host}:8443\"`."),
         key("path", Kind::Text, "\"/new\"", "To this path."),
-        key("prefix", Kind::Text, "\"/old\"", "To the path with another prefix: this one becomes `to`."),
+        key("prefix", Kind::Text, "\"/old\"", "To the path with another prefix: this one becomes `to`.")
+            .also(&["from"]),
         key("regex", Kind::Text, "\"^/u/([0-9]+)$\"", "To the path with what is like this pattern replaced by `to`."),
         key("to", Kind::Text, "\"/user/$1\"", "What `prefix` or `regex` becomes.").also(&["replace", "with"]),
         key(
@@ -218,7 +219,7 @@ static REWRITE: Shape = Shape {
     doc: "Another path: `path`, or `prefix` and `to`, or `regex` and `to`.",
     keys: &[
         key("path", Kind::Text, "\"/index.html\"", "This path, whatever it was."),
-        key("prefix", Kind::Text, "\"/api\"", "A prefix, at a segment border, that becomes `to`."),
+        key("prefix", Kind::Text, "\"/api\"", "A prefix, at a segment border, that becomes `to`.").also(&["from"]),
         key("regex", Kind::Text, "\"^/u/([0-9]+)$\"", "A pattern: the first thing like it becomes `to`."),
         key("to", Kind::Text, "\"/\"", "What it becomes; of a pattern, `$1` is what its first group found.")
             .also(&["replace", "with"]),
@@ -290,7 +291,7 @@ pub(super) const REQUEST: Key = key(
     "[{ if = { path_prefix = \"/admin\" }, deny = 403 }]",
     "Rules on requests, tried in order: a frontend's after its limits and before its routes, a backend's after that.",
 )
-.also(&["rules", "http_request", "http-request", "middlewares", "acl"]);
+.also(&["rules", "http_request", "http-request", "middlewares"]);
 
 /// `response` of frontends and backends.
 pub(super) const RESPONSE: Key = key(

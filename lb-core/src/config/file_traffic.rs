@@ -1,5 +1,5 @@
 //! The shape of the file, second half: frontends and backends. See [`super::file`].
-use super::file::{BACKEND_TIMEOUT, FRONTEND_TIMEOUT, Kind, Shape, key};
+use super::file::{Kind, Shape, TIMEOUT, key};
 use super::file_edge::{LISTEN, SEND_PROXY, SERVER_TLS};
 use super::file_http2::HTTP2;
 use super::file_rules;
@@ -31,17 +31,17 @@ pub(super) static FRONTEND: Shape = Shape {
         )
         .also(&["inspect-delay", "preread_timeout"]),
         key("backend", Kind::Text, "\"app\"", "Backend where no route matches. Default: such requests get 404.")
-            .also(&["default_backend", "use_backend", "proxy_pass"]),
+            .also(&["default_backend", "proxy_pass"]),
         key(
             "routes",
             Kind::List(&Kind::Section(&ROUTE)),
             "[{ path_prefix = \"/ws\", backend = \"ws\" }]",
             "Tried in order; the first that matches decides.",
         )
-        .also(&["route", "locations", "location"]),
+        .also(&["route", "locations", "location", "use_backend", "acl"]),
         key(
             "timeout",
-            Kind::Section(&FRONTEND_TIMEOUT),
+            Kind::Section(&TIMEOUT),
             "{ client = \"30s\" }",
             "Timeouts; those not given come from `[defaults.timeout]`.",
         )
@@ -123,7 +123,7 @@ static ROUTE: Shape = Shape {
     doc: "One route: all the conditions given must hold.",
     keys: &[
         file_rules::HOST,
-        file_rules::PATH_PREFIX.also(&["path", "path_beg", "prefix", "location"]),
+        file_rules::PATH_PREFIX.also(&["path_beg", "prefix", "location"]),
         file_rules::HEADER,
         file_rules::WEBSOCKET,
         key(
@@ -179,7 +179,7 @@ pub(super) static BACKEND: Shape = Shape {
             "[{ cookie = \"SERVERID\", insert = true }]",
             "Affinity: cookies first, then tables in the order given.",
         )
-        .also(&["stick", "stick_rules", "cookie", "stickiness", "affinity"]),
+        .also(&["stick", "stick_rules", "stick_on", "stick_table", "cookie", "app_cookie", "stickiness", "affinity"]),
         super::file_affinity::FAIL_BACK,
         super::file_affinity::FORCE_PERSIST,
         super::file_affinity::IGNORE_PERSIST,
@@ -190,7 +190,7 @@ pub(super) static BACKEND: Shape = Shape {
             "What a client gets whose server is down: another server, and the pin moves \
              (`redispatch`), or 503 while the pin stays (`fail`). Default redispatch.",
         )
-        .also(&["redispatch"]),
+        .also(&["redispatch", "option_redispatch"]),
         key(
             "drain",
             Kind::Word(&["stay", "move"]),
@@ -246,10 +246,10 @@ pub(super) static BACKEND: Shape = Shape {
         SEND_PROXY,
         key("real_ip", Kind::Flag, "false", "`X-Real-IP` to the servers. Default false."),
         key("max_idle", Kind::Whole(0, 100_000), "64", "Idle connections a worker keeps for each server. Default 64.")
-            .also(&["keepalive", "pool_max_conn"]),
+            .also(&["keepalive", "pool_max_conn", "http_reuse"]),
         key(
             "timeout",
-            Kind::Section(&BACKEND_TIMEOUT),
+            Kind::Section(&TIMEOUT),
             "{ connect = \"5s\" }",
             "Timeouts; those not given come from `[defaults.timeout]`.",
         )
@@ -340,7 +340,7 @@ static STICKY: Shape = Shape {
             "\"8h\"",
             "The cookie is ignored this long after it was first set. Default: no bound.",
         )
-        .also(&["max_life"]),
+        .also(&["max_life", "max_age"]),
         super::file_affinity::ATTR,
         key("on", Kind::Text, "\"src\"", "Look up this key in the table, and store it on the request.")
             .also(&["stick_on"]),

@@ -129,11 +129,6 @@ impl<'a> Section<'a> {
         self.table.is_empty()
     }
 
-    /// Whether such a section may have this key.
-    pub(super) fn knows(&self, name: &str) -> bool {
-        self.shape.key(name).is_some()
-    }
-
     /// The value of a key, if the file has it.
     pub(super) fn get(&self, name: &'static str) -> Option<Item<'a>> {
         let key = self.shape.key(name);
@@ -161,6 +156,13 @@ impl<'a> Section<'a> {
     /// Whether an unknown key stands for this one: then it is not missing, and that is reported.
     pub(super) fn misspelt(&self, name: &str) -> bool {
         self.table.keys().filter_map(|word| self.unknown(word)).any(|(meant, _)| meant == name)
+    }
+
+    /// That something is not there. Silent where a key is unknown: that may have been meant to be it.
+    pub(super) fn lacks(&self, message: impl Into<String>, help: impl Into<String>) {
+        if self.table.keys().all(|key| self.shape.key(key.get_ref()).is_some()) {
+            self.cx.missing(self.at.clone(), &self.path, message, help);
+        }
     }
 
     /// The value of a key the section must have.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 mod affinity;
 mod documents;
+mod elsewhere;
 mod every_key;
 mod files;
 mod http2;

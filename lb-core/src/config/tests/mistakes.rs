@@ -454,12 +454,6 @@ fn what_has_no_meaning_where_it_stands_is_told() {
             "no meaning with `tls`",
             "remove `insecure`",
         ),
-        (
-            "[frontend.web]\nlisten = \"127.0.0.1:1\"\nbackend = \"app\"\ntimeout = { ¦connect = \"1s\" }",
-            "unknown key `connect` in `frontend.web.timeout`",
-            "the keys here are `client`",
-        ),
-        (&with("timeout = { ¦client = \"1s\" }"), "unknown key `client`", "the keys here are `connect`"),
         (&with("¦on_down = \"fail\""), "no meaning without `sticky`", "sticky = ["),
         (&with("¦force_persist = { src = \"10.0.0.0/8\" }"), "no meaning without `sticky`", "remove it"),
         (&with("outlier = { ¦min_requests = 5 }"), "no meaning without `failure_rate`", "add `failure_rate"),
