@@ -282,7 +282,7 @@ fn check_tells_of_files_that_no_instance_would_start_with() {
 #[test]
 fn the_name_that_tls_asked_for_is_a_key_of_tables_and_limits() {
     let (pki, a, b) = (Pki::new(), Origin::named("a"), Origin::named("b"));
-    pki.issue("site.pem", &["*.example"]);
+    pki.issue("site.pem", &["one.example", "two.example"]);
     let rules = "sticky = [{ on = \"sni\", table = \"names\" }]";
     let text = config(&a, &format!("cert = {:?}", pki.text("site.pem")))
         .replace(&servers(&[&a]), &format!("{}\n{rules}", servers(&[&a, &b])))

@@ -50,7 +50,7 @@ mod tests {
         let html = ("content-type".to_owned(), like("^text/html"));
         let rule = AnswerMatcher {
             status: vec![(200, 299), (404, 404)],
-            fields: vec![html.clone()],
+            fields: vec![html],
             not: vec![AnswerMatcher { fields: vec![("age".into(), Value::Any)], ..AnswerMatcher::default() }],
         };
         let fields = |kind: &'static str, age: Option<&'static str>| {
