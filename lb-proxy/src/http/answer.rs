@@ -86,15 +86,15 @@ impl Fault {
     }
 }
 
-/// Brings the answer to the client.
-pub(crate) async fn run(mut a: Answering<'_, '_, '_>) -> Result<Answered, Fault> {
-    let mut buf = Vec::new();
-    let result = a.deliver(&mut buf).await;
-    a.local.buffers.give(buf);
-    result
-}
-
 impl<'r> Answering<'_, '_, 'r> {
+    /// Brings the answer to the client.
+    pub(crate) async fn run(&mut self) -> Result<Answered, Fault> {
+        let mut buf = Vec::new();
+        let result = self.deliver(&mut buf).await;
+        self.local.buffers.give(buf);
+        result
+    }
+
     async fn deliver(&mut self, buf: &mut Vec<u8>) -> Result<Answered, Fault> {
         let mut fields = self.local.fields.take();
         let response = loop {
@@ -241,7 +241,8 @@ impl<'r> Answering<'_, '_, 'r> {
         self.account.status = response.status;
         let server = &self.backend.servers[self.chosen].config.name;
         let edits = self.passage.echo(edits, self.frontend);
-        let edits = self.passage.answer(edits, response.status, server, self.local.id);
+        let field = |name: &str| first_value(&response.fields, buf, name);
+        let edits = self.passage.answer(edits, response.status, &field, server, self.local.id);
         let onward = Onward {
             affinity: self.backend.cookie.as_ref(),
             set_cookie: self.plan.set_cookie(self.backend, self.chosen, now),
@@ -294,10 +295,11 @@ impl<'r> Answering<'_, '_, 'r> {
     }
 
     /// Whether the body is compressed, and what that changes in the head.
-    fn compression(&self, buf: &[u8], response: &Response, framing: Framing) -> (Option<Gzip>, Option<Edits<'r>>) {
+    fn compression(&self, buf: &[u8], response: &Response, framing: Framing) -> (Option<Box<Gzip>>, Option<Edits<'r>>) {
         let Some(spec) = &self.backend.config.rules.compression else { return (None, None) };
         let gzip = self.facts.http11 && self.passage.made().is_some_and(|made| made.gzip);
-        compression::begin(spec, response, buf, gzip && framing != Framing::Empty)
+        let (gzip, edits) = compression::begin(spec, response, buf, gzip && framing != Framing::Empty);
+        (gzip.map(Box::new), edits)
     }
 
     /// As [`Self::body`], compressed. Whatever is at hand goes to the client at once.
@@ -306,7 +308,7 @@ impl<'r> Answering<'_, '_, 'r> {
         buf: &mut Vec<u8>,
         mut at: usize,
         mut transfer: Transfer,
-        mut gzip: Gzip,
+        mut gzip: Box<Gzip>,
         out: &mut Vec<u8>,
     ) -> Result<bool, Fault> {
         let limit = self.backend.config.timeout.server;
