@@ -46,8 +46,10 @@ pub struct AccessSink(pub Box<dyn Fn(AccessLine) + Send + Sync>);
 pub struct AccessLine {
     /// Unix milliseconds when the request's first byte came.
     pub time: u64,
-    /// Client address.
+    /// The connection's other end.
     pub client: std::net::SocketAddr,
+    /// The client: behind trusted proxies another.
+    pub src: std::net::IpAddr,
     /// `TLSv1.3`, where the client came over TLS.
     pub tls: Option<&'static str>,
     /// Frontend.

@@ -9,6 +9,7 @@ use crate::worker::Local;
 use lb_core::limit::Action;
 use lb_core::server::{Count, ServerState};
 use lb_core::snapshot::{Backend, DURATION_BUCKETS, FrontendState, Limit};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -65,6 +66,7 @@ impl Request {
             Box::new(AccessLine {
                 time: crate::shared::wall().0,
                 client: arrival.client,
+                src: arrival.client.ip().to_canonical(),
                 tls: arrival.tls_version(),
                 frontend: frontend.name.clone(),
                 backend: None,
@@ -122,6 +124,13 @@ impl Request {
             fields: Vec::new(),
         };
         Self::new(local, frontend, arrival, &request, empty)
+    }
+
+    /// Who asks, as trusted proxies say.
+    pub(crate) fn asked_by(&mut self, src: IpAddr) {
+        if let Some(log) = &mut self.log {
+            log.src = src;
+        }
     }
 
     /// What the client speaks.

@@ -239,6 +239,7 @@ async fn forward<'s>(
     let buf = &conn.input;
     let client = conn.arrival.client.ip();
     let src = headers::source(buf, &request, &frontend.config, client);
+    account.asked_by(src);
     // 1. Whether it may pass, and where to.
     if conn.arrival.misdirected(request.host.get(buf)) {
         body_done.set(request.framing == super::head::Framing::Empty);
