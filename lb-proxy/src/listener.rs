@@ -1,5 +1,5 @@
 //! Accepting: one task for each listening socket of a worker. An accept that fails never spins and never ends it.
-use crate::arrival::Arrival;
+use crate::arrival::{Arrival, TlsFacts};
 use crate::bind::Listener;
 use crate::edge::Edge;
 use crate::http::h1;
@@ -176,6 +176,16 @@ enum Protocol {
     Either,
 }
 
+impl Protocol {
+    /// After a handshake, here or at a proxy before us, which may have agreed on HTTP/2.
+    fn agreed(self, tls: Option<&TlsFacts>) -> Self {
+        match (self, tls.and_then(|tls| tls.alpn.as_deref())) {
+            (Self::Http1, Some(b"h2")) => Self::Http2,
+            (protocol, _) => protocol,
+        }
+    }
+}
+
 /// A connection that was let in.
 struct Begun {
     local: Rc<Local>,
@@ -216,7 +226,7 @@ impl Begun {
             let read = tokio::time::timeout(within.0, proxy_protocol::read(&mut plain)).await;
             match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(None) => {}
-                Ok(Some((client, to))) => (arrival.client, arrival.local) = (client, Some(to)),
+                Ok(Some(told)) => arrival = Arrival { client: told.client, local: Some(told.to), tls: told.tls },
                 Err(error) => {
                     counters.proxy_errors.bump();
                     let (frontend, from) = (&listening.state.name, arrival.client);
@@ -225,16 +235,16 @@ impl Begun {
                 }
             }
         }
-        let Some(tls) = &edge.tls else { return self.spawn(plain.into(), arrival, protocol) };
+        let Some(tls) = &edge.tls else {
+            let protocol = protocol.agreed(arrival.tls.as_deref());
+            return self.spawn(plain.into(), arrival, protocol);
+        };
         let serving = tls.serving();
         let shaken =
             handshake::shake(local, &listening.state.name, &counters.handshakes, &serving, plain, within.1).await;
         let Some((stream, mut facts)) = shaken else { return };
         facts.hosts = tls.tls.check_host.then(|| serving.certificates.clone());
-        let protocol = match (protocol, facts.alpn.as_deref()) {
-            (Protocol::Http1, Some(b"h2")) => Protocol::Http2,
-            (protocol, _) => protocol,
-        };
+        let protocol = protocol.agreed(Some(&facts));
         arrival.tls = Some(facts);
         self.spawn(stream, arrival, protocol);
     }

@@ -58,7 +58,7 @@ pub(super) static LISTEN: Shape = Shape {
             Kind::Either(&[Kind::Flag, Kind::Text, Kind::List(&Kind::Text)]),
             "[\"10.0.0.0/8\"]",
             "Connections from these networks begin with a PROXY protocol header, version 1 or 2, which says who the client \
-             is; others come without. `true`: from `trusted_proxies`, on a Unix socket from everybody. Default false.",
+             is, and what TLS agreed on where it ended there; others come without. `true`: from `trusted_proxies`, on a Unix socket from everybody. Default false.",
         )
         .also(&["proxy_protocol"]),
         key("v6only", Kind::Flag, "false", "An IPv6 address takes no IPv4 clients. Default false.").also(&["ipv6only"]),

@@ -132,7 +132,7 @@ fn facts(session: &ServerConnection) -> TlsFacts {
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "TLS",
         },
-        cipher: session.negotiated_cipher_suite().and_then(|s| s.suite().as_str()).unwrap_or("-"),
+        cipher: session.negotiated_cipher_suite().and_then(|s| s.suite().as_str()).unwrap_or("-").into(),
         resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
         sni: session.server_name().map(Into::into),
         alpn: session.alpn_protocol().map(Into::into),
