@@ -5,6 +5,7 @@ mod affinity;
 mod answers;
 mod balance;
 mod certificates;
+mod chains;
 mod chaos;
 mod checks;
 mod cluster;

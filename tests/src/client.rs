@@ -60,7 +60,11 @@ impl Client {
         TcpStream::connect(addr).ok().map(Self::of)
     }
 
-    fn of(stream: TcpStream) -> Self {
+    /// On this connection.
+    ///
+    /// # Panics
+    /// It is over.
+    pub fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
         Self { stream: BufReader::new(stream) }
