@@ -20,6 +20,7 @@ pub const REASONS: &[&str] = &[
     "bad-body",
     "head-timeout",
     "body-timeout",
+    "body-too-slow",
     "head-too-large",
     "transfer-coding-unknown",
     "connect-not-supported",

@@ -30,6 +30,7 @@ mod pressure;
 mod races;
 mod rules;
 mod shared_maxconn;
+mod slow;
 mod splits;
 mod state;
 mod sync;

@@ -2,6 +2,8 @@
 use super::affinity::Why;
 use super::head;
 use super::limits::Counting;
+use super::patience;
+use super::reason::Reason;
 use crate::arrival::Arrival;
 use crate::shared::AccessLine;
 use crate::stream::Stream;
@@ -235,6 +237,11 @@ impl Request {
         counters.durations[bucket].bump();
         counters.duration_us.add(total);
         class(&counters.responses, self.status);
+        match end {
+            _ if end == Reason::BODY_TOO_SLOW.code => counters.slow_in.bump(),
+            patience::TOO_SLOW => counters.slow_out.bump(),
+            _ => {}
+        }
         if let Some(server) = &self.server {
             let counters = &server.counters[self.local.id];
             class(&counters.responses, self.status);
