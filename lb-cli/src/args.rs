@@ -114,16 +114,16 @@ pub(crate) struct File {
 /// Which running instance, and how its answer is shown.
 #[derive(Debug, Args)]
 pub(crate) struct At {
-    /// Admin socket of the instance
-    #[arg(long, value_name = "PATH", env = "LB_SOCKET", conflicts_with = "admin")]
+    /// Admin socket of the instance [default: LB_SOCKET of the environment]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["admin", "config"])]
     pub(crate) socket: Option<PathBuf>,
-    /// Admin address of the instance, as http://127.0.0.1:8404
-    #[arg(long, value_name = "URL", env = "LB_ADMIN")]
+    /// Admin address of the instance, as http://127.0.0.1:8404 [default: LB_ADMIN of the environment]
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
     pub(crate) admin: Option<String>,
     /// Token for changes over an address
     #[arg(long, value_name = "TOKEN", env = "LB_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
-    /// Configuration that names the socket or address, when neither is given
+    /// Configuration that names the socket or address
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Name of the instance, where the configuration does not say
@@ -244,8 +244,10 @@ pub(crate) struct Cleared {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Server {
-    /// All servers
+    /// All servers, or those of one backend
     List {
+        /// Only of this backend
+        backend: Option<String>,
         #[command(flatten)]
         at: At,
     },

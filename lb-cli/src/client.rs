@@ -42,11 +42,19 @@ pub(crate) struct Refused {
 }
 
 impl Client {
-    /// The instance that the command line, the environment or the configuration names.
+    /// The instance that the command line, else the environment, else the configuration here names.
     pub(crate) fn new(at: &At) -> anyhow::Result<Self> {
-        let place = match (&at.socket, &at.admin) {
-            (Some(socket), _) => Place::Socket(socket.clone()),
-            (None, Some(url)) => Place::Address(address(url)?),
+        Self::of(at, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn of(at: &At, env: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let typed = at.socket.is_some() || at.admin.is_some() || at.config.is_some();
+        let socket = at.socket.clone().or_else(|| env("LB_SOCKET").filter(|_| !typed).map(PathBuf::from));
+        let admin = at.admin.clone().or_else(|| env("LB_ADMIN").filter(|_| !typed));
+        let place = match (socket, admin) {
+            (Some(_), Some(_)) => bail!("LB_SOCKET and LB_ADMIN are both set: unset one, or pass --socket or --admin"),
+            (Some(socket), None) => Place::Socket(socket),
+            (None, Some(url)) => Place::Address(address(&url)?),
             (None, None) => from_config(at)?,
         };
         Ok(Self { place, token: at.token.clone() })
@@ -185,10 +193,29 @@ pub(crate) fn encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::{Command, Lb};
+    use clap::Parser;
 
     #[test]
     fn keys_of_any_bytes_survive_the_way_into_a_path() {
         assert_eq!(encode("a/b?c=ü &"), "a%2Fb%3Fc%3D%C3%BC%20%26");
+    }
+
+    #[test]
+    fn what_was_typed_decides_over_the_environment() {
+        let place = |typed: &[&str], env: &[(&str, &str)]| {
+            let line = ["lb", "status"].iter().chain(typed);
+            let Ok(Lb { command: Command::Status { at } }) = Lb::try_parse_from(line) else { panic!("{typed:?}") };
+            let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+            Client::of(&at, env).map(|client| client.to_string()).unwrap_or_else(|why| why.to_string())
+        };
+        let both = [("LB_SOCKET", "/run/a"), ("LB_ADMIN", "http://127.0.0.1:1")];
+        assert_eq!(place(&["--socket", "/run/b"], &both), "socket /run/b");
+        assert_eq!(place(&["--admin", "http://127.0.0.1:2"], &both), "http://127.0.0.1:2");
+        assert!(place(&["-c", "/no/such/file"], &both).contains("/no/such/file"));
+        assert_eq!(place(&[], &both[..1]), "socket /run/a");
+        assert_eq!(place(&[], &both[1..]), "http://127.0.0.1:1");
+        assert!(place(&[], &both).contains("both set"));
     }
 
     #[test]

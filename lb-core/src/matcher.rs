@@ -9,12 +9,14 @@ use ipnet::IpNet;
 use std::fmt;
 use std::net::IpAddr;
 
+pub mod path;
+
 /// What is known of a request.
 pub trait Asked {
     /// Host without port, as sent.
     fn host(&self) -> &[u8];
-    /// Path without query.
-    fn path(&self) -> &[u8];
+    /// Path without query, as conditions compare it: see [`path`].
+    fn plain_path(&self) -> &[u8];
     /// First value of a header field, by lower-case name.
     fn header(&self, name: &str) -> Option<&[u8]>;
     /// Whether it asks for a WebSocket.
@@ -168,9 +170,9 @@ impl Test {
                 let host = asked.host().to_ascii_lowercase();
                 patterns.iter().any(|p| p.0.is_match(&host))
             }
-            Self::Path(paths) => paths.iter().any(|p| p.as_bytes() == asked.path()),
-            Self::PathPrefix(prefixes) => prefixes.iter().any(|p| under(p, asked.path()).is_some()),
-            Self::PathRegex(patterns) => patterns.iter().any(|p| p.0.is_match(asked.path())),
+            Self::Path(paths) => paths.iter().any(|p| p.as_bytes() == asked.plain_path()),
+            Self::PathPrefix(prefixes) => prefixes.iter().any(|p| under(p, asked.plain_path()).is_some()),
+            Self::PathRegex(patterns) => patterns.iter().any(|p| p.0.is_match(asked.plain_path())),
             Self::Method(methods) => methods.iter().any(|m| m.as_bytes() == asked.method()),
             Self::Header(name, value) => value.holds(asked.header(name)),
             Self::Query(name, value) => value.holds(parameter(asked.query(), name)),

@@ -8,6 +8,7 @@
 //! | `tickets` | sessions that every worker and every instance resumes |
 //! | `handshake` | one client's |
 //! | `connect` | the same with a server, from our side |
+//! | `trust` | whose certificate a server may show |
 //! | `watch` | files that change are read anew |
 use lb_core::config::Config;
 use rustls::crypto::CryptoProvider;
@@ -18,6 +19,7 @@ pub(crate) mod connect;
 pub(crate) mod handshake;
 pub(crate) mod terminate;
 pub mod tickets;
+mod trust;
 pub(crate) mod watch;
 
 /// Why TLS cannot be had: every reason, with the place in the configuration and the file.

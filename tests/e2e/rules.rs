@@ -255,3 +255,32 @@ fn a_path_is_rewritten_for_rules_routes_and_the_server() {
     assert_eq!(a.seen().len(), 1);
     eventually("the log has the target as it was sent", || lb.access().contains("\"target\":\"/v1/7?x=1\""));
 }
+
+#[test]
+fn no_other_spelling_of_a_path_slips_by_a_rule() {
+    let origin = mirror();
+    let lb = Instance::start(&config(
+        &origin,
+        "request = [{ if = { path_prefix = [\"/internal\", \"/käse\"] }, deny = 403 }, { if = { not = { path_regex = '^/(public/|other|$)' } }, deny = 404 }]",
+        "request = [{ if = { path = \"/public/a%20b\" }, deny = 410 }]",
+    ));
+    let mut client = lb.client();
+    for path in [
+        "/internal",
+        "/internal/x",
+        "//internal",
+        "/%69nternal/x",
+        "/./internal",
+        "/public/../internal/x",
+        "/public/%2e%2E/internal",
+        "/public%2f..%2finternal",
+        "/internal%2Fx",
+        "/k%c3%a4se",
+    ] {
+        assert_eq!(client.get(path, "").status, 403, "{path}");
+    }
+    assert_eq!((client.get("/internalx", "").status, client.get("/publi%63/a%20b", "").status), (404, 410));
+    // The server gets what the client sent.
+    let seen = client.get("/public/./%61%2Fb//c?d=/../e", "").text();
+    assert!(seen.starts_with("GET /public/./%61%2Fb//c?d=/../e HTTP/1.1\r\n"), "{seen}");
+}

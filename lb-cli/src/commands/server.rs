@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 /// Runs it.
 pub(crate) async fn run(command: Server) -> anyhow::Result<ExitCode> {
     match command {
-        Server::List { at } => list(at).await,
+        Server::List { backend, at } => list(backend, at).await,
         Server::Drain { deadline, pace, wait, timeout, decision } => {
             let exit = decide(&decision, closing(json!({ "state": "drain" }), deadline, pace)).await?;
             if wait { until_empty(&decision, timeout).await } else { Ok(exit) }
@@ -39,8 +39,19 @@ fn closing(mut body: serde_json::Value, deadline: Option<Duration>, pace: Option
     body
 }
 
-async fn list(at: At) -> anyhow::Result<ExitCode> {
-    let servers: Vec<ServerStatus> = Client::new(&at)?.get("/api/servers").await?;
+async fn list(backend: Option<String>, at: At) -> anyhow::Result<ExitCode> {
+    let mut servers: Vec<ServerStatus> = Client::new(&at)?.get("/api/servers").await?;
+    if let Some(backend) = backend {
+        let mut backends: Vec<_> = servers.iter().map(|s| s.backend.clone()).collect();
+        backends.dedup();
+        servers.retain(|s| s.backend == backend);
+        if servers.is_empty() {
+            bail!(
+                "there are no servers of a backend \"{backend}\" here; backends with servers: {}",
+                backends.join(", ")
+            );
+        }
+    }
     if at.json {
         output::json(&servers)?;
     } else {

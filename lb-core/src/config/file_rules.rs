@@ -18,7 +18,7 @@ pub(super) static IF: Shape = Shape {
             "[\"shop.example.com\", \"*.example.org\"]",
             "Host names, without port; `*.` before a name matches everything under it.",
         )
-        .also(&["hosts", "hdr", "server_name", "domain"]),
+        .also(&["hosts", "server_name", "domain"]),
         key("host_regex", Kind::Many(&Kind::Text), "\"^shop[0-9]+\\\\.\"", "The host, in lower case, by pattern.")
             .also(&["host_reg"]),
         key("path", Kind::Many(&Kind::Text), "[\"/\", \"/index.html\"]", "Whole paths, without the query."),
@@ -38,7 +38,7 @@ pub(super) static IF: Shape = Shape {
             "{ X-Tenant = \"blue\" }",
             "Headers that must be there: `{ X-Tenant = \"blue\" }` with that value, `\"X-Tenant\"` with any.",
         )
-        .also(&["headers"]),
+        .also(&["headers", "hdr"]),
         key("header_regex", Kind::Pairs, "{ User-Agent = \"(?i)bot\" }", "Headers whose value is like a pattern.")
             .also(&["hdr_reg", "header_reg"]),
         key(
@@ -161,7 +161,8 @@ static REDIRECT: Shape = Shape {
         key("scheme", Kind::Word(&["https", "http"]), "\"https\"", "To this scheme, at its usual port."),
         key("host", Kind::Text, "\"www.example.com\"", "To this host, which may have a port; as `\"%{host}:8443\"`."),
         key("path", Kind::Text, "\"/new\"", "To this path."),
-        key("prefix", Kind::Text, "\"/old\"", "To the path with another prefix: this one becomes `to`."),
+        key("prefix", Kind::Text, "\"/old\"", "To the path with another prefix: this one becomes `to`.")
+            .also(&["from"]),
         key("regex", Kind::Text, "\"^/u/([0-9]+)$\"", "To the path with what is like this pattern replaced by `to`."),
         key("to", Kind::Text, "\"/user/$1\"", "What `prefix` or `regex` becomes.").also(&["replace", "with"]),
         key(
@@ -178,7 +179,7 @@ static REWRITE: Shape = Shape {
     doc: "Another path: `path`, or `prefix` and `to`, or `regex` and `to`.",
     keys: &[
         key("path", Kind::Text, "\"/index.html\"", "This path, whatever it was."),
-        key("prefix", Kind::Text, "\"/api\"", "A prefix, at a segment border, that becomes `to`."),
+        key("prefix", Kind::Text, "\"/api\"", "A prefix, at a segment border, that becomes `to`.").also(&["from"]),
         key("regex", Kind::Text, "\"^/u/([0-9]+)$\"", "A pattern: the first thing like it becomes `to`."),
         key("to", Kind::Text, "\"/\"", "What it becomes; of a pattern, `$1` is what its first group found.")
             .also(&["replace", "with"]),
@@ -250,7 +251,7 @@ pub(super) const REQUEST: Key = key(
     "[{ if = { path_prefix = \"/admin\" }, deny = 403 }]",
     "Rules on requests, tried in order: a frontend's after its limits and before its routes, a backend's after that.",
 )
-.also(&["rules", "http_request", "http-request", "middlewares", "acl"]);
+.also(&["rules", "http_request", "http-request", "middlewares"]);
 
 /// `response` of frontends and backends.
 pub(super) const RESPONSE: Key = key(

@@ -31,14 +31,14 @@ pub(super) static FRONTEND: Shape = Shape {
         )
         .also(&["inspect-delay", "preread_timeout"]),
         key("backend", Kind::Text, "\"app\"", "Backend where no route matches. Default: such requests get 404.")
-            .also(&["default_backend", "use_backend", "proxy_pass"]),
+            .also(&["default_backend", "proxy_pass"]),
         key(
             "routes",
             Kind::List(&Kind::Section(&ROUTE)),
             "[{ path_prefix = \"/ws\", backend = \"ws\" }]",
             "Tried in order; the first that matches decides.",
         )
-        .also(&["route", "locations", "location"]),
+        .also(&["route", "locations", "location", "use_backend", "acl"]),
         key(
             "timeout",
             Kind::Section(&TIMEOUT),
@@ -146,14 +146,14 @@ static ROUTE: Shape = Shape {
             "[\"shop.example.com\", \"*.example.org\"]",
             "Host names, without port; `*.` before a name matches everything under it.",
         )
-        .also(&["hosts", "hdr", "server_name", "domain"]),
+        .also(&["hosts", "server_name", "domain"]),
         key(
             "path_prefix",
             Kind::Many(&Kind::Text),
             "\"/ws\"",
             "Path prefixes, at segment borders: `/ws` matches `/ws` and `/ws/x`, not `/wsx`.",
         )
-        .also(&["path", "path_beg", "prefix", "location"]),
+        .also(&["path_beg", "prefix", "location"]),
         key(
             "header",
             Kind::Either(&[Kind::Text, Kind::Pairs]),
@@ -216,7 +216,7 @@ pub(super) static BACKEND: Shape = Shape {
             "[{ cookie = \"SERVERID\", insert = true }]",
             "Affinity: cookies first, then tables in the order given.",
         )
-        .also(&["stick", "stick_rules", "cookie", "stickiness", "affinity"]),
+        .also(&["stick", "stick_rules", "stick_on", "stick_table", "cookie", "app_cookie", "stickiness", "affinity"]),
         super::file_affinity::FAIL_BACK,
         super::file_affinity::FORCE_PERSIST,
         super::file_affinity::IGNORE_PERSIST,
@@ -227,7 +227,7 @@ pub(super) static BACKEND: Shape = Shape {
             "What a client gets whose server is down: another server, and the pin moves \
              (`redispatch`), or 503 while the pin stays (`fail`). Default redispatch.",
         )
-        .also(&["redispatch"]),
+        .also(&["redispatch", "option_redispatch"]),
         key(
             "drain",
             Kind::Word(&["stay", "move"]),
@@ -283,7 +283,7 @@ pub(super) static BACKEND: Shape = Shape {
         SEND_PROXY,
         key("real_ip", Kind::Flag, "false", "`X-Real-IP` to the servers. Default false."),
         key("max_idle", Kind::Whole(0, 100_000), "64", "Idle connections a worker keeps for each server. Default 64.")
-            .also(&["keepalive", "pool_max_conn"]),
+            .also(&["keepalive", "pool_max_conn", "http_reuse"]),
         key(
             "timeout",
             Kind::Section(&TIMEOUT),
@@ -377,7 +377,7 @@ static STICKY: Shape = Shape {
             "\"8h\"",
             "The cookie is ignored this long after it was first set. Default: no bound.",
         )
-        .also(&["max_life"]),
+        .also(&["max_life", "max_age"]),
         super::file_affinity::ATTR,
         key("on", Kind::Text, "\"src\"", "Look up this key in the table, and store it on the request.")
             .also(&["stick_on"]),

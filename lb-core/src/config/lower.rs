@@ -127,12 +127,36 @@ impl Defaults {
         Self { timeout, retries, resolver }
     }
 
-    /// Timeouts of a frontend or backend: its own, else the default ones.
-    fn timeouts(&self, section: &Section<'_>) -> Timeouts {
-        let own = self::section(section, "timeout").map_or_else(Given::default, |s| Given::read(&s));
-        own.or(&self.timeout).resolve()
+    /// Timeouts of a frontend or backend: its own, else the default ones. Those of the other side are no use there.
+    fn timeouts(&self, section: &Section<'_>, side: Side) -> Timeouts {
+        let Some(own) = self::section(section, "timeout") else { return self.timeout.resolve() };
+        for item in own.given().filter(|item| CLIENTS.contains(&item.name()) != matches!(side, Side::Frontend)) {
+            let name = item.name();
+            let (of, where_to) = match side {
+                Side::Frontend => ("servers", "backend.NAME"),
+                Side::Backend => ("clients", "frontend.NAME"),
+            };
+            let message = format!("`{name}` is a timeout of {of}: it would do nothing here");
+            item.cx.bad(
+                item.word.clone(),
+                &item.path,
+                message,
+                format!("write it in `{where_to}.timeout` or `defaults.timeout`"),
+            );
+        }
+        Given::read(&own).or(&self.timeout).resolve()
     }
 }
+
+/// Whose timeouts are read.
+#[derive(Clone, Copy)]
+enum Side {
+    Frontend,
+    Backend,
+}
+
+/// Timeouts that a frontend has; a backend has the others.
+const CLIENTS: [&str; 4] = ["client", "http_request", "http_keep_alive", "tls_handshake"];
 
 /// Timeouts as far as one place of the file gives them.
 #[derive(Clone, Copy, Default)]

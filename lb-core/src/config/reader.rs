@@ -130,6 +130,13 @@ impl<'a> Section<'a> {
         unknown.filter_map(|k| suggest::meant(k, self.shape)).any(|meant| meant == name)
     }
 
+    /// That something is not there. Silent where a key is unknown: that may have been meant to be it.
+    pub(super) fn lacks(&self, message: impl Into<String>, help: impl Into<String>) {
+        if self.table.keys().all(|key| self.shape.key(key.get_ref()).is_some()) {
+            self.cx.missing(self.at.clone(), &self.path, message, help);
+        }
+    }
+
     /// The value of a key the section must have.
     pub(super) fn need(&self, name: &'static str) -> Option<Item<'a>> {
         let item = self.get(name);

@@ -1,5 +1,6 @@
 //! What to write instead: nearest words, the keys of a section, numbers with a unit, nouns for what a value may be.
-use super::file::{Kind, Shape};
+use super::file::{Kind, ROOT, Shape};
+use super::file_rules;
 use toml::de::DeValue;
 
 impl Kind {
@@ -45,28 +46,92 @@ fn grouped(n: u64) -> String {
 
 /// The key that an unknown one stands for: another spelling, another balancer's word, a slip.
 pub(super) fn meant(word: &str, shape: &Shape) -> Option<&'static str> {
-    let same = |a: &str, b: &str| a.replace('-', "_").eq_ignore_ascii_case(&b.replace('-', "_"));
     let known = shape.keys.iter().find(|k| same(k.name, word) || k.also.iter().any(|w| same(w, word))).map(|k| k.name);
-    if known.is_some() || later(word).is_some() {
+    if known.is_some() || under_if(word, shape) {
         return known;
     }
     nearest(word, shape.keys.iter().map(|k| k.name)).or_else(|| near_alias(word, shape))
 }
 
-/// Help for an unknown key: the one that was meant, or all there are.
-pub(super) fn key(word: &str, shape: &Shape) -> String {
+fn same(a: &str, b: &str) -> bool {
+    a.replace('-', "_").eq_ignore_ascii_case(&b.replace('-', "_"))
+}
+
+/// Help for an unknown key: the one that was meant, where it belongs, or all there are.
+pub(super) fn key(word: &str, shape: &'static Shape) -> String {
     let names: Vec<&str> = shape.keys.iter().map(|k| k.name).collect();
-    match (meant(word, shape), later(word), names.as_slice()) {
-        (Some(name), ..) => format!("did you mean `{name}`?"),
-        (None, Some(what), _) => format!("remove it: this release has {what} yet"),
-        (None, None, [only]) => format!("the only key here is `{only}`"),
-        (None, None, names) => format!("the keys here are {}", ticked(names)),
+    if let Some(name) = meant(word, shape) {
+        return format!("did you mean `{name}`?");
+    }
+    if under_if(word, shape) {
+        let eg = file_rules::IF.key(word).map_or("…", |k| k.eg);
+        return format!("conditions stand under `if`: write `if = {{ {word} = {eg} }}`");
+    }
+    let places = places(word, shape);
+    match (places.as_slice(), names.as_slice()) {
+        (places, _) if (1..=4).contains(&places.len()) => format!("`{word}` belongs under {}", places.join(" or ")),
+        (_, [only]) => format!("the only key here is `{only}`"),
+        (_, names) => format!("the keys here are {}", ticked(names)),
     }
 }
 
-/// What a word of a later release would need.
-fn later(word: &str) -> Option<&'static str> {
-    LATER.iter().find(|(words, _)| words.contains(&word)).map(|(_, what)| *what)
+/// Whether the section has an `if`, and the word is what that asks for.
+fn under_if(word: &str, shape: &Shape) -> bool {
+    shape.key("if").is_some() && file_rules::IF.key(word).is_some() && shape.key(word).is_none()
+}
+
+/// The sections that have a key of this name: those under this one, else, as `backend.NAME.check`, all of them.
+fn places(word: &str, shape: &'static Shape) -> Vec<String> {
+    let below = |of: &'static Shape| {
+        let mut found = Vec::new();
+        visit(of, String::new(), &mut Vec::new(), &mut |path, shape| {
+            if shape.key(word).is_some() && !path.is_empty() {
+                found.push(format!("`{path}`"));
+            }
+        });
+        found
+    };
+    let mut found = below(shape);
+    if found.is_empty() {
+        found = below(&ROOT);
+        // What is timed is not what is meant.
+        found.retain(|path| !path.ends_with(".timeout`"));
+    }
+    found
+}
+
+/// Every section under this one. `above`: those on the way, so that one that holds itself is seen once.
+fn visit(
+    shape: &'static Shape,
+    path: String,
+    above: &mut Vec<*const Shape>,
+    each: &mut dyn FnMut(&str, &'static Shape),
+) {
+    if above.contains(&std::ptr::from_ref(shape)) {
+        return;
+    }
+    each(&path, shape);
+    above.push(shape);
+    for key in shape.keys {
+        let path = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
+        inside(&key.kind, path, above, each);
+    }
+    above.pop();
+}
+
+fn inside(
+    kind: &'static Kind,
+    path: String,
+    above: &mut Vec<*const Shape>,
+    each: &mut dyn FnMut(&str, &'static Shape),
+) {
+    match kind {
+        Kind::Section(shape) => visit(shape, path, above, each),
+        Kind::Named(shape) => visit(shape, format!("{path}.NAME"), above, each),
+        Kind::List(kind) | Kind::Many(kind) => inside(kind, path, above, each),
+        Kind::Either(kinds) => kinds.iter().for_each(|kind| inside(kind, path.clone(), above, each)),
+        _ => {}
+    }
 }
 
 /// The key one of whose other words was mistyped.
@@ -74,10 +139,6 @@ fn near_alias(word: &str, shape: &Shape) -> Option<&'static str> {
     let near = nearest(word, shape.keys.iter().flat_map(|k| k.also.iter().copied()))?;
     shape.keys.iter().find(|k| k.also.contains(&near)).map(|k| k.name)
 }
-
-/// Words of later releases, which people know from elsewhere: a near key would be a wrong suggestion.
-const LATER: [(&[&str], &str); 1] =
-    [(&["server_template", "server-template", "discovery", "resolver"], "no discovery of servers")];
 
 /// Help for a wrong word.
 pub(super) fn word(text: &str, words: &[&str]) -> String {
@@ -107,7 +168,14 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
     }
     let word = word.to_lowercase();
     let reach = (word.chars().count() / 3).clamp(1, 3);
+    let candidates: Vec<&str> = candidates.collect();
+    // An abbreviation, as "int": its length says nothing of how far it is.
+    let mut begun = candidates.iter().filter(|c| word.len() > 2 && c.to_lowercase().starts_with(&word));
+    if let (Some(only), None) = (begun.next(), begun.next()) {
+        return Some(only);
+    }
     candidates
+        .into_iter()
         .map(|c| (strsim::damerau_levenshtein(&word, &c.to_lowercase()), c))
         .filter(|(distance, c)| *distance <= reach && *distance < c.chars().count())
         .min_by_key(|(distance, _)| *distance)
@@ -159,6 +227,7 @@ mod tests {
         let near = |word: &str| nearest(word, ["expire", "size", "type"].into_iter());
         assert_eq!(near("exprie"), Some("expire"));
         assert_eq!(near("Size"), Some("size"));
+        assert_eq!(near("exp"), Some("expire"));
         assert_eq!(near("banana"), None);
         assert_eq!(near(&"x".repeat(10_000)), None);
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 mod affinity;
 mod documents;
+mod elsewhere;
 mod http2;
 mod limits;
 mod mistakes;

@@ -33,7 +33,7 @@ impl Asked for Request<'_> {
     fn host(&self) -> &[u8] {
         self.host.as_bytes()
     }
-    fn path(&self) -> &[u8] {
+    fn plain_path(&self) -> &[u8] {
         self.path.as_bytes()
     }
     fn header(&self, name: &str) -> Option<&[u8]> {

@@ -74,7 +74,8 @@ const WORDS: [(&str, Var); 13] = [
 ];
 
 impl Template {
-    /// Reads a text; `%%{` is `%{` itself. `groups`: so many of a pattern may be named, as `$1`; `$$` is `$` itself.
+    /// Reads a text; `%%{` is `%{` itself. What would be a variable elsewhere (`%[src]`, `$remote_addr`) is refused, so that
+    /// nobody sends its name for its value; `%%[` is `%[` itself. `groups`: so many of a pattern may be named, as `$1`; `$$` is `$` itself.
     ///
     /// # Errors
     /// What is wrong, and what to write instead.
@@ -87,6 +88,12 @@ impl Template {
             rest = if let Some(after) = here.strip_prefix("%%{") {
                 parts.text("%{");
                 after
+            } else if let Some(after) = here.strip_prefix("%%[") {
+                parts.text("%[");
+                after
+            } else if let Some(after) = here.strip_prefix("%[") {
+                let name = after.split(']').next().unwrap_or_default();
+                return Err(foreign(&format!("%[{name}]"), name, "; %%[ is %[ itself"));
             } else if let Some(after) = here.strip_prefix("%{") {
                 let Some((name, after)) = after.split_once('}') else {
                     return Err((format!("\"{here}\" has no closing brace"), "write it as %{src}".into()));
@@ -95,6 +102,8 @@ impl Template {
                 after
             } else if let (Some(groups), Some(after)) = (groups, here.strip_prefix('$')) {
                 parts.group(after, groups)?
+            } else if let Some(name) = here.strip_prefix('$').and_then(nginx) {
+                return Err(foreign(&format!("${name}"), name, ""));
             } else {
                 parts.text(&here[..1]);
                 &here[1..]
@@ -219,14 +228,89 @@ fn variable(name: &str) -> Result<Var, (String, String)> {
             _ => {}
         }
     }
-    let help = match name {
-        "ssl_sni" | "ssl_fc_sni" | "tls_sni" => "write %{sni}".into(),
-        "ip" | "client_ip" | "remote_addr" | "addr" => "write %{src}".into(),
-        "uri" | "url" => "write %{path}, and ?%{query}".into(),
-        "request_id" | "unique_id" => "write %{id}".into(),
-        _ => format!("there are {VARIABLES}; ${{NAME}} is the environment's, %%{{ is %{{ itself"),
+    let help = match ours(name) {
+        Some(ours) => format!("write {ours}"),
+        None => format!("there are {VARIABLES}; ${{NAME}} is the environment's, %%{{ is %{{ itself"),
     };
     Err((format!("there is no variable %{{{name}}}"), help))
+}
+
+/// A variable as HAProxy or nginx has it.
+fn foreign(sent: &str, name: &str, more: &str) -> (String, String) {
+    let help = match ours(name) {
+        Some(ours) => format!("write {ours}{more}"),
+        None => format!("variables are {VARIABLES}, as %{{src}}{more}"),
+    };
+    (format!("\"{sent}\" is no variable here: it would be sent as it stands"), help)
+}
+
+/// What others call our variables.
+const OTHERS: [(&str, &str); 27] = [
+    ("ssl_sni", "%{sni}"),
+    ("ssl_fc_sni", "%{sni}"),
+    ("ssl_server_name", "%{sni}"),
+    ("tls_sni", "%{sni}"),
+    ("ip", "%{src}"),
+    ("client_ip", "%{src}"),
+    ("remote_addr", "%{src}"),
+    ("proxy_add_x_forwarded_for", "%{src}"),
+    ("addr", "%{src}"),
+    ("server_name", "%{host}"),
+    ("http_host", "%{header(Host)}"),
+    ("uri", "%{path}, and ?%{query}"),
+    ("url", "%{path}, and ?%{query}"),
+    ("request_uri", "%{path}, and ?%{query}"),
+    ("document_uri", "%{path}"),
+    ("pathq", "%{path}, and ?%{query}"),
+    ("args", "%{query}"),
+    ("query_string", "%{query}"),
+    ("request_method", "%{method}"),
+    ("request_id", "%{id}"),
+    ("unique_id", "%{id}"),
+    ("unique-id", "%{id}"),
+    ("remote_user", "%{user}"),
+    ("fe_name", "%{frontend}"),
+    ("be_name", "%{backend}"),
+    ("srv_name", "%{server}"),
+    ("ssl_client_s_dn", "%{client_name}"),
+];
+
+/// Our variable for a name that others use, or for a slip.
+fn ours(name: &str) -> Option<String> {
+    let name = name.split(',').next().unwrap_or_default().trim();
+    if let Some((_, ours)) = OTHERS.iter().find(|(other, _)| *other == name) {
+        return Some((*ours).to_owned());
+    }
+    let (word, arg) = name.strip_suffix(')').and_then(|n| n.split_once('(')).unwrap_or((name, ""));
+    let argument = |kind: &str, arg: &str| format!("%{{{kind}({arg})}}");
+    let arg = if arg.is_empty() { "NAME" } else { arg };
+    match word {
+        "hdr" | "req.hdr" | "req.fhdr" | "headers" => return Some(argument("header", arg)),
+        "cook" | "req.cook" | "cookies" => return Some(argument("cookie", arg)),
+        "url_param" | "urlp" | "param" => return Some(argument("query", arg)),
+        _ => {}
+    }
+    for (begin, kind) in [("http_", "header"), ("cookie_", "cookie"), ("arg_", "query")] {
+        if let Some(arg) = word.strip_prefix(begin).filter(|arg| !arg.is_empty()) {
+            let arg = if kind == "header" { arg.replace('_', "-") } else { arg.to_owned() };
+            return Some(argument(kind, &arg));
+        }
+    }
+    if let Some((word, _)) = WORDS.iter().find(|(known, _)| *known == word) {
+        return Some(format!("%{{{word}}}"));
+    }
+    let near = WORDS.iter().map(|(word, _)| *word).find(|w| strsim::damerau_levenshtein(w, word) <= 1 && w.len() > 1);
+    near.map(|near| format!("%{{{near}}}"))
+}
+
+/// The variable of nginx with which this text begins.
+fn nginx(text: &str) -> Option<&str> {
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    let name = &text[..end];
+    let known = WORDS.iter().map(|(word, _)| *word).chain(OTHERS.iter().map(|(other, _)| *other));
+    let of_request =
+        ["http_", "cookie_", "arg_"].iter().any(|begin| name.len() > begin.len() && name.starts_with(begin));
+    (of_request || known.into_iter().any(|word| word == name)).then_some(name)
 }
 
 impl fmt::Display for Template {
@@ -290,13 +374,25 @@ mod tests {
     #[test]
     fn a_wrong_variable_says_what_to_write() {
         let why = |text: &str| Template::read(text, Some(2)).expect_err(text);
-        assert!(why("%{srv}").1.contains("src, host"));
+        assert!(why("%{banana}").1.contains("src, host"));
+        assert_eq!((why("%{scr}").1, why("%{hdr(X-A)}").1), ("write %{src}".into(), "write %{header(X-A)}".into()));
         assert_eq!(why("%{ssl_sni}").1, "write %{sni}");
         assert!(why("%{src").0.contains("no closing brace"));
         assert!(why("%{header()}").1.contains("%{header(NAME)}"));
         assert!(why("%{header(a b)}").0.contains("\"a b\""));
         assert!(why("$3").0.contains("no group $3"));
         assert!(why("a$").1.contains("$$"));
+    }
+
+    #[test]
+    fn variables_of_others_are_not_sent_as_they_stand() {
+        let why = |text: &str| Template::read(text, None).expect_err(text);
+        assert!(why("a %[src] b").0.contains("\"%[src]\" is no variable here"));
+        assert_eq!(why("%[src]").1, "write %{src}; %%[ is %[ itself");
+        assert_eq!(why("%[req.hdr(Host),lower]").1, "write %{header(Host)}; %%[ is %[ itself");
+        assert_eq!((why("$remote_addr:1").1, why("x$host").1), ("write %{src}".into(), "write %{host}".into()));
+        assert_eq!(why("$http_x_tenant").1, "write %{header(x-tenant)}");
+        assert_eq!(filled("%%[src] $5 $USD 5$", b""), "X: %[src] $5 $USD 5$");
     }
 
     #[test]

@@ -184,7 +184,7 @@ pub(super) async fn reload(State(control): State<Arc<Control>>) -> Answer {
     match reloaded.map_err(broke)? {
         Ok(r) => {
             let message =
-                format!("generation {} runs; listeners opened {}, closed {}", r.generation, r.opened, r.closed);
+                format!("configuration {} runs; listeners opened {}, closed {}", r.generation, r.opened, r.closed);
             done(1, message)
         }
         Err(e) => {

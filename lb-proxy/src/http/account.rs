@@ -113,6 +113,7 @@ impl Request {
             method: head::Piece::default(),
             target: head::Piece::default(),
             path: head::Piece::default(),
+            plain: None,
             query: head::Piece::default(),
             authority: head::Piece::default(),
             host: head::Piece::default(),

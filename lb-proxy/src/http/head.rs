@@ -3,6 +3,7 @@
 //! httparse finds the parts; the rules on top are ours: no bare LF, no framing in doubt, one Host. Positions instead
 //! of slices, so that a parsed head does not borrow its buffer.
 use super::reason::Reason;
+use lb_core::matcher::path;
 use memchr::memchr_iter;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -125,6 +126,8 @@ pub(crate) struct Request {
     pub(crate) target: Piece,
     /// Path without query.
     pub(crate) path: Piece,
+    /// The path as conditions compare it, where it is written in another way.
+    pub(crate) plain: Option<Vec<u8>>,
     /// Query without `?`.
     pub(crate) query: Piece,
     /// Value of `Host`, or the authority of an absolute target; empty for HTTP/1.0 without one.
@@ -227,6 +230,7 @@ pub(crate) fn request(buf: &[u8], max_fields: usize, mut fields: Vec<Field>) -> 
         method: Piece::of(buf, method.as_bytes()),
         target: target.origin,
         path: target.path,
+        plain: path::plain(target.path.get(buf)),
         query: target.query,
         authority,
         host: host_of(buf, authority)?,

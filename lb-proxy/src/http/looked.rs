@@ -54,6 +54,14 @@ impl Looked<'_> {
         }
     }
 
+    /// Path without query, as it is passed on.
+    pub(crate) fn path(&self) -> &[u8] {
+        match self.made.and_then(|made| made.target.as_ref()) {
+            Some(target) => target.path(),
+            None => self.request.path.get(self.buf),
+        }
+    }
+
     /// Appends what a variable stands for.
     pub(crate) fn say(&self, var: &Var, out: &mut Vec<u8>) {
         let bytes: &[u8] = match var {
@@ -125,10 +133,11 @@ impl Asked for Looked<'_> {
     fn host(&self) -> &[u8] {
         self.request.host.get(self.buf)
     }
-    fn path(&self) -> &[u8] {
-        match self.made.and_then(|made| made.target.as_ref()) {
-            Some(target) => target.path(),
-            None => self.request.path.get(self.buf),
+    fn plain_path(&self) -> &[u8] {
+        match (self.made.and_then(|made| made.target.as_ref()), &self.request.plain) {
+            (Some(target), _) => target.plain(),
+            (None, Some(plain)) => plain,
+            (None, None) => self.request.path.get(self.buf),
         }
     }
     fn header(&self, name: &str) -> Option<&[u8]> {

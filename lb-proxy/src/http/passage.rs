@@ -1,6 +1,7 @@
 //! What rules make of one request: its head as the server will get it, its target, its id and user, and what is to be
 //! done with its answer. A request that no rule touches has no memory here.
 use super::edits::Edits;
+use lb_core::matcher::path;
 use lb_core::rules::{AnswerRule, Edit};
 use lb_core::snapshot::{Backend, Done, Frontend};
 use std::ops::Range;
@@ -35,6 +36,7 @@ pub(crate) struct Made<'s> {
 pub(crate) struct Target {
     pub(crate) bytes: Vec<u8>,
     path: usize,
+    plain: Option<Vec<u8>>,
 }
 
 /// What a rule will do with the answer.
@@ -47,7 +49,13 @@ struct Due<'s> {
 impl Target {
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
         let path = memchr::memchr(b'?', &bytes).unwrap_or(bytes.len());
-        Self { bytes, path }
+        let plain = path::plain(&bytes[..path]);
+        Self { bytes, path, plain }
+    }
+
+    /// The path as conditions compare it.
+    pub(crate) fn plain(&self) -> &[u8] {
+        self.plain.as_deref().unwrap_or_else(|| self.path())
     }
 
     pub(crate) fn path(&self) -> &[u8] {

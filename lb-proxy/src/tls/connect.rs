@@ -3,6 +3,7 @@
 //! Sessions are resumed. The protocol is that of the backend (ALPN).
 use super::provider;
 use super::terminate::roots;
+use super::trust::verifier;
 use crate::stream::{Plain, Stream};
 use arc_swap::ArcSwap;
 use lb_core::config::{Proto, ServerTls, TlsVersion};
@@ -76,7 +77,7 @@ fn client(tls: &ServerTls, proto: Proto) -> Result<ClientConfig, String> {
         .map_err(|e| format!("min_version: {e}"))?;
     let builder = match tls.verify {
         true if tls.ca.is_empty() => builder.with_root_certificates(system_roots()?),
-        true => builder.with_root_certificates(roots("ca", &tls.ca, &mut Vec::new())?),
+        true => builder.dangerous().with_custom_certificate_verifier(trusted(&tls.ca)?),
         false => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider()))),
     };
     let mut config = match &tls.own {
@@ -96,6 +97,17 @@ fn client(tls: &ServerTls, proto: Proto) -> Result<ClientConfig, String> {
         Proto::H2 => vec![b"h2".to_vec()],
     };
     Ok(config)
+}
+
+/// Those whom these files name.
+fn trusted(ca: &[PathBuf]) -> Result<Arc<dyn ServerCertVerifier>, String> {
+    let roots = roots("ca", ca, &mut Vec::new())?;
+    let mut listed = Vec::with_capacity(roots.len());
+    for file in ca {
+        let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+        listed.extend(all.map_err(|e| format!("ca: {} cannot be used: {e}", file.display()))?);
+    }
+    verifier(roots, listed)
 }
 
 /// What the system trusts.

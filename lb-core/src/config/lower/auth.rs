@@ -43,7 +43,7 @@ fn auth(name: String, section: &Section<'_>) -> Option<Auth> {
     }
     if section.get("users").is_none() && section.get("file").is_none() {
         let help = "add `users = { ann = \"…\" }` with what `lb hash-password` prints, or `file`";
-        section.cx.missing(section.at.clone(), &section.path, format!("`{}` has no users", section.path), help);
+        section.lacks(format!("`{}` has no users", section.path), help);
     }
     users.sort();
     let realm = section.get("realm").map_or_else(|| Some(name.clone()), |item| realm(&item));

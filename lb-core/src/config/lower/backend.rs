@@ -5,8 +5,8 @@ use super::super::{
     Sticky, WebSocket,
 };
 use super::{
-    Defaults, Unique, balance, check, cookie, discovery, faults, listen, rules, rules::Known, sticky, table::Tables,
-    tcp, value, websocket,
+    Defaults, Side, Unique, balance, check, cookie, discovery, faults, listen, rules, rules::Known, sticky,
+    table::Tables, tcp, value, websocket,
 };
 use crate::rules::Rules;
 use crate::tcp::Mode;
@@ -60,7 +60,7 @@ pub(super) fn backend(
         max_queue: section.size("max_queue", 1000),
         real_ip: section.flag("real_ip", false),
         max_idle: section.size("max_idle", 64),
-        timeout: defaults.timeouts(section),
+        timeout: defaults.timeouts(section, Side::Backend),
         websocket: super::section(section, "websocket").map_or_else(WebSocket::default, |s| websocket::websocket(&s)),
         rules: Rules { compression: rules::compression(section), ..rules::rules(section, known) },
         resolver: discovery::resolver(section, defaults.resolver),

@@ -49,7 +49,7 @@ fn probe(section: &Section<'_>) -> Option<Probe> {
             }
             None => {
                 let message = "this check does not say how to ask";
-                section.cx.missing(section.at.clone(), &section.path, message, format!("add {HELP}"));
+                section.lacks(message, format!("add {HELP}"));
             }
         }
         return None;

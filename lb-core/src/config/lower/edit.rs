@@ -25,7 +25,7 @@ pub(super) fn edits(name: &'static str, item: &Item<'_>, answer: bool) -> Option
         return names.map(|names| names.into_iter().map(Edit::Remove).collect());
     }
     let pairs = item.pairs();
-    if pairs.is_empty() {
+    if pairs.is_empty() && item.is_section() {
         item.bad(format!("`{}` names no field", item.path), item.example());
     }
     let read: Vec<_> = pairs.into_iter().map(|(field, item)| edit(name, field, &item, answer)).collect();

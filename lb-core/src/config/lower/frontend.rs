@@ -3,7 +3,7 @@ use super::super::reader::{Item, Section};
 use super::super::{Frontend, Route, suggest};
 use super::mode::Backends;
 use super::{
-    Addresses, Defaults, http2, limit, listen::listen, matcher, rules, rules::Known, table::Tables, tcp, value,
+    Addresses, Defaults, Side, http2, limit, listen::listen, matcher, rules, rules::Known, table::Tables, tcp, value,
 };
 use crate::limit::Limit;
 use crate::matcher::Matcher;
@@ -70,7 +70,7 @@ fn frontend(
         listen,
         routes,
         backend: backend_item.and_then(|item| backend_name(&item, backends)),
-        timeout: defaults.timeouts(section),
+        timeout: defaults.timeouts(section, Side::Frontend),
         maxconn: section.size("maxconn", maxconn),
         maxconn_per_address: section.size("maxconn_per_address", 0),
         forwarded: section.flag("forwarded", true),
@@ -116,7 +116,7 @@ fn route(item: &Item<'_>, backends: &Backends, tables: &Tables) -> Option<Route>
     if ["host", "path_prefix", "header", "websocket", "if"].iter().all(|name| section.get(name).is_none()) {
         let help = "add `host`, `path_prefix`, `header`, `websocket` or `if`; what no route takes goes to the \
                     frontend's `backend`";
-        section.cx.missing(section.at.clone(), &section.path, "this route has no condition", help);
+        section.lacks("this route has no condition", help);
     }
     let backend = section.need("backend").and_then(|item| backend_name(&item, backends));
     tests.extend(asked.map_or(Some(Matcher::default()), |read| read)?.0);

@@ -96,12 +96,24 @@ pub(super) fn log(section: Option<Section<'_>>) -> Log {
     }
 }
 
+/// A path. A bare word is somebody's `yes`, or a stream that other balancers name.
+fn access_file(item: &Item<'_>) -> Option<std::path::PathBuf> {
+    let text = item.text()?;
+    if text.contains('/') {
+        return Some(text.into());
+    }
+    let help =
+        format!("write `access = true` for standard output, or a path, as \"/var/log/lb/access.log\" or \"./{text}\"");
+    item.bad(format!("\"{text}\" does not say where"), help);
+    None
+}
+
 fn access(item: &Item<'_>) -> Option<AccessLog> {
     let value = item.either()?;
     Some(match item.is_flag() {
         true if value.flag()? => AccessLog::Stdout,
         true => AccessLog::Off,
-        false => AccessLog::File(value.text()?.into()),
+        false => AccessLog::File(access_file(&value)?),
     })
 }
 

@@ -12,7 +12,7 @@ pub(super) fn keys(section: &Section<'_>) -> Option<Arc<Keys>> {
         (None, true) => return Some(Arc::new(Keys::unverified())),
         (None, false) => {
             let help = "add `keys = [\"${JWT_KEY}\"]`, or `unverified = true` where a client may choose its key";
-            section.cx.missing(section.at.clone(), &section.path, "`jwt` does not say whose tokens it believes", help);
+            section.lacks("`jwt` does not say whose tokens it believes", help);
             return None;
         }
         (Some(item), true) => {

@@ -2,7 +2,7 @@
 use super::super::condition::conditions;
 use super::super::reader::{Cx, Item, Section};
 use super::{peers, sticky, table, table::Tables, value};
-use crate::matcher::{Matcher, Pattern, Test, Value};
+use crate::matcher::{self as matching, Matcher, Pattern, Test, Value};
 use crate::stick::is_token;
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ pub(super) fn matcher(section: &Section<'_>, tables: &Tables) -> Option<Matcher>
     let mut tests = short(section);
     tests.extend(some(list(section, "src", value::network), Test::Src));
     tests.extend(some(list(section, "host_regex", pattern), Test::HostRegex));
-    tests.extend(some(list(section, "path", |item| path(item, "path")), Test::Path));
+    tests.extend(some(list(section, "path", |item| plain(item, "path")), Test::Path));
     tests.extend(some(list(section, "path_regex", pattern), Test::PathRegex));
     tests.extend(some(list(section, "method", method), Test::Method));
     let named = |key, test: fn(String, Value) -> Test, good: Good| {
@@ -41,7 +41,7 @@ pub(super) fn matcher(section: &Section<'_>, tables: &Tables) -> Option<Matcher>
 pub(super) fn short(section: &Section<'_>) -> Vec<Test> {
     let mut tests = Vec::new();
     tests.extend(some(list(section, "host", host), Test::Host));
-    tests.extend(some(list(section, "path_prefix", |item| path(item, "path prefix")), Test::PathPrefix));
+    tests.extend(some(list(section, "path_prefix", |item| plain(item, "path prefix")), Test::PathPrefix));
     tests.extend(section.get("header").map_or(Vec::new(), |item| headers(&item)));
     tests.extend(section.get("websocket").and_then(|item| item.flag()).map(Test::Websocket));
     tests
@@ -92,6 +92,12 @@ pub(super) fn path(item: &Item<'_>, what: &str) -> Option<String> {
     };
     item.bad(format!("\"{text}\" is no {what}"), help);
     None
+}
+
+/// A path as it is compared with those of requests.
+fn plain(item: &Item<'_>, what: &str) -> Option<String> {
+    let text = path(item, what)?;
+    Some(matching::path::plain(text.as_bytes()).and_then(|plain| String::from_utf8(plain).ok()).unwrap_or(text))
 }
 
 /// A regular expression.

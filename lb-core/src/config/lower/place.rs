@@ -9,6 +9,7 @@ pub(super) fn place(section: &Section<'_>) -> Option<Option<Place>> {
     let to = section.get("to");
     match items {
         [None, None, None] => match to {
+            Some(_) if section.misspelt("prefix") || section.misspelt("regex") => None,
             Some(to) => {
                 to.cx.missing(
                     to.word.clone(),

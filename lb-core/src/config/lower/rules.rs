@@ -44,11 +44,10 @@ fn one<'a>(section: &Section<'a>, names: &[&'static str]) -> Option<(&'static st
     let mut found: Vec<_> = names.iter().filter_map(|name| Some((*name, section.get(name)?))).collect();
     match found.as_slice() {
         [_] => found.pop(),
-        [] if names.iter().any(|name| section.misspelt(name)) => None,
         [] => {
             let keys = names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
             let message = format!("`{}` does nothing", section.path);
-            section.cx.missing(section.at.clone(), &section.path, message, format!("add one of {keys}"));
+            section.lacks(message, format!("add one of {keys}"));
             None
         }
         [(first, _), (second, item), ..] => {
@@ -110,7 +109,7 @@ fn redirect(section: &Section<'_>) -> Option<Redirect> {
     let keys = ["scheme", "host", "path", "prefix", "regex", "to"];
     if keys.iter().all(|name| section.get(name).is_none()) {
         let help = "add `scheme = \"https\"`, `host`, `path`, or `prefix` and `to`";
-        section.cx.missing(section.at.clone(), &section.path, format!("`{}` leads nowhere", section.path), help);
+        section.lacks(format!("`{}` leads nowhere", section.path), help);
         return None;
     }
     let host = host.map_or(Some(None), |host| host.map(Some))?;
@@ -133,7 +132,7 @@ fn rewrite(section: &Section<'_>) -> Option<crate::rules::Place> {
     let place = place::place(section)?;
     if place.is_none() {
         let help = "add `path`, or `prefix` and `to`, or `regex` and `to`";
-        section.cx.missing(section.at.clone(), &section.path, format!("`{}` rewrites nothing", section.path), help);
+        section.lacks(format!("`{}` rewrites nothing", section.path), help);
     }
     place
 }

@@ -33,7 +33,7 @@ pub(super) fn rule(section: &Section<'_>, tables: &Tables) -> Option<Sticky> {
         (None, []) => {
             let help = "write `cookie = \"SERVERID\", insert = true`, or one of `on`, `match`, `store_request`, \
                         `store_response` with a key, and `table`";
-            section.cx.missing(section.at.clone(), &section.path, "this rule says neither a cookie nor a key", help);
+            section.lacks("this rule says neither a cookie nor a key", help);
             None
         }
         _ => {

@@ -70,7 +70,7 @@ fn route(item: &Item<'_>, backends: &Backends) -> Option<Route> {
     }
     if section.given().all(|item| item.name() == "backend") {
         let help = "add `sni`, `alpn` or `src`; what no route takes goes to the frontend's `backend`";
-        section.cx.missing(section.at.clone(), &section.path, "this route has no condition", help);
+        section.lacks("this route has no condition", help);
     }
     let all = |name| section.get(name).map_or(Vec::new(), |item: Item<'_>| item.elements());
     let sni = all("sni").iter().filter_map(server_name).collect();

@@ -140,7 +140,7 @@ fn rules_that_do_nothing_or_too_much_are_told() {
             ("{ set_header = ¦{} }", "names no field", "X-Src"),
             ("{ set_header = { ¦\"X A\" = \"1\" } }", "is no header name", "no colon"),
             ("{ set_header = { X-A = ¦\"a\\nb\" } }", "cannot stand in a header", "one line"),
-            ("{ set_header = { X-A = ¦\"%{srv}\" } }", "no variable %{srv}", "src, host"),
+            ("{ set_header = { X-A = ¦\"%{banana}\" } }", "no variable %{banana}", "src, host"),
             ("{ set_header = { X-A = ¦\"%{ssl_sni}\" } }", "no variable", "write %{sni}"),
             ("{ set_header = { X-A = ¦\"%{server}\" } }", "before its server is chosen", "under `response`"),
             ("{ set_header = { ¦Content-Length = \"0\" } }", "no rule may touch `Content-Length`", "remove it"),
@@ -172,7 +172,11 @@ fn rules_that_do_nothing_or_too_much_are_told() {
         &[
             ("¦{ status = 404 }", "does nothing", "`set_header`, `add_header`, `remove_header`"),
             ("{ status = ¦\"4xx\", remove_header = \"A\" }", "is no range of statuses", "200-399"),
-            ("{ ¦deny = 403, remove_header = \"A\" }", "unknown key `deny`", "the keys here are"),
+            (
+                "{ ¦deny = 403, remove_header = \"A\" }",
+                "unknown key `deny`",
+                "`deny` belongs under `frontend.NAME.request`",
+            ),
             ("{ remove_header = ¦\"Content-Length\" }", "where an answer ends", "remove it"),
         ],
     );
@@ -213,7 +217,7 @@ fn pages_are_for_answers_that_lb_gives() {
             ("maintenance = { retry_after = ¦\"0s\" }", "is zero", "5m"),
             ("request_id = { header = ¦\"Connection\" }", "no rule may touch", "remove it"),
             ("request_id = { header = ¦\"a b\" }", "no header name", "no spaces"),
-            ("¦compression = true", "unknown key `compression`", "keys here are"),
+            ("¦compression = true", "unknown key `compression`", "`compression` belongs under `backend.NAME`"),
         ],
     );
     let backend =

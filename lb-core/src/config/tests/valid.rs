@@ -140,7 +140,7 @@ server = [{ name = "a", addr = "127.0.0.1:9001" }]
 "#,
     );
     let s = Duration::from_secs;
-    assert_eq!((config.frontends[0].timeout.client, config.frontends[0].timeout.server), (s(3), s(9)));
+    assert_eq!((config.frontends[0].timeout.client, config.frontends[0].timeout.http_request), (s(3), s(10)));
     let (app, other) = (&config.backends[0], &config.backends[1]);
     assert_eq!((app.timeout.connect, app.timeout.server, app.timeout.queue, app.retries), (s(1), s(8), s(1), 7));
     assert_eq!(
@@ -196,7 +196,7 @@ fn values_may_be_written_short_or_long() {
 [admin]
 socket = "/tmp/lb.sock"
 [log]
-access = "access.log"
+access = "./access.log"
 level = "lb_peers=debug,warn"
 [frontend.web]
 listen = ["127.0.0.1:1", { addr = "127.0.0.1:2" }]
@@ -218,7 +218,7 @@ server = [{ name = "a", addr = "127.0.0.1:9001" }]
 "#,
     );
     assert_eq!(config.admin.listen, None);
-    assert_eq!(config.log.access, AccessLog::File("access.log".into()));
+    assert_eq!(config.log.access, AccessLog::File("./access.log".into()));
     let web = &config.frontends[0];
     assert_eq!(
         (web.maxconn, web.max_head, web.trusted_proxies[0].to_string().as_str()),
