@@ -134,7 +134,7 @@ fn an_answer_that_comes_in_drops_is_nobodys_fault() {
     let a = Origin::raw(|mut stream| {
         let mut buf = [0; 4096];
         drop(stream.read(&mut buf));
-        drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"));
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n"));
         for _ in 0..50 {
             drop(stream.write_all(b"x"));
             std::thread::sleep(STEP);

@@ -7,6 +7,7 @@ terms = ssl.create_default_context()
 terms.check_hostname = False
 terms.verify_mode = ssl.CERT_NONE
 terms.set_alpn_protocols(["h2"])
+kept = set()
 
 
 async def pump(source, sink):
@@ -16,13 +17,17 @@ async def pump(source, sink):
             await sink.drain()
     except OSError:
         pass
-    sink.close()
 
 
 async def serve(reader, writer):
     there, to = await asyncio.open_connection("127.0.0.1", int(sys.argv[1]), ssl=terms)
     assert to.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
-    await asyncio.gather(pump(reader, to), pump(there, writer))
+    pumps = [asyncio.create_task(pump(reader, to)), asyncio.create_task(pump(there, writer))]
+    kept.update(pumps)
+    await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+    to.close()
+    writer.close()
+    kept.difference_update(pumps)
 
 
 async def main():
