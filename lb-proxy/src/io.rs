@@ -3,7 +3,7 @@ use crate::stream::Writer;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncRead;
@@ -31,26 +31,13 @@ impl Timer {
     }
 
     /// Waits for `future`, at most for `limit`.
-    pub(crate) async fn within<F: Future>(&mut self, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
-        self.wait(|| Instant::now() + limit, future).await
+    pub(crate) fn within<F: Future>(&mut self, limit: Duration, future: F) -> Bounded<'_, F> {
+        Bounded { timer: self, bound: Bound::Within(limit), future }
     }
 
     /// Waits for `future`, at most until `at`.
-    pub(crate) async fn until<F: Future>(&mut self, at: Instant, future: F) -> Result<F::Output, Elapsed> {
-        self.wait(|| at, future).await
-    }
-
-    /// `deadline` is asked only when there is something to wait for.
-    async fn wait<F: Future>(&mut self, deadline: impl Fn() -> Instant, future: F) -> Result<F::Output, Elapsed> {
-        let mut future = pin!(future);
-        let mut at = None;
-        poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
-            }
-            self.poll_until(*at.get_or_insert_with(&deadline), cx).map(|()| Err(Elapsed))
-        })
-        .await
+    pub(crate) fn until<F: Future>(&mut self, at: Instant, future: F) -> Bounded<'_, F> {
+        Bounded { timer: self, bound: Bound::At(at), future }
     }
 
     /// Ready once it is `at`.
@@ -65,6 +52,42 @@ impl Timer {
             self.sleep.as_mut().reset(at);
         }
         Poll::Pending
+    }
+}
+
+/// When the time is over.
+#[derive(Clone, Copy)]
+enum Bound {
+    /// The clock is read only when there is something to wait for.
+    Within(Duration),
+    At(Instant),
+}
+
+pin_project_lite::pin_project! {
+    /// See [`Timer::within`]. Not an `async fn`: that would hold `future` once as what it was given and once as what
+    /// it waits for, and a request's future is made of many of these.
+    pub(crate) struct Bounded<'a, F> {
+        timer: &'a mut Timer,
+        bound: Bound,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Bounded<'_, F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        let at = match *this.bound {
+            Bound::At(at) => at,
+            Bound::Within(limit) => Instant::now() + limit,
+        };
+        *this.bound = Bound::At(at);
+        this.timer.poll_until(at, cx).map(|()| Err(Elapsed))
     }
 }
 

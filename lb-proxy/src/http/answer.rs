@@ -89,14 +89,6 @@ impl Fault {
     }
 }
 
-/// Brings the answer to the client.
-pub(crate) async fn run(mut a: Answering<'_, '_, '_>) -> Result<Answered, Fault> {
-    let mut buf = Vec::new();
-    let result = a.deliver(&mut buf).await;
-    a.local.buffers.give(buf);
-    result
-}
-
 impl From<Lost> for Fault {
     fn from(lost: Lost) -> Self {
         Self::Cut(match lost {
@@ -107,6 +99,14 @@ impl From<Lost> for Fault {
 }
 
 impl<'r> Answering<'_, '_, 'r> {
+    /// Brings the answer to the client.
+    pub(crate) async fn run(&mut self) -> Result<Answered, Fault> {
+        let mut buf = Vec::new();
+        let result = self.deliver(&mut buf).await;
+        self.local.buffers.give(buf);
+        result
+    }
+
     async fn deliver(&mut self, buf: &mut Vec<u8>) -> Result<Answered, Fault> {
         let mut fields = self.local.fields.take();
         let response = loop {
@@ -306,10 +306,11 @@ impl<'r> Answering<'_, '_, 'r> {
     }
 
     /// Whether the body is compressed, and what that changes in the head.
-    fn compression(&self, buf: &[u8], response: &Response, framing: Framing) -> (Option<Gzip>, Option<Edits<'r>>) {
+    fn compression(&self, buf: &[u8], response: &Response, framing: Framing) -> (Option<Box<Gzip>>, Option<Edits<'r>>) {
         let Some(spec) = &self.backend.config.rules.compression else { return (None, None) };
         let gzip = self.facts.http11 && self.passage.made().is_some_and(|made| made.gzip);
-        compression::begin(spec, response, buf, gzip && framing != Framing::Empty)
+        let (gzip, edits) = compression::begin(spec, response, buf, gzip && framing != Framing::Empty);
+        (gzip.map(Box::new), edits)
     }
 
     /// As [`Self::body`], compressed. Whatever is at hand goes to the client at once.
@@ -318,7 +319,7 @@ impl<'r> Answering<'_, '_, 'r> {
         buf: &mut Vec<u8>,
         mut at: usize,
         mut transfer: Transfer,
-        mut gzip: Gzip,
+        mut gzip: Box<Gzip>,
         out: &mut Vec<u8>,
     ) -> Result<bool, Fault> {
         let limit = self.backend.config.timeout.server;

@@ -3,7 +3,7 @@
 use super::account;
 use super::admit::{Gate, admit};
 use super::affinity::Plan;
-use super::answer::{self, Answered, Answering, Fault};
+use super::answer::{Answered, Answering, Fault};
 use super::body::Transfer;
 use super::h1::Conn;
 use super::head::{Framing, Request};
@@ -276,7 +276,7 @@ async fn forward<'s>(
     let tls = conn.arrival.tls.as_deref();
     let looked =
         Looked { request: &request, buf, client, src, snap, frontend, backend: Some(backend), tls, made: None };
-    let plan = Plan::read(backend, &looked, now());
+    let mut plan = Plan::read(backend, &looked, now());
     for (table, key) in plan.counted(backend) {
         account.counting().meet(&mut conn.opened, table, key);
     }
@@ -313,8 +313,9 @@ async fn forward<'s>(
     }
     ask_peers(&local, backend, &plan).await;
     let passage = &*passage;
+    let parts = out.split_at(head);
     let exchanged =
-        attempt(conn, frontend, backend, plan, passage, out.split_at(head), transfer, facts, account, body_done).await;
+        attempt(conn, frontend, backend, &mut plan, passage, parts, &mut transfer, facts, account, body_done).await;
     local.buffers.give(out);
     exchanged
 }
@@ -326,10 +327,10 @@ async fn attempt(
     conn: &mut Conn,
     frontend: &Frontend,
     backend: &Backend,
-    mut plan: Plan,
+    plan: &mut Plan,
     passage: &Passage<'_>,
     out: (&[u8], &[u8]),
-    mut transfer: Transfer,
+    transfer: &mut Transfer,
     facts: &Facts,
     account: &mut account::Request,
     body_done: &Cell<bool>,
@@ -344,7 +345,7 @@ async fn attempt(
     let mut attempts = Attempts::default();
     loop {
         // 3. + 4. A server, a place on it, a connection.
-        let reached = reach(&local, backend, &mut plan, &mut conn.timer, account, &mut attempts, next).await;
+        let reached = reach(&local, backend, plan, &mut conn.timer, account, &mut attempts, next).await;
         let Reached { server, slot, mut stream, mut reused } = reached.map_err(Failure::Unanswered)?;
         let state = &backend.servers[server].state;
         state.counters[local.id].requests.bump();
@@ -356,10 +357,13 @@ async fn attempt(
         let drops = |status| attempts.drops(status, backend, server, local.id);
         let drops = statuses.then_some(&drops as &dyn Fn(u16) -> bool);
         let mut talk =
-            Talk { conn, backend, server, retries, plan: &mut plan, passage, account, facts, body_done, drops };
+            Talk { conn, backend, server, retries, plan: &mut *plan, passage, account, facts, body_done, drops };
         let mut refusals = 0;
         let answered = loop {
-            let answered = watched(watch.as_ref(), talk.run(frontend, &mut stream, out, &mut transfer)).await;
+            let answered = {
+                let mut run = pin!(talk.run(frontend, &mut stream, out, transfer));
+                poll_fn(|cx| poll_watched(watch.as_ref(), run.as_mut(), cx)).await
+            };
             let answered = answered.unwrap_or_else(|| Err(talk.lost()));
             let again = match answered {
                 // An idle connection that the server closed as we wrote on it: nothing is lost that may not be said twice.
@@ -376,7 +380,9 @@ async fn attempt(
             }
             let limit = backend.config.timeout.connect;
             let to = &backend.servers[server];
-            match upstream::connect(&local, backend, to, &talk.account.arrival, limit, &mut talk.conn.timer).await {
+            match Box::pin(upstream::connect(&local, backend, to, &talk.account.arrival, limit, &mut talk.conn.timer))
+                .await
+            {
                 Ok(fresh) => stream = fresh,
                 Err(_) => break Err(Fault::Before(Reason::CONNECT_FAILED)),
             }
@@ -460,7 +466,9 @@ pub(crate) async fn reach(
             return Ok(Reached { server, slot, stream, reused: true });
         }
         let limit = backend.config.timeout.connect;
-        let error = match upstream::connect(local, backend, target, &account.arrival, limit, timer).await {
+        // Apart: its memory, with a TLS handshake in it, is not for those who find a connection.
+        let connected = Box::pin(upstream::connect(local, backend, target, &account.arrival, limit, timer));
+        let error = match connected.await {
             // One of HTTP/2 shares a connection that may have been there before.
             Ok(stream) if stream.h2().is_some() => {
                 return Ok(Reached { server, slot, stream, reused: true });
@@ -498,17 +506,17 @@ pub(crate) async fn reach(
     }
 }
 
-/// Runs an exchange to its end, or `None` when its server went down before.
-async fn watched<T>(watch: Option<&Watch>, run: impl Future<Output = T>) -> Option<T> {
-    let mut run = pin!(run);
-    poll_fn(|cx| match run.as_mut().poll(cx) {
-        Poll::Ready(end) => Poll::Ready(Some(end)),
-        Poll::Pending => match watch {
-            Some(watch) => watch.poll(cx).map(|()| None),
-            None => Poll::Pending,
-        },
-    })
-    .await
+/// An exchange's end, or `None` when its server went down before. By the future's place, as [`poll_until_reset`].
+fn poll_watched<T>(
+    watch: Option<&Watch>,
+    run: Pin<&mut impl Future<Output = T>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<T>> {
+    match (run.poll(cx), watch) {
+        (Poll::Ready(end), _) => Poll::Ready(Some(end)),
+        (Poll::Pending, Some(watch)) => watch.poll(cx).map(|()| None),
+        (Poll::Pending, None) => Poll::Pending,
+    }
 }
 
 /// A request and its answer over one connection.
@@ -561,40 +569,44 @@ impl Talk<'_, '_> {
         let (mut from_client, to_client) = client.split();
         let (mut from_server, to_server) = stream.split();
         let sent = Cell::new(0);
-        let answer = answer::run(Answering {
-            local,
-            client: &to_client,
-            server: &mut from_server,
-            timer,
-            backend: self.backend,
-            chosen: self.server,
-            retries: self.retries,
-            plan: self.plan,
-            passage: self.passage,
-            frontend,
-            account: self.account,
-            facts: self.facts,
-            body_done: self.body_done,
-            sent: &sent,
-            client_timeout: frontend.config.timeout.client,
-            patience: Patience::new(frontend.config.timeout.client, frontend.config.min_rate),
-            drops: self.drops,
-        });
-        if transfer.done() {
-            return answer.await;
-        }
-        let rate = if self.facts.endless { 0 } else { frontend.config.min_rate };
-        let upload = upload::run(Uploading {
-            local,
-            client: &mut from_client,
-            server: &to_server,
-            transfer,
-            input,
-            patience: Patience::new(frontend.config.timeout.client, rate),
-            server_timeout: limit,
-            sent: &sent,
-        });
-        let answered = both(upload, answer, self.body_done).await;
+        let answered = {
+            let mut answering = Answering {
+                local,
+                client: &to_client,
+                server: &mut from_server,
+                timer,
+                backend: self.backend,
+                chosen: self.server,
+                retries: self.retries,
+                plan: self.plan,
+                passage: self.passage,
+                frontend,
+                account: self.account,
+                facts: self.facts,
+                body_done: self.body_done,
+                sent: &sent,
+                client_timeout: frontend.config.timeout.client,
+                patience: Patience::new(frontend.config.timeout.client, frontend.config.min_rate),
+                drops: self.drops,
+            };
+            let mut answer = pin!(answering.run());
+            if transfer.done() {
+                return answer.await;
+            }
+            let rate = if self.facts.endless { 0 } else { frontend.config.min_rate };
+            // Apart: its memory is for those who send more than fits beside the head.
+            let upload = Box::pin(upload::run(Uploading {
+                local,
+                client: &mut from_client,
+                server: &to_server,
+                transfer,
+                input,
+                patience: Patience::new(frontend.config.timeout.client, rate),
+                server_timeout: limit,
+                sent: &sent,
+            }));
+            both(upload, answer.as_mut(), self.body_done).await
+        };
         self.account.bytes_in += sent.get();
         answered.unwrap_or_else(|reason| match self.account.status {
             0 => Err(Fault::Before(reason)),
@@ -607,11 +619,10 @@ impl Talk<'_, '_> {
 /// Runs the upload beside the answer. The answer decides; an upload that the server stopped reading is given up, one
 /// that the client broke off ends both: an error.
 async fn both(
-    upload: impl Future<Output = Result<(), upload::Fault>>,
-    answer: impl Future<Output = Result<Answered, Fault>>,
+    mut upload: Pin<Box<impl Future<Output = Result<(), upload::Fault>>>>,
+    mut answer: Pin<&mut impl Future<Output = Result<Answered, Fault>>>,
     done: &Cell<bool>,
 ) -> Result<Result<Answered, Fault>, Reason> {
-    let (mut upload, mut answer) = (pin!(upload), pin!(answer));
     let mut uploading = true;
     poll_fn(|cx| {
         if uploading && let Poll::Ready(end) = upload.as_mut().poll(cx) {
@@ -626,4 +637,18 @@ async fn both(
         answer.as_mut().poll(cx).map(Ok)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_small() {
+        fn size<F>(_: fn(&'static mut Conn, Request) -> F) -> usize {
+            size_of::<F>()
+        }
+        // It goes to the heap, once a request: what is seldom needed has a box of its own.
+        assert!(size(exchange) <= 4608, "{}", size(exchange));
+    }
 }

@@ -286,9 +286,13 @@ pub(crate) fn response(buf: &[u8], head_request: bool, mut fields: Vec<Field>) -
 
 /// Every LF follows a CR, every CR but the last byte is followed by an LF, and there is no NUL.
 fn lines_are_strict(head: &[u8]) -> bool {
-    memchr_iter(b'\n', head).all(|i| i > 0 && head[i - 1] == b'\r')
-        && memchr_iter(b'\r', head).all(|i| i + 1 == head.len() || head[i + 1] == b'\n')
-        && memchr::memchr(0, head).is_none()
+    let mut ends = 0;
+    let followed = memchr_iter(b'\r', head).all(|i| {
+        ends += usize::from(i + 1 < head.len());
+        i + 1 == head.len() || head[i + 1] == b'\n'
+    });
+    // As many line feeds as carriage returns before one: none stands alone. Counting costs less than looking at each.
+    followed && memchr_iter(b'\n', head).count() == ends && memchr::memchr(0, head).is_none()
 }
 
 fn take_fields(buf: &[u8], headers: &[httparse::Header<'_>], fields: &mut Vec<Field>) -> bool {

@@ -137,8 +137,9 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
         forwarded(buf, request, rewrite, out);
     }
     if backend.real_ip && !rewrite.dropped(b"x-real-ip") {
-        // Writing to a Vec cannot fail, here and below.
-        let _ = write!(out, "X-Real-IP: {}\r\n", src.to_canonical());
+        out.extend_from_slice(b"X-Real-IP: ");
+        address(src.to_canonical(), out);
+        out.extend_from_slice(b"\r\n");
     }
     if let Some(edits) = edits {
         edits.write("host", out);
@@ -149,6 +150,25 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// An address as text. IPv4 by hand: it stands in every request, and the formatter costs a twentieth of what we do for one.
+fn address(ip: IpAddr, out: &mut Vec<u8>) {
+    let IpAddr::V4(v4) = ip else {
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "{ip}");
+        return;
+    };
+    for (i, octet) in v4.octets().into_iter().enumerate() {
+        if i > 0 {
+            out.push(b'.');
+        }
+        for (unit, shown) in [(100, octet >= 100), (10, octet >= 10), (1, true)] {
+            if shown {
+                out.push(b'0' + octet / unit % 10);
+            }
+        }
+    }
 }
 
 /// `X-Forwarded-For` goes on from what a trusted proxy said, and starts anew for everybody else.
@@ -163,7 +183,8 @@ fn forwarded(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out: &mut Vec
                 out.extend_from_slice(b", ");
             }
         }
-        let _ = write!(out, "{client}\r\n");
+        address(client, out);
+        out.extend_from_slice(b"\r\n");
     }
     if !rewrite.dropped(b"x-forwarded-proto") {
         out.extend_from_slice(b"X-Forwarded-Proto: ");
@@ -347,6 +368,15 @@ mod tests {
         let mut out = Vec::new();
         super::request(text.as_bytes(), &request, &rewrite, &mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn an_address_is_written_as_the_standard_library_writes_it() {
+        for ip in ["0.0.0.0", "127.0.0.1", "10.20.30.40", "255.255.255.255", "100.9.99.200", "::1", "2001:db8::ff"] {
+            let mut out = Vec::new();
+            address(ip.parse().expect("an address"), &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), ip);
+        }
     }
 
     #[test]

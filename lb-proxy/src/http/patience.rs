@@ -5,9 +5,9 @@
 //! socket's buffer swallows at once buys no time for later. Only waiting counts, so that neither a slow server nor an
 //! answer that comes in drops is the client's fault; and a client that is never waited for costs no look at a clock.
 use crate::io::Timer;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::Poll;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -37,43 +37,19 @@ impl Patience {
     }
 
     /// Waits for something that the client does.
-    pub(crate) async fn wait<F: Future>(&mut self, timer: &mut Timer, future: F) -> Result<F::Output, Lost> {
-        self.watch(timer, || 0, future).await
+    pub(crate) fn wait<'a, F: Future>(&'a mut self, timer: &'a mut Timer, future: F) -> Watched<'a, F, fn() -> u64> {
+        self.watch(timer, || 0, future)
     }
 
     /// As [`Self::wait`], while `moved` grows by the bytes that the client has taken.
-    pub(crate) async fn watch<F: Future>(
-        &mut self,
-        timer: &mut Timer,
-        moved: impl Fn() -> u64,
+    pub(crate) fn watch<'a, F: Future, M: Fn() -> u64>(
+        &'a mut self,
+        timer: &'a mut Timer,
+        moved: M,
         future: F,
-    ) -> Result<F::Output, Lost> {
-        let mut future = pin!(future);
-        let (mut since, mut seen) = (None, moved());
-        let mut fresh = self.left == self.most;
-        poll_fn(|cx| {
-            let polled = future.as_mut().poll(cx);
-            if since.is_none() && polled.is_ready() {
-                self.moved(moved() - seen);
-                return polled.map(Ok);
-            }
-            let now = Instant::now();
-            self.waited(since.map_or(Duration::ZERO, |since| now - since));
-            since = Some(now);
-            if moved() != seen {
-                fresh = false;
-                self.moved(moved() - seen);
-                seen = moved();
-            }
-            match polled {
-                Poll::Ready(output) => Poll::Ready(Ok(output)),
-                Poll::Pending => match timer.poll_until(now + self.left, cx) {
-                    Poll::Ready(()) => Poll::Ready(Err(if fresh { Lost::Silent } else { Lost::Slow })),
-                    Poll::Pending => Poll::Pending,
-                },
-            }
-        })
-        .await
+    ) -> Watched<'a, F, M> {
+        let (fresh, seen) = (self.left == self.most, moved());
+        Watched { patience: self, timer, moved, seen, since: None, fresh, future }
     }
 
     fn waited(&mut self, time: Duration) {
@@ -88,6 +64,52 @@ impl Patience {
                 rate => Duration::from_micros(bytes.saturating_mul(1_000_000) / rate),
             };
             self.left = self.most.min(self.left.saturating_add(gained));
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// See [`Patience::watch`]. Not an `async fn`, as [`crate::io::Bounded`] is none.
+    pub(crate) struct Watched<'a, F, M> {
+        patience: &'a mut Patience,
+        timer: &'a mut Timer,
+        moved: M,
+        // What `moved` said last.
+        seen: u64,
+        // When it was last looked at; `None`: nothing was waited for yet.
+        since: Option<Instant>,
+        // Nothing moved since the client had all its time.
+        fresh: bool,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future, M: Fn() -> u64> Future for Watched<'_, F, M> {
+    type Output = Result<F::Output, Lost>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let polled = this.future.poll(cx);
+        let gone = (this.moved)() - *this.seen;
+        if this.since.is_none() && polled.is_ready() {
+            this.patience.moved(gone);
+            return polled.map(Ok);
+        }
+        let now = Instant::now();
+        this.patience.waited(this.since.map_or(Duration::ZERO, |since| now - since));
+        *this.since = Some(now);
+        if gone > 0 {
+            *this.fresh = false;
+            *this.seen += gone;
+            this.patience.moved(gone);
+        }
+        match polled {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => {
+                let lost = if *this.fresh { Lost::Silent } else { Lost::Slow };
+                this.timer.poll_until(now + this.patience.left, cx).map(|()| Err(lost))
+            }
         }
     }
 }
