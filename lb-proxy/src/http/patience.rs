@@ -38,7 +38,7 @@ impl Patience {
 
     /// Waits for something that the client does.
     pub(crate) fn wait<'a, F: Future>(&'a mut self, timer: &'a mut Timer, future: F) -> Watched<'a, F, fn() -> u64> {
-        self.watch(timer, || 0, future)
+        self.watch(timer, (|| 0) as fn() -> u64, future)
     }
 
     /// As [`Self::wait`], while `moved` grows by the bytes that the client has taken.
