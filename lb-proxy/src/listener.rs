@@ -63,15 +63,15 @@ impl Listening {
 pub(crate) struct Admission {
     local: Rc<Local>,
     frontend: Arc<FrontendState>,
-    /// Its place under the bound of its client's address, where there is one.
-    _address: Option<Entered>,
+    /// Its place under the bound of its client's address, where there is one. Boxed: every tunnel holds an admission.
+    _address: Option<Box<Entered>>,
 }
 
 /// The client's address has as many connections as it may.
 struct Crowded;
 
 /// A place under the bound of a client's address; `None`: it has no bound.
-fn place(local: &Local, frontend: &Frontend, client: IpAddr) -> Result<Option<Entered>, Crowded> {
+fn place(local: &Local, frontend: &Frontend, client: IpAddr) -> Result<Option<Box<Entered>>, Crowded> {
     let most = frontend.config.maxconn_per_address;
     if most == 0 || frontend.config.trusted_proxies.iter().any(|net| net.contains(&client)) {
         return Ok(None);
@@ -80,7 +80,7 @@ fn place(local: &Local, frontend: &Frontend, client: IpAddr) -> Result<Option<En
     if place.is_none() {
         frontend.state.counters[local.id].refused_address.bump();
     }
-    place.map(Some).ok_or(Crowded)
+    place.map(|place| Some(Box::new(place))).ok_or(Crowded)
 }
 
 impl Admission {
@@ -258,7 +258,7 @@ impl Begun {
                     (arrival.client, arrival.local) = (client, Some(to));
                     let snap = local.snapshot();
                     let frontend = listening.frontend(&snap);
-                    if !frontend.is_some_and(|frontend| admission.is_from(frontend, client.ip()).is_ok()) {
+                    if frontend.is_none_or(|frontend| admission.is_from(frontend, client.ip()).is_err()) {
                         if edge.tls.is_none() && protocol != Protocol::Tcp {
                             refuse_connection(&plain);
                         }
