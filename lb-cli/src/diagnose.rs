@@ -1,7 +1,7 @@
 //! Reads the configuration file and shows what is wrong with it: with the source around each mistake on a terminal, as
 //! `FILE:LINE:COLUMN: error: …` lines elsewhere. What is right and wrong is `lb_core::config`'s to say.
 use crate::output::{BAD, styled};
-use lb_core::config::{Config, Diagnostic};
+use lb_core::config::{Config, Diagnostic, Fault};
 use std::fmt;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,21 @@ pub(crate) enum Refused {
     Wrong { path: PathBuf, text: String, found: Vec<Diagnostic> },
 }
 
+/// A configuration and the text that it was read from.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) config: Config,
+    pub(crate) text: String,
+}
+
+/// What keeps a configuration from running, where its keys stand.
+pub(crate) fn placed(path: &Path, text: &str, faults: &[Fault]) -> Refused {
+    let found = faults.iter().map(|fault| fault.placed(text)).collect();
+    Refused::Wrong { path: path.to_owned(), text: text.to_owned(), found }
+}
+
 /// Reads a configuration.
-pub(crate) fn read(path: &Path, name: Option<&str>) -> Result<Config, Refused> {
+pub(crate) fn read(path: &Path, name: Option<&str>) -> Result<Read, Refused> {
     let unread = |why: String, help| Refused::Unread { path: path.to_owned(), why, help };
     let bytes = std::fs::read(path).map_err(|why| {
         let missing = why.kind() == std::io::ErrorKind::NotFound;
@@ -42,11 +55,14 @@ pub(crate) fn read(path: &Path, name: Option<&str>) -> Result<Config, Refused> {
     }
     let (env, files) = (|var: &str| std::env::var(var).ok(), |path: &Path| std::fs::read(path));
     let loaded = lb_core::config::load_with(&text, &host_name(), name, &env, Some(&files));
-    loaded.map_err(|found| Refused::Wrong { path: path.to_owned(), text, found })
+    match loaded {
+        Ok(config) => Ok(Read { config, text }),
+        Err(found) => Err(Refused::Wrong { path: path.to_owned(), text, found }),
+    }
 }
 
 /// Reads a configuration, or shows on standard error why it cannot be used.
-pub(crate) fn load(path: &Path, name: Option<&str>) -> Result<Config, ExitCode> {
+pub(crate) fn load(path: &Path, name: Option<&str>) -> Result<Read, ExitCode> {
     read(path, name).map_err(|refused| {
         refused.show();
         ExitCode::FAILURE
@@ -55,7 +71,8 @@ pub(crate) fn load(path: &Path, name: Option<&str>) -> Result<Config, ExitCode> 
 
 /// Reads a configuration for something it says (where the admin listens): its mistakes are an error like any other.
 pub(crate) fn load_quietly(path: &Path, name: Option<&str>) -> anyhow::Result<Config> {
-    read(path, name).map_err(|refused| anyhow::anyhow!("{}", refused.to_string().trim_end()))
+    let read = read(path, name).map_err(|refused| anyhow::anyhow!("{}", refused.to_string().trim_end()))?;
+    Ok(read.config)
 }
 
 fn host_name() -> String {

@@ -8,6 +8,8 @@
 //! | `reader`, `env`, `suggest` | reading by that table; every mistake with its place, and what was meant |
 //! | [`lower`] | from the text to a [`Config`]: [`load`] |
 //! | [`schema`] | the JSON Schema of the file |
+//! | `fault` | mistakes that show outside of the text, and their place in it |
+//! | [`unused`] | what a file says in vain |
 //! | [`diff`] | what a reload changes |
 use crate::counters::Counter;
 use crate::jwt::Keys;
@@ -32,6 +34,7 @@ pub mod diagnostic;
 pub mod diff;
 pub mod discovery;
 mod env;
+mod fault;
 pub mod faults;
 pub mod file;
 mod file_affinity;
@@ -49,6 +52,7 @@ mod reader;
 pub mod schema;
 mod suggest;
 mod tls;
+mod unused;
 pub mod websocket;
 
 pub use address::{ListenAddr, SocketOptions};
@@ -56,11 +60,13 @@ pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
 pub use discovery::{Origin, Template};
+pub use fault::Fault;
 pub use faults::Faults;
 pub use http2::{Http2, Proto};
 pub use lower::{load, load_with};
 pub use reader::{Env, Files};
 pub use tls::{ClientCerts, ListenTls, ProxyVersion, ServerTls, Tls, TlsVersion, Wanted};
+pub use unused::unused;
 pub use websocket::WebSocket;
 
 /// A whole, valid configuration.

@@ -9,7 +9,9 @@ use ipnet::IpNet;
 use std::fmt;
 use std::net::IpAddr;
 
+mod answer;
 pub mod path;
+pub use answer::AnswerMatcher;
 
 /// What is known of a request.
 pub trait Asked {

@@ -1,6 +1,6 @@
 //! Rules of frontends and backends on requests and answers, as values: what is changed, denied, redirected, asked for a
 //! password; pages of our own answers. Who carries them out is not known here.
-use crate::matcher::Matcher;
+use crate::matcher::{AnswerMatcher, Matcher};
 use ipnet::IpNet;
 use std::fmt;
 use std::path::PathBuf;
@@ -95,8 +95,8 @@ pub enum Action {
 pub struct AnswerRule {
     /// Answers to which requests.
     pub when: Matcher,
-    /// With which status, from and to. Empty: any.
-    pub status: Vec<(u16, u16)>,
+    /// Which of them.
+    pub of: AnswerMatcher,
     /// What is done with them.
     pub then: Vec<Edit>,
 }
@@ -225,11 +225,6 @@ impl Action {
 }
 
 impl AnswerRule {
-    /// Whether it is for answers of this status.
-    pub fn takes(&self, status: u16) -> bool {
-        self.status.is_empty() || self.status.iter().any(|(from, to)| (*from..=*to).contains(&status))
-    }
-
     /// Its key in the file.
     pub fn word(&self) -> &'static str {
         self.then.first().map_or("set_header", Edit::word)
@@ -300,8 +295,8 @@ impl fmt::Display for Rule {
 impl fmt::Display for AnswerRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         given(f, &self.when)?;
-        for (from, to) in &self.status {
-            write!(f, "{from}-{to} ")?;
+        if self.of != AnswerMatcher::default() {
+            write!(f, "of {} ", self.of)?;
         }
         all(f, &self.then)
     }

@@ -155,6 +155,14 @@ pub enum StartError {
     Tls(String),
 }
 
+/// Reads the files of a node's certificate, as a start would.
+///
+/// # Errors
+/// They cannot be used.
+pub fn check(files: &config::PeerTls, node: &str) -> Result<(), StartError> {
+    tls::Tls::load(files, node).map(drop)
+}
+
 /// A running replication. Dropping it ends it.
 #[derive(Debug)]
 pub struct Peers {

@@ -7,7 +7,7 @@ use crate::tls::connect::Connector;
 use crate::tls::terminate::Termination;
 use crate::tls::tickets::Secret;
 use ipnet::IpNet;
-use lb_core::config::{Config, Frontend, Listen, ListenAddr, ServerTls};
+use lb_core::config::{Backend, Config, Fault, Frontend, ListenAddr, ServerTls};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -61,31 +61,43 @@ impl Edges {
         let mut edges = Self { ticket_keys: config.tls.ticket_keys.clone(), own: Some(own.clone()), ..Self::default() };
         let mut errors = Vec::new();
         let secrets = edges.secrets().unwrap_or_else(|why| {
-            errors.push(why);
+            errors.push(Fault::new("tls.ticket_keys", why));
             Vec::new()
         });
         for frontend in &config.frontends {
-            for listen in &frontend.listen {
-                edges.listener(frontend, listen, &secrets, &mut errors);
+            for number in 0..frontend.listen.len() {
+                edges.listener(frontend, number, &secrets, &mut errors);
             }
         }
         for backend in &config.backends {
-            let listed = backend.servers.iter().filter_map(|server| server.tls.as_ref());
-            let found = backend.templates.iter().filter_map(|template| template.tls.as_ref());
-            for tls in listed.chain(found) {
-                if edges.to_server(&backend.name, tls).is_some() {
-                    continue;
-                }
-                match Connector::load(tls, backend.proto) {
-                    Ok(connector) => edges.servers.entry(backend.name.clone()).or_default().push(Arc::new(connector)),
-                    Err(why) => errors.push(format!("backend \"{}\": tls: {why}", backend.name)),
-                }
+            let listed = backend.servers.iter().enumerate().filter_map(|(i, server)| Some((i, server.tls.as_ref()?)));
+            let found = backend.templates.iter().filter_map(|template| Some((usize::MAX, template.tls.as_ref()?)));
+            for (number, tls) in listed.chain(found) {
+                edges.server(backend, number, tls, &mut errors);
             }
         }
         if errors.is_empty() { Ok(edges) } else { Err(TlsError(errors)) }
     }
 
-    fn listener(&mut self, frontend: &Frontend, listen: &Listen, secrets: &[Secret], errors: &mut Vec<String>) {
+    fn server(&mut self, backend: &Backend, number: usize, tls: &Arc<ServerTls>, errors: &mut Vec<Fault>) {
+        let name = &backend.name;
+        if self.to_server(name, tls).is_some() {
+            return;
+        }
+        match Connector::load(tls, backend.proto) {
+            Ok(connector) => self.servers.entry(name.clone()).or_default().push(Arc::new(connector)),
+            Err(why) => {
+                let message = format!("backend \"{name}\": tls: {why}");
+                let key = about(&why);
+                let fault = Fault::new(format!("backend.{name}.server[{number}].tls.{key}"), message);
+                errors.push(Fault { or: Some(format!("backend.{name}.tls.{key}")), ..fault });
+            }
+        }
+    }
+
+    /// Of the frontend's address with this number.
+    fn listener(&mut self, frontend: &Frontend, number: usize, secrets: &[Secret], errors: &mut Vec<Fault>) {
+        let listen = &frontend.listen[number];
         match Termination::load(listen, secrets) {
             Ok(None) if listen.accept_proxy.is_empty() => {}
             Ok(tls) => {
@@ -94,7 +106,9 @@ impl Edges {
             }
             Err(whys) => {
                 let place = format!("frontend \"{}\", {}", frontend.name, listen.addr);
-                errors.extend(whys.into_iter().map(|why| format!("{place}: {why}")));
+                let key = format!("frontend.{}.listen[{number}].tls", frontend.name);
+                let fault = |why: String| Fault::new(format!("{key}.{}", about(&why)), format!("{place}: {why}"));
+                errors.extend(whys.into_iter().map(fault));
             }
         }
     }
@@ -170,4 +184,9 @@ impl Edges {
         }
         warnings
     }
+}
+
+/// The key that a reason is about, with which it begins.
+fn about(why: &str) -> &str {
+    why.split(':').next().unwrap_or_default()
 }

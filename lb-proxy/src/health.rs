@@ -27,7 +27,7 @@ mod schedule;
 pub mod standing;
 mod tls;
 
-pub use tls::{Prepared, TlsError};
+pub use tls::Prepared;
 
 /// All running checks of an instance. Dropping it ends them.
 #[derive(Debug, Default)]

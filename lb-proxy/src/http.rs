@@ -36,5 +36,5 @@ pub(crate) async fn say(to: &Writer<'_>, answer: &[u8]) -> std::io::Result<()> {
 /// Tells a client that a bound is reached, if its socket takes the few bytes at once.
 pub(crate) fn refuse_connection(stream: &crate::stream::Plain) {
     let reason = reason::Reason::TOO_MANY;
-    let _ = stream.try_write(&own::answer(&reason.into(), &own::Way::default()));
+    let _ = stream.try_write(&own::Own::new(&reason.into(), [None, None]).write(&own::Way::default()));
 }

@@ -21,6 +21,7 @@ pub use control::{Control, Listening};
 pub use decide::{Change, DecideError};
 pub(crate) use discovery::Discovery;
 pub use discovery::NameError;
+pub use faults::check;
 use lb_core::config::Config;
 use lb_core::decisions::Decisions;
 use lb_core::hlc::Clock;
@@ -41,6 +42,7 @@ mod closing;
 pub(crate) mod control;
 mod decide;
 mod discovery;
+mod faults;
 mod layout;
 mod run;
 pub mod state;
@@ -109,9 +111,6 @@ pub enum StartError {
     /// Certificates and keys.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// A health check over TLS.
-    #[error(transparent)]
-    Check(#[from] health::TlsError),
     /// The access log.
     #[error(transparent)]
     Access(#[from] access::OpenError),

@@ -30,4 +30,4 @@ pub mod upstream;
 mod websocket;
 pub mod worker;
 
-pub use instance::{ConfigSource, Instance, StartError, run};
+pub use instance::{ConfigSource, Instance, StartError, check, run};

@@ -4,12 +4,12 @@
 //! Tables, counters, health, open connections and listeners that did not change stay as they are.
 use crate::bind::{BindError, Wanted, bind_all};
 use crate::edge::Edges;
-use crate::health::{self, Prepared};
+use crate::health::Prepared;
 use crate::instance::control::{replicated, tell_systemd};
 use crate::instance::{Control, NameError, Phase, wanted};
 use crate::logging::{self, access};
 use crate::tls::TlsError;
-use lb_core::config::{Config, Peers};
+use lb_core::config::{Config, Diagnostic, Peers};
 use lb_core::snapshot::Snapshot;
 use sd_notify::NotifyState;
 use std::collections::HashSet;
@@ -46,9 +46,6 @@ pub enum ReloadError {
     /// Certificates and keys.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// A health check over TLS.
-    #[error(transparent)]
-    Check(#[from] health::TlsError),
     /// The access log.
     #[error(transparent)]
     Access(#[from] access::OpenError),
@@ -79,10 +76,15 @@ impl Control {
         let now = NotifyState::monotonic_usec_now().ok();
         tell_systemd(&[NotifyState::Reloading].into_iter().chain(now).collect::<Vec<_>>());
         let result = match read(self).await {
-            Ok((config, edges)) => match self.discovery.prepare(&config).await {
-                Ok(()) => take_on(self, config, edges),
-                Err(e) => Err(e.into()),
-            },
+            Ok(Loaded { text, config, edges }) => {
+                let prepared = self.discovery.prepare(&config).await;
+                let taken = match (prepared, edges) {
+                    (Ok(()), Ok(edges)) => take_on(self, config.clone(), edges),
+                    (Err(e), _) => Err(e.into()),
+                    (_, Err(e)) => Err(e.into()),
+                };
+                taken.map_err(|e| placed(e, &config, &self.source.path, &text))
+            }
             Err(e) => Err(e),
         };
         if self.phase() == Phase::Ready {
@@ -103,30 +105,48 @@ impl Control {
     }
 }
 
+/// What was read for a reload.
+struct Loaded {
+    text: String,
+    config: Config,
+    edges: Result<Edges, TlsError>,
+}
+
+/// What is about a key says where that stands.
+fn placed(error: ReloadError, config: &Config, path: &Path, text: &str) -> ReloadError {
+    match error.faults(config).as_slice() {
+        [] => error,
+        faults => ReloadError::Invalid(lines(path, faults.iter().map(|fault| fault.placed(text)))),
+    }
+}
+
+/// One mistake a line, with the file's name before it.
+fn lines(path: &Path, mistakes: impl IntoIterator<Item = Diagnostic>) -> String {
+    mistakes.into_iter().map(|mistake| format!("{}:{mistake}", path.display())).collect::<Vec<_>>().join("\n")
+}
+
 /// Disk and parsing run beside the control thread: a slow disk must not stop health checks.
-async fn read(control: &Control) -> Result<(Config, Edges), ReloadError> {
+async fn read(control: &Control) -> Result<Loaded, ReloadError> {
     let (path, name) = (control.source.path.clone(), control.source.name.clone());
     let running = control.snapshot().config.instance.name.clone();
     let tickets = control.tickets.clone();
     let load = move || {
-        let config = load(&path, name.as_deref(), &running)?;
-        let edges = Edges::build(&config, &tickets)?;
-        Ok((config, edges))
+        let (text, config) = load(&path, name.as_deref(), &running)?;
+        let edges = Edges::build(&config, &tickets);
+        Ok(Loaded { text, config, edges })
     };
     let loaded = tokio::task::spawn_blocking(load).await;
     loaded.unwrap_or_else(|e| Err(ReloadError::Invalid(format!("the configuration could not be read: {e}"))))
 }
 
-fn load(path: &Path, name: Option<&str>, running: &str) -> Result<Config, ReloadError> {
+fn load(path: &Path, name: Option<&str>, running: &str) -> Result<(String, Config), ReloadError> {
     let text = std::fs::read_to_string(path).map_err(|why| ReloadError::Read { path: path.to_owned(), why })?;
     // Without a name in the file the host's name holds, as it did at the start.
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").map_or(running.to_owned(), |h| h.trim().to_owned());
     let (env, files) = (|var: &str| std::env::var(var).ok(), |path: &Path| std::fs::read(path));
     let loaded = lb_core::config::load_with(&text, &host, name, &env, Some(&files));
-    loaded.map_err(|errors| {
-        let lines = errors.iter().map(|e| format!("{}:{e}", path.display()));
-        ReloadError::Invalid(lines.collect::<Vec<_>>().join("\n"))
-    })
+    let config = loaded.map_err(|errors| ReloadError::Invalid(lines(path, errors)))?;
+    Ok((text, config))
 }
 
 fn take_on(control: &Control, config: Config, edges: Edges) -> Result<Reloaded, ReloadError> {

@@ -10,7 +10,7 @@
 //! | `connect` | the same with a server, from our side |
 //! | `trust` | whose certificate a server may show |
 //! | `watch` | files that change are read anew |
-use lb_core::config::Config;
+use lb_core::config::Fault;
 use rustls::crypto::CryptoProvider;
 use std::sync::{Arc, OnceLock};
 
@@ -22,22 +22,13 @@ pub mod tickets;
 mod trust;
 pub(crate) mod watch;
 
-/// Why TLS cannot be had: every reason, with the place in the configuration and the file.
+/// Why TLS cannot be had: every reason, with the key of the configuration and the file.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub struct TlsError(pub Vec<String>);
+#[error("{}", .0.iter().map(|fault| fault.message.as_str()).collect::<Vec<_>>().join("\n"))]
+pub struct TlsError(pub Vec<Fault>);
 
 /// The one provider of cryptography.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())).clone()
-}
-
-/// Reads every file that a configuration names for TLS, as a start would. What comes back are warnings: it would start.
-///
-/// # Errors
-/// What would keep it from starting.
-pub fn check(config: &Config) -> Result<Vec<String>, TlsError> {
-    let edges = crate::edge::Edges::build(config, &tickets::Secret::random()?)?;
-    Ok(edges.warnings(std::time::SystemTime::now()))
 }

@@ -160,6 +160,32 @@ fn the_key_of_sealed_cookies_rotates_and_no_client_is_moved() {
 }
 
 #[test]
+fn keys_in_files_are_read_anew_by_a_reload_and_one_that_is_gone_changes_nothing() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let file = dir.path().join("cookie.key");
+    std::fs::write(&file, "the old key of all\n").expect("written");
+    let config = |key: &str| {
+        app(&[&a, &b], &sticky(&format!("cookie = \"S\", insert = true, value = \"sealed\", keys = [\"{key}\"]")))
+    };
+    let lb = Instance::start(&config(&format!("file:{}", file.display())));
+    let believed = |lb: &Instance, cookie: &str| lb.client().get("/", &with(cookie)).value("Set-Cookie").is_none();
+    let old = cookie_of(&lb.client().get("/", "")).expect("a cookie");
+    assert!(believed(&Instance::start(&config("the old key of all")), &old), "it is the key that the file has");
+    std::fs::write(&file, "the new key of all\n").expect("written");
+    assert!(believed(&lb, &old), "nothing is read before a reload");
+    lb.json(&["reload"]);
+    assert!(!believed(&lb, &old), "a key that is gone opens nothing");
+    let new = cookie_of(&lb.client().get("/", "")).expect("a cookie");
+    std::fs::remove_file(&file).expect("removed");
+    let refused = lb.cli(&["reload"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said.contains("cookie.key\" cannot be read") && said.contains("lb.toml:"), "{said}");
+    assert!(believed(&lb, &new), "what ran runs on");
+}
+
+#[test]
 fn a_new_server_at_an_old_address_does_not_get_the_old_ones_clients() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     for value in ["sealed", "dynamic"] {

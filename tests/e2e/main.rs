@@ -28,6 +28,7 @@ mod pages;
 mod persist;
 mod pressure;
 mod races;
+mod refusals;
 mod rules;
 mod shared_maxconn;
 mod slow;

@@ -140,6 +140,54 @@ response = [
     });
 }
 
+/// Answers as the path says: its status, and whether there is a page.
+fn varied() -> Origin {
+    Origin::answering(|seen| {
+        let status = if seen.head.contains("/gone") { "404 Not Found" } else { "200 OK" };
+        let fields = match seen.head.contains("/page") {
+            true => "Content-Type: text/html; charset=utf-8\r\nX-Kind: page\r\n",
+            false => "Content-Type: image/png\r\nCache-Control: max-age=60\r\n",
+        };
+        Reply::Keep(format!("HTTP/1.1 {status}\r\n{fields}Content-Length: 0\r\n\r\n").into_bytes())
+    })
+}
+
+#[test]
+fn rules_on_answers_go_by_their_status_and_fields_and_by_what_is_not_there() {
+    let a = varied();
+    let frontend = r#"
+request = [{ if = { path = "/denied" }, deny = 403 }]
+response = [
+  { status = 404, set_header = { X-Missing = "yes" } },
+  { status = "4xx", header_regex = { Content-Type = "^text/" }, set_header = { X-Page = "%{path}" } },
+  { header = { X-Kind = "page" }, remove_header = "X-Kind" },
+  { header = "X-Kind", set_header = { X-Frame-Options = "DENY" } },
+  { not = { header = "Cache-Control" }, set_header = { Cache-Control = "no-cache" } },
+]"#;
+    let lb =
+        Instance::start(&config(&a, frontend, "response = [{ status = \"2xx\", set_header = { X-Kind = \"page\" } }]"));
+    let get = |path: &str| {
+        let output = std::process::Command::new("curl")
+            .args(["-sS", "-i", &format!("http://{}{path}", lb.addr)])
+            .output()
+            .expect("curl, installed by tests/run");
+        String::from_utf8_lossy(&output.stdout).to_lowercase()
+    };
+    let has = |answer: &str, fields: [bool; 5]| {
+        let lines = ["x-missing: yes", "x-page: ", "x-kind: ", "x-frame-options: deny", "cache-control: no-cache"];
+        for (line, wanted) in lines.iter().zip(fields) {
+            assert_eq!(answer.contains(line), wanted, "{line}\n{answer}");
+        }
+    };
+    has(&get("/page"), [false, false, false, true, true]);
+    has(&get("/gone/page"), [true, true, false, true, true]);
+    has(&get("/gone/picture"), [true, false, false, false, false]);
+    // The fields are asked for as they came: what another rule made of them is not seen.
+    has(&get("/picture"), [false, false, true, false, false]);
+    // An answer of ours has fields, too.
+    has(&get("/denied"), [false, true, false, false, false]);
+}
+
 #[test]
 fn no_variable_breaks_a_head_and_no_request_is_smuggled_through_one() {
     let a = mirror();

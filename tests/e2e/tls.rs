@@ -285,6 +285,32 @@ fn check_tells_of_files_that_no_instance_would_start_with() {
 }
 
 #[test]
+fn the_name_that_tls_asked_for_is_a_key_of_tables_and_limits() {
+    let (pki, a, b) = (Pki::new(), Origin::named("a"), Origin::named("b"));
+    pki.issue("site.pem", &["one.example", "two.example"]);
+    let rules = "sticky = [{ on = \"sni\", table = \"names\" }]";
+    let text = config(&a, &format!("cert = {:?}", pki.text("site.pem")))
+        .replace(&servers(&[&a]), &format!("{}\n{rules}", servers(&[&a, &b])))
+        .replace("[backend.app]", "limit = [{ key = \"sni\", table = \"names\", when = \"http_req_cnt > 4\", then = \"deny 429\" }]\n[backend.app]");
+    let lb = Instance::start(&format!("[table.names]\ntype = \"string\"\nstore = [\"http_req_cnt\"]\n{text}"));
+    let server = |host: &str, args: &[&str]| {
+        let (fine, answer) = curl(&pki, &lb, host, args);
+        assert!(fine, "{answer}");
+        answer.lines().last().unwrap_or_default().to_owned()
+    };
+    for host in ["one.example", "two.example"] {
+        let first = server(host, &[]);
+        assert!(["a", "b"].contains(&first.as_str()), "{first}");
+        // Names have no case, and HTTP/2 has the same.
+        let others = [server(host, &["--http2"]), server(&host.to_uppercase(), &[]), server(host, &[])];
+        assert!(others.iter().all(|other| *other == first), "{first}: {others:?}");
+        assert!(curl(&pki, &lb, host, &[]).1.contains(" 429 "), "the fifth is one too many");
+    }
+    let keys: Vec<_> = lb.pins("names").into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["one.example", "two.example"]);
+}
+
+#[test]
 fn python_speaks_to_it_too() {
     let (pki, origin) = (Pki::new(), Origin::named("a"));
     pki.issue("site.pem", &["shop.example"]);

@@ -24,12 +24,14 @@ fn files(dir: &Path, ending: &str, found: &mut Vec<PathBuf>) {
 fn certificates(dir: &Path) {
     let pki = lb_tests::pki::Pki::new();
     pki.issue("site.pem", &["shop.example"]);
+    pki.issue("lb1.pem", &["lb1"]);
     pki.revoke("clients.crl", &[]);
     let copy = |from: &str, to: &str| std::fs::copy(pki.path(from), dir.join(to)).expect("copied");
     std::fs::create_dir(dir.join("certs")).expect("a directory");
     for (from, to) in [("site.pem", "site.pem"), ("site.pem", "site.key"), ("site.pem", "certs/a.pem")] {
         copy(from, to);
     }
+    ["lb1.pem", "lb1.key"].iter().for_each(|file| _ = copy("lb1.pem", file));
     copy("ca.pem", "clients-ca.pem");
     copy("ca.pem", "ca.pem");
     copy("clients.crl", "clients.crl");

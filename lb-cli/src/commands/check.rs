@@ -1,7 +1,7 @@
 //! `lb check`: is this file a configuration, and if not, everything that is wrong with it.
-use crate::diagnose::{self, Refused, count};
+use crate::diagnose::{self, Read, Refused, count};
 use crate::output;
-use lb_core::config::Config;
+use lb_core::config::{Config, Diagnostic, Fault, unused};
 use lb_proxy::tls::TlsError;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -10,31 +10,37 @@ use std::process::ExitCode;
 /// Runs it. 0: valid; 1: not.
 pub(crate) fn run(file: Option<PathBuf>, name: Option<String>, json: bool) -> ExitCode {
     let path = diagnose::path(file);
-    let read = diagnose::read(&path, name.as_deref());
-    // The files that it names are a part of it: with a wrong certificate nothing starts.
-    let files = read.as_ref().map_or_else(|_| Ok(Vec::new()), lb_proxy::tls::check);
-    match (&read, &files) {
-        _ if json => output::line(format_args!("{:#}", as_json(&path, &read, &files))),
-        (Ok(_), Err(TlsError(whys))) => {
-            whys.iter().for_each(|why| anstream::eprintln!("{}: error: {why}", path.display()));
-        }
-        (Ok(config), Ok(_)) => {
+    let checked = check(&path, name.as_deref());
+    match &checked {
+        _ if json => output::line(format_args!("{:#}", as_json(&path, &checked))),
+        Ok((config, warnings)) => {
             output::line(format_args!("{} is valid: {}", path.display(), summary(config)));
-            warnings(config, &files).iter().for_each(|warning| anstream::eprintln!("warning: {warning}"));
+            warnings.iter().for_each(|warning| anstream::eprintln!("warning: {warning}"));
         }
-        (Err(refused), _) => refused.show(),
+        Err(refused) => refused.show(),
     }
-    if read.is_ok() && files.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The configuration and warnings, if an instance would start with it. The files that it names are a part of it.
+fn check(path: &Path, name: Option<&str>) -> Result<(Config, Vec<String>), Refused> {
+    let Read { config, text } = diagnose::read(path, name)?;
+    let files = lb_proxy::check(&config).map_err(|TlsError(faults)| diagnose::placed(path, &text, &faults))?;
+    let place = |fault: Fault| {
+        let Diagnostic { line, column, message, .. } = fault.placed(&text);
+        format!("{}:{line}:{column}: {message}", path.display())
+    };
+    let mut warnings = here(&config);
+    warnings.extend(files);
+    warnings.extend(unused(&config).into_iter().map(place));
+    Ok((config, warnings))
 }
 
 /// What the file is not to blame for, but this machine, and this user: it stops no start.
-fn warnings(config: &Config, files: &Result<Vec<String>, TlsError>) -> Vec<String> {
+fn here(config: &Config) -> Vec<String> {
     let state = config.instance.state.as_deref();
     let unusable = state.and_then(|dir| lb_proxy::instance::state::check(dir, &config.instance.name).err());
-    let mut all: Vec<_> =
-        unusable.into_iter().map(|why| format!("`instance.state` cannot be used here: {why}")).collect();
-    all.extend(files.iter().flatten().cloned());
-    all
+    unusable.into_iter().map(|why| format!("`instance.state` cannot be used here: {why}")).collect()
 }
 
 fn summary(config: &Config) -> String {
@@ -51,15 +57,12 @@ fn summary(config: &Config) -> String {
     parts.join(", ")
 }
 
-fn as_json(path: &Path, read: &Result<Config, Refused>, files: &Result<Vec<String>, TlsError>) -> Value {
-    let plain = |whys: &[String]| whys.iter().map(|why| json!({ "message": why, "help": "" })).collect();
-    let errors = match (read, files) {
-        (Ok(_), Ok(_)) => json!([]),
-        (Ok(_), Err(TlsError(whys))) => plain(whys),
-        (Err(Refused::Unread { why, help, .. }), _) => json!([{ "message": why, "help": help }]),
-        (Err(Refused::Wrong { found, .. }), _) => json!(found),
+fn as_json(path: &Path, checked: &Result<(Config, Vec<String>), Refused>) -> Value {
+    let errors = match checked {
+        Ok(_) => json!([]),
+        Err(Refused::Unread { why, help, .. }) => json!([{ "message": why, "help": help }]),
+        Err(Refused::Wrong { found, .. }) => json!(found),
     };
-    let warnings = read.as_ref().map_or_else(|_| Vec::new(), |config| warnings(config, files));
-    let valid = read.is_ok() && files.is_ok();
-    json!({ "file": path.display().to_string(), "valid": valid, "errors": errors, "warnings": warnings })
+    let warnings = checked.as_ref().map_or(&[][..], |(_, warnings)| warnings);
+    json!({ "file": path.display().to_string(), "valid": checked.is_ok(), "errors": errors, "warnings": warnings })
 }

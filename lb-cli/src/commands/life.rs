@@ -1,7 +1,8 @@
 //! `lb run`, `lb reload`, `lb stop`: an instance's life.
 use crate::args::{At, File};
 use crate::client::Client;
-use crate::{diagnose, output};
+use crate::diagnose::{self, Read};
+use crate::output;
 use hyper::Method;
 use lb_core::status::Done;
 use lb_core::time::format_duration;
@@ -11,12 +12,19 @@ use std::time::Duration;
 /// `lb run`
 pub(crate) fn run(file: File) -> anyhow::Result<ExitCode> {
     let path = diagnose::path(file.config);
-    let config = match diagnose::load(&path, file.name.as_deref()) {
-        Ok(config) => config,
+    let Read { config, text } = match diagnose::load(&path, file.name.as_deref()) {
+        Ok(read) => read,
         Err(exit) => return Ok(exit),
     };
-    lb_proxy::run(config, lb_proxy::ConfigSource { path, name: file.name })?;
-    Ok(ExitCode::SUCCESS)
+    let source = lb_proxy::ConfigSource { path: path.clone(), name: file.name };
+    let Err(error) = lb_proxy::run(config.clone(), source) else { return Ok(ExitCode::SUCCESS) };
+    match error.faults(&config).as_slice() {
+        [] => Err(error.into()),
+        faults => {
+            diagnose::placed(&path, &text, faults).show();
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
 /// `lb reload`

@@ -213,8 +213,8 @@ static ADMIN: Shape = Shape {
             "token",
             Kind::Text,
             "\"${LB_TOKEN}\"",
-            "Token asked of those who change something over HTTP. Without one the HTTP address is \
-             read-only.",
+            "Token asked of those who change something over HTTP; `\"file:/etc/lb/token\"` is what that file holds. \
+             Without one the HTTP address is read-only.",
         )
         .also(&["password", "auth", "key"]),
     ],

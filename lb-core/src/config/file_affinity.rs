@@ -86,8 +86,8 @@ pub(super) const KEYS: Key = key(
     "keys",
     Kind::Many(&Kind::Text),
     "[\"${COOKIE_KEY}\"]",
-    "Keys of `dynamic` and `sealed` values, at least 16 characters each, the same on every instance. The first writes, \
-     all are read.",
+    "Keys of `dynamic` and `sealed` values, at least 16 characters each, the same on every instance; \
+     `\"file:/etc/lb/cookie.key\"` is what that file holds, read with the configuration. The first writes, all are read.",
 )
 .also(&["key", "dynamic_cookie_key", "dynamic-cookie-key", "secret"]);
 
@@ -146,7 +146,7 @@ static JWT_SHAPE: Shape = Shape {
             Kind::Many(&Kind::Text),
             "[\"${JWT_KEY}\"]",
             "A token is believed that one of these keys signed: the text of a public key in PEM (RSA, EC, Ed25519), or a \
-             shared secret (HS256, HS384, HS512) of 16 characters or more.",
+             shared secret (HS256, HS384, HS512) of 16 characters or more; `\"file:jwt.pem\"` is what that file holds.",
         )
         .also(&["key", "secret", "public_key", "public_keys"]),
         key(

@@ -1,6 +1,31 @@
 //! The shape of the file, third part: what rules ask (`if`) and do. See [`super::file`].
 use super::file::{Key, Kind, Shape, key};
 
+/// What routes ask without an `if`, too.
+pub(super) const HOST: Key = key(
+    "host",
+    Kind::Many(&Kind::Text),
+    "[\"shop.example.com\", \"*.example.org\"]",
+    "Host names, without port; `*.` before a name matches everything under it.",
+)
+.also(&["hosts", "server_name", "domain"]);
+pub(super) const PATH_PREFIX: Key = key(
+    "path_prefix",
+    Kind::Many(&Kind::Text),
+    "\"/ws\"",
+    "Path prefixes, at segment borders: `/ws` matches `/ws` and `/ws/x`, not `/wsx`.",
+)
+.also(&["path_beg", "prefix", "location", "path_dir"]);
+pub(super) const HEADER: Key = key(
+    "header",
+    Kind::Either(&[Kind::Text, Kind::Pairs]),
+    "{ X-Tenant = \"blue\" }",
+    "Headers that must be there: `{ X-Tenant = \"blue\" }` with that value, `\"X-Tenant\"` with any.",
+)
+.also(&["headers", "hdr"]);
+pub(super) const WEBSOCKET: Key =
+    key("websocket", Kind::Flag, "true", "Whether the request asks for a WebSocket.").also(&["ws", "upgrade"]);
+
 /// `if`, wherever a rule has one; it holds itself under `not`.
 pub(super) static IF: Shape = Shape {
     doc: "What must hold of a request: all the keys given, each for one of its values.",
@@ -12,33 +37,15 @@ pub(super) static IF: Shape = Shape {
             "Networks of the client; behind `trusted_proxies`, of whom they name.",
         )
         .also(&["source", "ip", "remote_addr", "network", "networks"]),
-        key(
-            "host",
-            Kind::Many(&Kind::Text),
-            "[\"shop.example.com\", \"*.example.org\"]",
-            "Host names, without port; `*.` before a name matches everything under it.",
-        )
-        .also(&["hosts", "server_name", "domain"]),
+        HOST,
         key("host_regex", Kind::Many(&Kind::Text), "\"^shop[0-9]+\\\\.\"", "The host, in lower case, by pattern.")
             .also(&["host_reg"]),
         key("path", Kind::Many(&Kind::Text), "[\"/\", \"/index.html\"]", "Whole paths, without the query."),
-        key(
-            "path_prefix",
-            Kind::Many(&Kind::Text),
-            "\"/ws\"",
-            "Path prefixes, at segment borders: `/ws` matches `/ws` and `/ws/x`, not `/wsx`.",
-        )
-        .also(&["path_beg", "prefix", "location", "path_dir"]),
+        PATH_PREFIX,
         key("path_regex", Kind::Many(&Kind::Text), "\"\\\\.php$\"", "The path, without the query, by pattern.")
             .also(&["path_reg", "path_end", "path_suffix"]),
         key("method", Kind::Many(&Kind::Text), "[\"GET\", \"HEAD\"]", "Methods.").also(&["methods", "verb"]),
-        key(
-            "header",
-            Kind::Either(&[Kind::Text, Kind::Pairs]),
-            "{ X-Tenant = \"blue\" }",
-            "Headers that must be there: `{ X-Tenant = \"blue\" }` with that value, `\"X-Tenant\"` with any.",
-        )
-        .also(&["headers", "hdr"]),
+        HEADER,
         key("header_regex", Kind::Pairs, "{ User-Agent = \"(?i)bot\" }", "Headers whose value is like a pattern.")
             .also(&["hdr_reg", "header_reg"]),
         key(
@@ -50,7 +57,7 @@ pub(super) static IF: Shape = Shape {
         .also(&["url_param", "urlp", "args", "arg", "param"]),
         key("cookie", Kind::Either(&[Kind::Text, Kind::Pairs]), "{ canary = \"yes\" }", "Cookies, as `header`.")
             .also(&["cookies", "cook"]),
-        key("websocket", Kind::Flag, "true", "Whether the request asks for a WebSocket.").also(&["ws", "upgrade"]),
+        WEBSOCKET,
         key("tls", Kind::Flag, "true", "Whether the client's connection is TLS.").also(&["ssl", "ssl_fc", "https"]),
         key("sni", Kind::Many(&Kind::Text), "\"shop.example.com\"", "Server names that TLS asked for, as `host`.")
             .also(&["ssl_fc_sni", "ssl_sni"]),
@@ -132,6 +139,36 @@ static REQUEST_RULE: Shape = Shape {
 
 static RESPONSE_RULES: Kind = Kind::Section(&RESPONSE_RULE);
 
+const STATUS: Key = key(
+    "status",
+    Kind::Many(&Kind::Either(&[Kind::Whole(100, 599), Kind::Text])),
+    "[404, \"5xx\"]",
+    "Statuses of the answers that it is for: 404, \"500-504\", \"5xx\". Default: all.",
+);
+const ANSWER_HEADER: Key = key(
+    "header",
+    Kind::Either(&[Kind::Text, Kind::Pairs]),
+    "{ Content-Type = \"text/html\" }",
+    "Fields that the answer must have, as it came: `{ Content-Type = \"text/html\" }` with that value, \
+     `\"Set-Cookie\"` with any. Default: whatever it has.",
+);
+const ANSWER_HEADER_REGEX: Key = key(
+    "header_regex",
+    Kind::Pairs,
+    "{ Content-Type = \"^text/\" }",
+    "Fields of the answer whose value is like a pattern.",
+);
+
+static NOT_ANSWER: Shape = Shape {
+    doc: "What may not hold of an answer: all the keys given together.",
+    keys: &[
+        STATUS.also(&["code"]),
+        ANSWER_HEADER.also(&["headers"]),
+        ANSWER_HEADER_REGEX.also(&["hdr_reg", "header_reg"]),
+    ],
+};
+static NOT_ANSWERS: Kind = Kind::Section(&NOT_ANSWER);
+
 static RESPONSE_RULE: Shape = Shape {
     doc: "One rule on answers: what must hold, and one thing that is done.",
     keys: &[
@@ -142,14 +179,17 @@ static RESPONSE_RULE: Shape = Shape {
             "What must hold of the request. Default: always.",
         )
         .also(&["when", "unless", "match"]),
+        STATUS.also(&["code"]),
+        ANSWER_HEADER.also(&["res_hdr"]),
+        ANSWER_HEADER_REGEX.also(&["hdr_reg", "header_reg"]),
         key(
-            "status",
-            Kind::Many(&Kind::Either(&[Kind::Whole(100, 599), Kind::Text])),
-            "[404, \"500-599\"]",
-            "Statuses of the answers that it is for. Default: all.",
+            "not",
+            Kind::Many(&NOT_ANSWERS),
+            "{ header = \"Cache-Control\" }",
+            "None of these may hold of the answer; each has `status`, `header`, `header_regex`.",
         )
-        .also(&["code"]),
-        SET.also(&["set-header", "header", "headers"]),
+        .also(&["none"]),
+        SET.also(&["set-header", "headers"]),
         ADD.also(&["add-header"]),
         REMOVE.also(&["del_header", "del-header", "hide_header"]),
     ],

@@ -140,29 +140,10 @@ static LIMIT: Shape = Shape {
 static ROUTE: Shape = Shape {
     doc: "One route: all the conditions given must hold.",
     keys: &[
-        key(
-            "host",
-            Kind::Many(&Kind::Text),
-            "[\"shop.example.com\", \"*.example.org\"]",
-            "Host names, without port; `*.` before a name matches everything under it.",
-        )
-        .also(&["hosts", "server_name", "domain"]),
-        key(
-            "path_prefix",
-            Kind::Many(&Kind::Text),
-            "\"/ws\"",
-            "Path prefixes, at segment borders: `/ws` matches `/ws` and `/ws/x`, not `/wsx`.",
-        )
-        .also(&["path_beg", "prefix", "location"]),
-        key(
-            "header",
-            Kind::Either(&[Kind::Text, Kind::Pairs]),
-            "{ X-Tenant = \"blue\" }",
-            "Headers that must be there: `{ X-Tenant = \"blue\" }` with that value, \
-             `\"X-Tenant\"` with any.",
-        )
-        .also(&["headers", "hdr"]),
-        key("websocket", Kind::Flag, "true", "Whether the request asks for a WebSocket.").also(&["ws", "upgrade"]),
+        file_rules::HOST,
+        file_rules::PATH_PREFIX.also(&["path_beg", "prefix", "location"]),
+        file_rules::HEADER,
+        file_rules::WEBSOCKET,
         key(
             "if",
             Kind::Section(&file_rules::IF),

@@ -32,6 +32,7 @@ mod page;
 mod peers;
 mod place;
 mod rules;
+mod secret;
 mod sticky;
 mod syntax;
 mod table;

@@ -5,7 +5,7 @@ use super::file::{Key, Kind, Shape};
 use super::suggest;
 use crate::jwt::Keys;
 use crate::time::parse_duration;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +30,10 @@ pub(super) struct Cx<'a> {
     /// The text has syntax errors, so what seems to be missing may only be unreadable.
     partial: bool,
     found: RefCell<Vec<Diagnostic>>,
+    /// What does not fit the mode of its frontend or backend.
+    unfit: RefCell<Vec<Diagnostic>>,
+    /// A mode has a mistake: what fits it is not known.
+    pub(super) mode_unknown: Cell<bool>,
     /// What `jwt(CLAIM)` keys are read with; inside, `None`: its section has mistakes. Outside: there is none.
     pub(super) jwt: RefCell<Option<Option<Arc<Keys>>>>,
     #[cfg(test)]
@@ -44,6 +48,8 @@ impl<'a> Cx<'a> {
             files: None,
             partial,
             found: RefCell::default(),
+            unfit: RefCell::default(),
+            mode_unknown: Cell::default(),
             jwt: RefCell::default(),
             #[cfg(test)]
             asked: RefCell::default(),
@@ -65,6 +71,12 @@ impl<'a> Cx<'a> {
         self.found.borrow_mut().push(diagnostic);
     }
 
+    /// As [`Self::bad`], for what does not fit the mode. Silent where a mode has a mistake of its own.
+    pub(super) fn unfit(&self, span: Range<usize>, path: &str, message: impl Into<String>, help: impl Into<String>) {
+        let diagnostic = Diagnostic::new(self.text, span, path, message.into(), help.into());
+        self.unfit.borrow_mut().push(diagnostic);
+    }
+
     /// As [`Self::bad`], for what is not there. Silent where syntax errors may have hidden it.
     pub(super) fn missing(&self, span: Range<usize>, path: &str, message: impl Into<String>, help: impl Into<String>) {
         if !self.partial {
@@ -78,7 +90,11 @@ impl<'a> Cx<'a> {
     }
 
     pub(super) fn into_found(self) -> Vec<Diagnostic> {
-        self.found.into_inner()
+        let mut found = self.found.into_inner();
+        if !self.mode_unknown.get() {
+            found.extend(self.unfit.into_inner());
+        }
+        found
     }
 }
 
@@ -120,14 +136,26 @@ impl<'a> Section<'a> {
         let key = key?;
         #[cfg(test)]
         self.cx.asked.borrow_mut().insert(key);
-        let (word, value) = self.table.get_key_value(name)?;
-        Some(Item { cx: self.cx, path: join(&self.path, name), value, word: word.span(), key, kind: &key.kind })
+        self.item(key)
     }
 
-    /// Whether an unknown key stands for this one: then it is not missing, only misspelt, and that is reported.
+    /// A key that the file has; one with a slip in it is read as the one that was meant, so that the slip, which is
+    /// reported, brings no reports about what it seems to lack.
+    fn item(&self, key: &'static Key) -> Option<Item<'a>> {
+        let slip = || self.table.iter().find(|(word, _)| self.unknown(word) == Some((key.name, true)));
+        let (word, value) = self.table.get_key_value(key.name).or_else(slip)?;
+        Some(Item { cx: self.cx, path: join(&self.path, key.name), value, word: word.span(), key, kind: &key.kind })
+    }
+
+    /// The key that an unknown one stands for, and whether it is that one with a slip, not another balancer's word.
+    fn unknown(&self, word: &Spanned<std::borrow::Cow<'_, str>>) -> Option<(&'static str, bool)> {
+        let word = word.get_ref();
+        self.shape.key(word).is_none().then(|| suggest::meant(word, self.shape))?
+    }
+
+    /// Whether an unknown key stands for this one: then it is not missing, and that is reported.
     pub(super) fn misspelt(&self, name: &str) -> bool {
-        let unknown = self.table.keys().map(|k| k.get_ref()).filter(|k| self.shape.key(k).is_none());
-        unknown.filter_map(|k| suggest::meant(k, self.shape)).any(|meant| meant == name)
+        self.table.keys().filter_map(|word| self.unknown(word)).any(|(meant, _)| meant == name)
     }
 
     /// That something is not there. Silent where a key is unknown: that may have been meant to be it.
@@ -150,15 +178,19 @@ impl<'a> Section<'a> {
 
     /// The keys that the file gives, whether anybody asks for them or not.
     pub(super) fn given(&self) -> impl Iterator<Item = Item<'a>> {
-        let item = |key: &'static Key| {
-            let (word, value) = self.table.get_key_value(key.name)?;
-            Some(Item { cx: self.cx, path: join(&self.path, key.name), value, word: word.span(), key, kind: &key.kind })
-        };
-        self.shape.keys.iter().filter_map(item)
+        self.shape.keys.iter().filter_map(|key| self.item(key))
     }
 
     pub(super) fn text(&self, name: &'static str) -> Option<String> {
         self.get(name)?.text()
+    }
+
+    /// Reports keys that have no meaning here. Of a slip one report is enough.
+    pub(super) fn useless(&self, names: &[&'static str], why: &str, help: &str) {
+        for item in names.iter().filter(|name| self.table.contains_key(**name)).filter_map(|name| self.get(name)) {
+            let message = format!("`{}` has no meaning {why}", item.name());
+            item.cx.missing(item.word.clone(), &item.path, message, help);
+        }
     }
 
     pub(super) fn flag(&self, name: &'static str, default: bool) -> bool {

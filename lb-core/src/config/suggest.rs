@@ -44,13 +44,19 @@ fn grouped(n: u64) -> String {
     parts.join("_")
 }
 
-/// The key that an unknown one stands for: another spelling, another balancer's word, a slip.
-pub(super) fn meant(word: &str, shape: &Shape) -> Option<&'static str> {
-    let known = shape.keys.iter().find(|k| same(k.name, word) || k.also.iter().any(|w| same(w, word))).map(|k| k.name);
-    if known.is_some() || under_if(word, shape) {
-        return known;
+/// The key that an unknown one stands for, and whether it is that one with a slip: not another balancer's word, whose
+/// values may be written otherwise.
+pub(super) fn meant(word: &str, shape: &Shape) -> Option<(&'static str, bool)> {
+    let own = shape.keys.iter().find(|k| same(k.name, word)).map(|k| (k.name, true));
+    let foreign = || shape.keys.iter().find(|k| k.also.iter().any(|w| same(w, word))).map(|k| (k.name, false));
+    if let Some(known) = own.or_else(foreign) {
+        return Some(known);
     }
-    nearest(word, shape.keys.iter().map(|k| k.name)).or_else(|| near_alias(word, shape))
+    if under_if(word, shape) {
+        return None;
+    }
+    let near = nearest(word, shape.keys.iter().map(|k| k.name)).map(|name| (name, true));
+    near.or_else(|| near_alias(word, shape).map(|name| (name, false)))
 }
 
 fn same(a: &str, b: &str) -> bool {
@@ -60,7 +66,7 @@ fn same(a: &str, b: &str) -> bool {
 /// Help for an unknown key: the one that was meant, where it belongs, or all there are.
 pub(super) fn key(word: &str, shape: &'static Shape) -> String {
     let names: Vec<&str> = shape.keys.iter().map(|k| k.name).collect();
-    if let Some(name) = meant(word, shape) {
+    if let Some((name, _)) = meant(word, shape) {
         return format!("did you mean `{name}`?");
     }
     if under_if(word, shape) {

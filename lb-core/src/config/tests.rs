@@ -5,6 +5,8 @@ use std::time::Duration;
 mod affinity;
 mod documents;
 mod elsewhere;
+mod every_key;
+mod files;
 mod http2;
 mod limits;
 mod mistakes;

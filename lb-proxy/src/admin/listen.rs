@@ -47,6 +47,16 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// The key that it is about.
+    pub(crate) fn key(&self) -> &'static str {
+        match self {
+            Self::Tcp { .. } => "admin.listen",
+            Self::Socket { .. } => "admin.socket",
+        }
+    }
+}
+
 /// Open sockets that nobody serves yet.
 #[derive(Debug, Default)]
 pub struct Sockets {

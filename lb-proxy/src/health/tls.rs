@@ -1,33 +1,17 @@
 //! TLS under checks: a handshake, with or without a look at the certificate.
 use crate::tls::connect::Anybody;
-use crate::tls::provider;
-use lb_core::config::{CheckTls, Config};
+use crate::tls::{TlsError, provider};
+use lb_core::config::{CheckTls, Config, Fault};
 use rustls::ClientConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-
-/// Why a check over TLS cannot be made as configured.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// The file of authorities.
-    #[error("backend {backend}: `check.tls.ca` {} cannot be used: {why}", path.display())]
-    Ca {
-        /// Backend.
-        backend: String,
-        /// File.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
-}
 
 /// How a server is spoken to in TLS. Two are equal when they verify alike.
 #[derive(Clone, Debug)]
@@ -54,15 +38,22 @@ impl Prepared {
     /// # Errors
     /// [`TlsError`]
     pub fn of(config: &Config) -> Result<Self, TlsError> {
-        let mut all = HashMap::new();
+        let (mut all, mut wrong) = (HashMap::new(), Vec::new());
         for backend in &config.backends {
-            if let Some(tls) = backend.check.as_ref().and_then(|check| check.tls.as_ref()) {
-                let path = tls.ca.clone().unwrap_or_default();
-                let made = Tls::new(tls).map_err(|why| TlsError::Ca { backend: backend.name.clone(), path, why })?;
-                all.insert(backend.name.clone(), made);
+            let Some(tls) = backend.check.as_ref().and_then(|check| check.tls.as_ref()) else { continue };
+            match Tls::new(tls) {
+                Ok(made) => {
+                    all.insert(backend.name.clone(), made);
+                }
+                Err(why) => {
+                    let (name, path) = (&backend.name, tls.ca.clone().unwrap_or_default());
+                    let message = format!("backend {name}: `check.tls.ca` {} cannot be used: {why}", path.display());
+                    let fault = Fault::new(format!("backend.{name}.check.tls.ca"), message);
+                    wrong.push(Fault { or: Some(format!("backend.{name}.tls.ca")), ..fault });
+                }
             }
         }
-        Ok(Self(all))
+        if wrong.is_empty() { Ok(Self(all)) } else { Err(TlsError(wrong)) }
     }
 
     pub(super) fn get(&self, backend: &str) -> Option<Tls> {

@@ -253,7 +253,8 @@ impl<'r> Answering<'_, '_, 'r> {
         self.account.status = response.status;
         let server = &self.backend.servers[self.chosen].config.name;
         let edits = self.passage.echo(edits, self.frontend);
-        let edits = self.passage.answer(edits, response.status, server, self.local.id);
+        let field = |name: &str| first_value(&response.fields, buf, name);
+        let edits = self.passage.answer(edits, response.status, &field, server, self.local.id);
         let onward = Onward {
             affinity: self.backend.cookie.as_ref(),
             set_cookie: self.plan.set_cookie(self.backend, self.chosen, now),

@@ -148,7 +148,7 @@ impl Conn {
         account.own_answer();
         let snap = self.local.snapshot();
         let rules = self.listening.frontend(&snap).map(|f| &f.config.rules);
-        let answer = own::answer(&reason.into(), &own::Way { rules: [None, rules], ..own::Way::default() });
+        let answer = own::Own::new(&reason.into(), [None, rules]).write(&own::Way::default());
         let sent = self.timer.within(LINGER.0, super::say(&self.stream.writer(), &answer)).await;
         account.finish(reason.code);
         if matches!(sent, Ok(Ok(()))) { After::Linger } else { After::Close }

@@ -8,6 +8,7 @@ use super::{account, say};
 use crate::websocket;
 use lb_core::rules::{Page, Rules};
 use lb_core::snapshot::Frontend;
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -39,8 +40,6 @@ pub(crate) struct Way<'a> {
     pub(crate) head: bool,
     /// The connection stays open.
     pub(crate) keep: bool,
-    /// Where pages are: the backend's, the frontend's.
-    pub(crate) rules: [Option<&'a Rules>; 2],
     /// What rules do with it.
     pub(crate) edits: Option<&'a Edits<'a>>,
 }
@@ -75,14 +74,10 @@ impl Refusing<'_, '_> {
         let fine = !conn.local.draining() && !matches!(reason.status, 400 | 408);
         let keep = self.facts.keep_alive && self.body_done && fine;
         let backend = self.passage.backend.map(|b| &b.config.rules);
-        let edits = self.passage.answer(self.passage.echo(None, self.frontend), reason.status, "", conn.local.id);
-        let way = Way {
-            head: self.facts.head,
-            keep,
-            rules: [backend, Some(&self.frontend.config.rules)],
-            edits: edits.as_ref(),
-        };
-        let answer = answer(&refusal, &way);
+        let own = Own::new(&refusal, [backend, Some(&self.frontend.config.rules)]);
+        let edits = self.passage.echo(None, self.frontend);
+        let edits = self.passage.answer(edits, reason.status, &|name| own.field(name), "", conn.local.id);
+        let answer = own.write(&Way { head: self.facts.head, keep, edits: edits.as_ref() });
         let sent = conn.timer.within(Duration::from_secs(5), say(&conn.stream.writer(), &answer)).await;
         account.finish(reason.code);
         match sent {
@@ -93,55 +88,72 @@ impl Refusing<'_, '_> {
     }
 }
 
-/// The whole answer.
-pub(crate) fn answer(refusal: &Refusal<'_>, way: &Way<'_>) -> Vec<u8> {
-    let Reason { status, code } = refusal.reason;
-    let phrase = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
-    let named = || way.rules.iter().flatten().find_map(|rules| rules.page(status, code));
-    let line;
-    let (kind, body) = match refusal.page.or_else(named) {
-        Some(page) => (page.kind, &page.body[..]),
-        None => {
-            line = format!("{status} {phrase}: {}\n", refusal.label.as_deref().unwrap_or(code));
-            ("text/plain; charset=utf-8", line.as_bytes())
+/// An answer of ours as it is before rules change it.
+pub(crate) struct Own<'a> {
+    status: u16,
+    phrase: &'static str,
+    /// Fields but those of framing.
+    fields: Vec<(&'static str, Cow<'a, [u8]>)>,
+    body: Cow<'a, [u8]>,
+}
+
+impl<'a> Own<'a> {
+    /// `rules`: where pages are, the backend's, the frontend's.
+    pub(crate) fn new(refusal: &'a Refusal<'_>, rules: [Option<&'a Rules>; 2]) -> Self {
+        let Reason { status, code } = refusal.reason;
+        let phrase = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
+        let named = || rules.into_iter().flatten().find_map(|rules| rules.page(status, code));
+        let (kind, body): (_, Cow<'_, [u8]>) = match refusal.page.or_else(named) {
+            Some(page) => (page.kind, Cow::Borrowed(&page.body)),
+            None => {
+                let line = format!("{status} {phrase}: {}\n", refusal.label.as_deref().unwrap_or(code));
+                ("text/plain; charset=utf-8", Cow::Owned(line.into_bytes()))
+            }
+        };
+        let mut fields = vec![("Content-Type", Cow::Borrowed(kind.as_bytes()))];
+        // A redirect for ever may be kept; nothing else that we say holds longer than now.
+        if !matches!(status, 301 | 308) {
+            fields.push(("Cache-Control", Cow::Borrowed(b"no-store")));
         }
-    };
-    let mut out = Vec::with_capacity(256 + body.len());
-    let kept = |name: &str| !way.edits.is_some_and(|edits| edits.drops(name.as_bytes()));
-    let mut field = |name: &str, value: &[u8]| {
-        if kept(name) {
+        if let Some(location) = &refusal.location {
+            fields.push(("Location", Cow::Borrowed(location)));
+        }
+        if let Some(realm) = refusal.realm {
+            let challenge = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
+            fields.push(("WWW-Authenticate", Cow::Owned(challenge.into_bytes())));
+        }
+        if let Some(seconds) = refusal.retry_after.or((status == 503).then_some(1)) {
+            fields.push(("Retry-After", Cow::Owned(seconds.to_string().into_bytes())));
+        }
+        Self { status, phrase, fields, body }
+    }
+
+    /// The value of a field.
+    fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+    }
+
+    /// The whole answer.
+    pub(crate) fn write(&self, way: &Way<'_>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256 + self.body.len());
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "HTTP/1.1 {} {}\r\n", self.status, self.phrase);
+        let kept = |name: &str| !way.edits.is_some_and(|edits| edits.drops(name.as_bytes()));
+        for (name, value) in self.fields.iter().filter(|(name, _)| kept(name)) {
             for part in [name.as_bytes(), b": ", value, b"\r\n"] {
                 out.extend_from_slice(part);
             }
         }
-    };
-    // A redirect for ever may be kept; nothing else that we say holds longer than now.
-    field("Content-Type", kind.as_bytes());
-    if !matches!(status, 301 | 308) {
-        field("Cache-Control", b"no-store");
+        let _ = write!(out, "Content-Length: {}\r\n", self.body.len());
+        if let Some(edits) = way.edits {
+            edits.write("content-length", &mut out);
+        }
+        out.extend_from_slice(if way.keep { b"\r\n" } else { b"Connection: close\r\n\r\n" });
+        if !way.head {
+            out.extend_from_slice(&self.body);
+        }
+        out
     }
-    if let Some(location) = &refusal.location {
-        field("Location", location);
-    }
-    if let Some(realm) = refusal.realm {
-        field("WWW-Authenticate", format!("Basic realm=\"{realm}\", charset=\"UTF-8\"").as_bytes());
-    }
-    if let Some(seconds) = refusal.retry_after.or((status == 503).then_some(1)) {
-        field("Retry-After", seconds.to_string().as_bytes());
-    }
-    let fields = std::mem::take(&mut out);
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "HTTP/1.1 {status} {phrase}\r\n");
-    out.extend_from_slice(&fields);
-    let _ = write!(out, "Content-Length: {}\r\n", body.len());
-    if let Some(edits) = way.edits {
-        edits.write("content-length", &mut out);
-    }
-    out.extend_from_slice(if way.keep { b"\r\n" } else { b"Connection: close\r\n\r\n" });
-    if !way.head {
-        out.extend_from_slice(body);
-    }
-    out
 }
 
 #[cfg(test)]
@@ -150,7 +162,7 @@ mod tests {
     use lb_core::rules::PageFor;
 
     fn text(refusal: &Refusal<'_>, way: &Way<'_>) -> String {
-        String::from_utf8(answer(refusal, way)).unwrap()
+        String::from_utf8(Own::new(refusal, [None, None]).write(way)).unwrap()
     }
 
     #[test]
@@ -173,14 +185,25 @@ mod tests {
         let page = |body: &[u8]| Page { path: "x".into(), kind: "text/html", body: body.into() };
         let rules = |body: &[u8]| Rules { pages: vec![(PageFor::Class(5), page(body))], ..Rules::default() };
         let (backend, frontend) = (rules(b"backend"), rules(b"frontend"));
-        let with = |rules| text(&Reason::NO_SERVER.into(), &Way { rules, ..Way::default() });
+        let with = |rules| {
+            let refusal = Reason::NO_SERVER.into();
+            String::from_utf8(Own::new(&refusal, rules).write(&Way::default())).unwrap()
+        };
         assert!(
             with([Some(&backend), Some(&frontend)]).ends_with("Content-Length: 7\r\nConnection: close\r\n\r\nbackend")
         );
         assert!(with([None, Some(&frontend)]).contains("Content-Type: text/html\r\n"));
         let own = page(b"own");
         let refusal = Refusal { page: Some(&own), ..Reason::NO_SERVER.into() };
-        assert!(text(&refusal, &Way { rules: [Some(&backend), None], ..Way::default() }).ends_with("own"));
+        assert!(Own::new(&refusal, [Some(&backend), None]).write(&Way::default()).ends_with(b"own"));
+    }
+
+    #[test]
+    fn rules_see_the_fields_of_our_own_answers() {
+        let refusal = Reason::NO_SERVER.into();
+        let own = Own::new(&refusal, [None, None]);
+        assert_eq!((own.field("retry-after"), own.field("location")), (Some(&b"1"[..]), None));
+        assert!(own.field("content-type").is_some_and(|kind| kind.starts_with(b"text/plain")));
     }
 
     #[test]

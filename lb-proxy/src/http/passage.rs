@@ -102,18 +102,19 @@ impl<'s> Passage<'s> {
         made.due.push(Due { rule, done, edits });
     }
 
-    /// What is done with an answer of this status, after what is done already; `None`: nothing. `server`: who gave it, if
-    /// not we.
-    pub(crate) fn answer(
+    /// What is done with an answer of this status with these fields, by lower-case name, after what is done already;
+    /// `None`: nothing. `server`: who gave it, if not we.
+    pub(crate) fn answer<'f>(
         &self,
         done: Option<Edits<'s>>,
         status: u16,
+        field: &dyn Fn(&str) -> Option<&'f [u8]>,
         server: &str,
         worker: usize,
     ) -> Option<Edits<'s>> {
         let Some(made) = self.made.as_ref().filter(|made| !made.due.is_empty()) else { return done };
         let mut edits = done.unwrap_or_default();
-        for due in made.due.iter().filter(|due| due.rule.takes(status)) {
+        for due in made.due.iter().filter(|due| due.rule.of.matches(status, field)) {
             due.done[worker].0.bump();
             for (edit, at) in &due.edits {
                 let value = |out: &mut Vec<u8>| say_server(&made.text[at.clone()], server, out);

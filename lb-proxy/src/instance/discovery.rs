@@ -40,6 +40,15 @@ pub struct NameError {
     why: String,
 }
 
+impl NameError {
+    /// The key that names the server's place.
+    pub(crate) fn key(&self, config: &Config) -> String {
+        let backend = config.backends.iter().find(|b| b.name == self.backend);
+        let number = backend.and_then(|b| b.servers.iter().position(|s| s.name == self.server)).unwrap_or_default();
+        format!("backend.{}.server[{number}].addr", self.backend)
+    }
+}
+
 /// What is known of the names of servers.
 #[derive(Debug, Default)]
 pub(crate) struct Discovery(Mutex<Inner>);

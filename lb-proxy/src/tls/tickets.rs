@@ -10,6 +10,7 @@
 use super::TlsError;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use lb_core::config::Fault;
 use parking_lot::Mutex;
 use rustls::server::ProducesTickets;
 use std::path::Path;
@@ -40,7 +41,7 @@ impl Secret {
     /// The system gives no random numbers.
     pub fn random() -> Result<Self, TlsError> {
         let mut bytes = [0; SECRET];
-        let no_random = |_| TlsError(vec!["the system gives no random numbers".into()]);
+        let no_random = |_| TlsError(vec![Fault::new("tls", "the system gives no random numbers")]);
         aws_lc_rs::rand::fill(&mut bytes).map_err(no_random)?;
         Ok(Self(bytes.as_slice().into()))
     }

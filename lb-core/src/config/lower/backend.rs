@@ -1,8 +1,8 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{
-    Backend, Balance, Check, CheckTls, CookieMode, Maxconn, Persist, Proto, ProxyVersion, Server, ServerTls, SlowStart,
-    Sticky, WebSocket,
+    Backend, Balance, Check, CheckTls, CookieMode, Maxconn, OnDown, Persist, Proto, ProxyVersion, Server, ServerTls,
+    SlowStart, Sticky, WebSocket,
 };
 use super::{
     Defaults, Side, Unique, balance, check, cookie, discovery, faults, listen, rules, rules::Known, sticky,
@@ -34,6 +34,18 @@ pub(super) fn backend(
         proto: section.word("proto").unwrap_or_default(),
     };
     let templates = discovery::templates(section, &inherited);
+    if inherited.send_proxy.is_some() && inherited.proto == Proto::H2 && !templates.is_empty() {
+        let help = "remove `send_proxy`, or `proto = \"h2\"`";
+        section.useless(&["send_proxy"], "with HTTP/2, whose connections clients share", help);
+    }
+    let on_down = section.word("on_down").unwrap_or_default();
+    if section.get("sticky").is_none() && !section.misspelt("sticky") {
+        let help = "add `sticky = [{ cookie = \"SERVERID\", insert = true }]`, or remove it";
+        section.useless(&["force_persist", "ignore_persist"], "without `sticky`: nobody is pinned", help);
+        if on_down == OnDown::Fail {
+            section.useless(&["on_down"], "without `sticky`: nobody is pinned", help);
+        }
+    }
     let servers = servers(section, &inherited, section.get("server_template").is_some(), prefixed);
     let algorithm = section
         .get("balance")
@@ -50,7 +62,7 @@ pub(super) fn backend(
             fail_back: cookie::fail_back(section, &sticky),
         },
         sticky,
-        on_down: section.word("on_down").unwrap_or_default(),
+        on_down,
         drain: section.word("drain").unwrap_or_default(),
         check: check.flatten().map(|check| over_tls(check, inherited.tls.as_deref())),
         agent: section.get("agent").and_then(|item| check::agent(&item.section()?)),

@@ -289,7 +289,7 @@ fn headers(item: &Item<'_>) -> Vec<(String, String)> {
     item.pairs().into_iter().filter_map(read).collect()
 }
 
-/// `200` or `"200-399"`
+/// `200`, `"200-399"` or `"5xx"`
 pub(super) fn status(item: &Item<'_>) -> Option<(u16, u16)> {
     let value = item.either()?;
     if item.is_number() {
@@ -297,12 +297,15 @@ pub(super) fn status(item: &Item<'_>) -> Option<(u16, u16)> {
         return Some((status, status));
     }
     let text = value.text()?;
+    if let Some(class) = text.strip_suffix("xx").and_then(|n| n.parse::<u16>().ok()).filter(|n| (1..=5).contains(n)) {
+        return Some((class * 100, class * 100 + 99));
+    }
     let (from, to) = text.split_once('-').unwrap_or((&text, &text));
     match (from.trim().parse::<u16>(), to.trim().parse::<u16>()) {
         (Ok(from), Ok(to)) if (100..=599).contains(&from) && (from..=599).contains(&to) => Some((from, to)),
         _ => {
             let message = format!("\"{text}\" is no range of statuses");
-            item.bad(message, "write 200, \"200-399\", or a list of these; statuses are 100 to 599");
+            item.bad(message, "write 200, \"200-399\", \"5xx\", or a list of these; statuses are 100 to 599");
             None
         }
     }

@@ -1,7 +1,7 @@
 //! A sticky rule that is a cookie
 use super::super::reader::{Item, Section};
 use super::super::{Cookie, CookieMode, CookieValue, FailBack, SameSite, Sticky};
-use super::{peers, sticky, table::Tables};
+use super::{peers, secret, sticky, table::Tables};
 use crate::secret::Secret;
 use crate::stick::is_token;
 
@@ -28,7 +28,7 @@ pub(super) fn cookie(section: &Section<'_>, tables: &Tables) -> Option<Cookie> {
         item.bad(format!("\"{name}\" is no cookie name"), help);
     }
     let mode = mode(section, &item);
-    let value = section.word("value").unwrap_or_default();
+    let value = section.get("value").map_or(Some(CookieValue::Name), |item| item.word());
     let keys = keys(section, value);
     let (samesite, secure) = (section.word("samesite"), section.flag("secure", false));
     if let Some(item) = section.get("samesite").filter(|_| samesite == Some(SameSite::None) && !secure) {
@@ -45,7 +45,7 @@ pub(super) fn cookie(section: &Section<'_>, tables: &Tables) -> Option<Cookie> {
     let bound = |name| section.get(name).and_then(|item: Item<'_>| item.duration());
     Some(Cookie {
         mode: mode.unwrap_or_default(),
-        value,
+        value: value.unwrap_or_default(),
         keys,
         when: sticky::when(section, tables)?,
         name: name?,
@@ -68,6 +68,8 @@ fn mode(section: &Section<'_>, cookie: &Item<'_>) -> Option<CookieMode> {
     let given: Vec<_> = MODES.iter().filter(|(name, _)| section.flag(name, false)).collect();
     let (name, mode) = match given.as_slice() {
         [one] => **one,
+        // What is given and is no flag is reported as that.
+        [] if MODES.iter().any(|(name, _)| section.get(name).is_some_and(|item| !item.is_flag())) => return None,
         [] => {
             let help = "add `insert = true` (lb sets it), `rewrite = true` (the application sets it, lb puts in the \
                         server), `prefix = true` (… before the application's value) or `passive = true` (the \
@@ -101,9 +103,11 @@ fn mode(section: &Section<'_>, cookie: &Item<'_>) -> Option<CookieMode> {
     Some(mode)
 }
 
-fn keys(section: &Section<'_>, value: CookieValue) -> Vec<Secret> {
+/// `value`: `None` where it has a mistake of its own.
+fn keys(section: &Section<'_>, value: Option<CookieValue>) -> Vec<Secret> {
     let Some(item) = section.get("keys") else {
-        if let (Some(item), true) = (section.get("value"), value != CookieValue::Name) {
+        if let (Some(item), Some(value @ (CookieValue::Dynamic | CookieValue::Sealed))) = (section.get("value"), value)
+        {
             let message = format!("`value = \"{value:?}\"` needs a key").to_lowercase();
             let help =
                 "add `keys = [\"${COOKIE_KEY}\"]`, the same on every instance; `openssl rand -base64 24` makes one";
@@ -111,7 +115,7 @@ fn keys(section: &Section<'_>, value: CookieValue) -> Vec<Secret> {
         }
         return Vec::new();
     };
-    if value == CookieValue::Name {
+    if value == Some(CookieValue::Name) {
         let help = "add `value = \"dynamic\"` or `value = \"sealed\"`, or remove it";
         item.cx.bad(item.word.clone(), &item.path, "a plain cookie has no use for keys", help);
     }
@@ -119,18 +123,18 @@ fn keys(section: &Section<'_>, value: CookieValue) -> Vec<Secret> {
     if items.is_empty() && item.is_list() {
         item.bad("there is no key in this list", item.example());
     }
-    items.iter().filter_map(secret).collect()
+    items.iter().filter_map(key).collect()
 }
 
-fn secret(item: &Item<'_>) -> Option<Secret> {
-    let text = item.text()?;
-    if text.len() < KEY {
-        // The text is a secret: it is not repeated.
-        let message = format!("a key of {} characters can be guessed", text.len());
+fn key(item: &Item<'_>) -> Option<Secret> {
+    let key = secret::secret(item)?;
+    let len = key.bytes().len();
+    if len < KEY {
+        let message = format!("a key of {len} characters can be guessed");
         item.bad(message, format!("write {KEY} or more; `openssl rand -base64 24` makes one"));
         return None;
     }
-    Some(Secret::new(text))
+    Some(key)
 }
 
 fn attribute(section: &Section<'_>, name: &'static str, good: fn(&str) -> bool, help: &str) -> Option<String> {

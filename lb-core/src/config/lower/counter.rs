@@ -6,18 +6,21 @@ use crate::counters::{Counter, CounterError};
 /// Numbers of `gpc`, `gpc_rate` and `gpt` go up to this.
 const LAST: u8 = 15;
 
-/// `store = ["conn_cur", "http_req_rate(10s)"]`
-pub(super) fn store(section: &Section<'_>) -> Vec<Counter> {
-    let mut all = Vec::new();
-    for item in section.get("store").map_or(Vec::new(), |item| item.elements()) {
-        let Some(counter) = counter(&item) else { continue };
-        if all.contains(&counter) {
-            item.bad(format!("`{counter}` is stored twice"), "remove one of the two");
-            continue;
+/// `store = ["conn_cur", "http_req_rate(10s)"]`; `None`: it has mistakes.
+pub(super) fn store(section: &Section<'_>) -> Option<Vec<Counter>> {
+    let Some(list) = section.get("store") else { return Some(Vec::new()) };
+    let (mut all, mut good) = (Vec::new(), list.is_list());
+    for item in list.elements() {
+        match counter(&item) {
+            Some(counter) if all.contains(&counter) => {
+                item.bad(format!("`{counter}` is stored twice"), "remove one of the two");
+                good = false;
+            }
+            Some(counter) => all.push(counter),
+            None => good = false,
         }
-        all.push(counter);
     }
-    all
+    good.then_some(all)
 }
 
 fn counter(item: &Item<'_>) -> Option<Counter> {

@@ -85,6 +85,10 @@ fn outlier(section: &Section<'_>) -> Option<Outlier> {
     if let Some(item) = section.get("consecutive").filter(|_| outlier.consecutive == 0 && outlier.failure_rate == 0) {
         item.bad("nothing takes a server out here", "write `consecutive = 5`, or add `failure_rate = \"50%\"`");
     }
+    if section.get("failure_rate").is_none() && !section.misspelt("failure_rate") {
+        let help = "add `failure_rate = \"50%\"`, or remove it";
+        section.useless(&["min_requests", "interval"], "without `failure_rate`", help);
+    }
     if let Some(item) = section.get("max_eject").filter(|_| outlier.max_eject < outlier.eject) {
         item.bad("the longest time out is shorter than the first", "write at least what `eject` says");
     }

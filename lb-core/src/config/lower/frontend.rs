@@ -42,7 +42,9 @@ fn frontend(
     maxconn: usize,
     addresses: &mut Addresses,
 ) -> Frontend {
-    let mode: Mode = section.word("mode").unwrap_or_default();
+    let mode = section.get("mode").map_or(Some(Mode::Http), |item| item.word());
+    section.cx.mode_unknown.set(section.cx.mode_unknown.get() || mode.is_none());
+    let mode = mode.unwrap_or_default();
     let listen_item = section.need("listen");
     let trusted = section.get("trusted_proxies");
     let trusted: Vec<_> = trusted.iter().flat_map(Item::elements).filter_map(|i| value::network(&i)).collect();
@@ -113,7 +115,7 @@ fn route(item: &Item<'_>, backends: &Backends, tables: &Tables) -> Option<Route>
     tcp::not_in_http(&section);
     let mut tests = matcher::short(&section);
     let asked = section.get("if").map(|item| item.section().and_then(|s| matcher::matcher(&s, tables)));
-    if ["host", "path_prefix", "header", "websocket", "if"].iter().all(|name| section.get(name).is_none()) {
+    if section.given().all(|item| item.name() == "backend") {
         let help = "add `host`, `path_prefix`, `header`, `websocket` or `if`; what no route takes goes to the \
                     frontend's `backend`";
         section.lacks("this route has no condition", help);

@@ -1,7 +1,7 @@
 //! `[instance]`, `[admin]`, `[log]`
 use super::super::reader::{Cx, Item, Section};
 use super::super::{AccessLog, Admin, Instance, Log, LogFormat};
-use super::{Addresses, value};
+use super::{Addresses, secret, value};
 use crate::pace::Pace;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -24,6 +24,9 @@ pub(super) fn instance(
         (None, None) => String::new(),
     };
     let section = section.as_ref();
+    if let Some(section) = section.filter(|s| s.get("state").is_none()) {
+        section.useless(&["state_interval"], "without `state`", "add `state = \"/var/lib/lb\"`, or remove it");
+    }
     Instance {
         name,
         workers: section.and_then(|s| s.get("workers")?.whole()).and_then(|n| usize::try_from(n).ok()),
@@ -61,11 +64,16 @@ pub(super) fn admin(section: Option<Section<'_>>, addresses: &mut Addresses) -> 
         return Admin { listen: Some(DEFAULT_ADMIN), socket: None, token: None };
     };
     let (listen, socket) = (section.get("listen"), section.text("socket").map(Into::into));
-    let token = section.text("token");
+    let token = section.get("token").and_then(|item| secret::secret(&item));
+    let token = token.map(|token| String::from_utf8_lossy(token.bytes()).into_owned());
     let listen = match listen {
         Some(item) => claimed(&item, addresses),
         None if socket.is_none() => Some(DEFAULT_ADMIN),
-        None => None,
+        None => {
+            let help = "add `listen = \"127.0.0.1:8404\"`, or remove it: whoever may open the socket needs none";
+            section.useless(&["token"], "without `listen`", help);
+            None
+        }
     };
     Admin { listen, socket, token }
 }

@@ -1,7 +1,7 @@
 //! `[jwt]`, and the keys of `jwt(CLAIM)` expressions
 use super::super::reader::{Item, Section};
+use super::secret;
 use crate::jwt::{BadKey, Keys};
-use crate::secret::Secret;
 use crate::stick::{Claim, KeyExpr};
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) fn keys(section: &Section<'_>) -> Option<Arc<Keys>> {
         (Some(_), false) => {}
     }
     let items = item?.elements();
-    let texts: Option<Vec<_>> = items.iter().map(|item| item.text().map(Secret::new)).collect();
+    let texts: Option<Vec<_>> = items.iter().map(secret::secret).collect();
     let texts = texts?;
     if texts.is_empty() {
         let help = "add a key, or write `unverified = true`";

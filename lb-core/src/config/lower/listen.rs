@@ -37,7 +37,7 @@ pub(super) fn listen(item: &Item<'_>, mode: Mode, trusted: &[IpNet], addresses: 
     let addr = section.need("addr").and_then(|item| address(&item, addresses));
     let socket = socket(&section, addr.as_ref());
     let accept_proxy = section.get("accept_proxy").and_then(|item| accept_proxy(&item, addr.as_ref(), trusted));
-    let tls = section.get("tls").map(|item| item.section().and_then(|s| listen_tls(&s)));
+    let tls = section.get("tls").map(|item| item.section().and_then(|s| listen_tls(&s, mode)));
     let alpn = section.get("alpn");
     if let Some(item) = alpn.as_ref().filter(|_| tls.is_none()) {
         let help = "add `tls = { cert = \"site.pem\" }`, or remove `alpn`";
@@ -167,7 +167,7 @@ pub(super) fn server_tls(section: &Section<'_>, default: Option<&Arc<ServerTls>>
         Some(name.trim_end_matches('.').to_ascii_lowercase())
     });
     let (cert, key) = (section.text("cert"), section.text("key"));
-    if let Some(item) = section.get("key").filter(|_| cert.is_none()) {
+    if let Some(item) = section.get("key").filter(|_| section.get("cert").is_none()) {
         item.cx.bad(item.word.clone(), &item.path, "a private key without its certificate", "add `cert = \"lb.pem\"`");
     }
     let own = cert.map(|cert| {
@@ -195,7 +195,8 @@ fn protocol(item: &Item<'_>, mode: Mode) -> Option<String> {
     None
 }
 
-fn listen_tls(section: &Section<'_>) -> Option<ListenTls> {
+fn listen_tls(section: &Section<'_>, mode: Mode) -> Option<ListenTls> {
+    tcp::listen_tls(section, mode);
     let cert_item = section.need("cert");
     let cert: Vec<PathBuf> =
         cert_item.iter().flat_map(Item::elements).filter_map(|item| item.text()).map(Into::into).collect();

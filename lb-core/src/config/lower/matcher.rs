@@ -1,9 +1,9 @@
 //! `if`: what a rule asks of a request
 use super::super::condition::conditions;
 use super::super::reader::{Cx, Item, Section};
-use super::{peers, sticky, table, table::Tables, value};
-use crate::matcher::{self as matching, Matcher, Pattern, Test, Value};
-use crate::stick::is_token;
+use super::{check, peers, sticky, table, table::Tables, value};
+use crate::matcher::{self as matching, AnswerMatcher, Matcher, Pattern, Test, Value};
+use crate::stick::{KeyExpr, is_token};
 use std::ops::Range;
 
 /// Reads `if`.
@@ -19,7 +19,7 @@ pub(super) fn matcher(section: &Section<'_>, tables: &Tables) -> Option<Matcher>
     };
     tests.extend(named("query", Test::Query, parameter_name));
     tests.extend(named("cookie", Test::Cookie, cookie_name));
-    tests.extend(header_patterns(section));
+    tests.extend(header_patterns(section).into_iter().map(|(name, value)| Test::Header(name, value)));
     let flag = |key| section.get(key).and_then(|item: Item<'_>| item.flag());
     tests.extend(flag("tls").map(Test::Tls));
     tests.extend(some(list(section, "sni", host), Test::Sni));
@@ -42,7 +42,8 @@ pub(super) fn short(section: &Section<'_>) -> Vec<Test> {
     let mut tests = Vec::new();
     tests.extend(some(list(section, "host", host), Test::Host));
     tests.extend(some(list(section, "path_prefix", |item| plain(item, "path prefix")), Test::PathPrefix));
-    tests.extend(section.get("header").map_or(Vec::new(), |item| headers(&item)));
+    let fields = section.get("header").map_or(Vec::new(), |item| headers(&item));
+    tests.extend(fields.into_iter().map(|(name, value)| Test::Header(name, value)));
     tests.extend(section.get("websocket").and_then(|item| item.flag()).map(Test::Websocket));
     tests
 }
@@ -121,9 +122,29 @@ fn method(item: &Item<'_>) -> Option<String> {
     None
 }
 
+/// What a rule on answers asks of them: `status`, `header`, `header_regex`, `not`.
+pub(super) fn of_answer(section: &Section<'_>) -> AnswerMatcher {
+    let not = list(section, "not", |item| {
+        let section = item.section()?;
+        if section.is_empty() {
+            let help = "write what must not hold, as `header = \"Cache-Control\"`, or leave it out";
+            section.cx.missing(section.at.clone(), &section.path, format!("`{}` asks nothing", section.path), help);
+        }
+        Some(answer(&section))
+    });
+    AnswerMatcher { not, ..answer(section) }
+}
+
+fn answer(section: &Section<'_>) -> AnswerMatcher {
+    let status = list(section, "status", check::status);
+    let mut fields = section.get("header").map_or(Vec::new(), |item| headers(&item));
+    fields.extend(header_patterns(section));
+    AnswerMatcher { status, fields, not: Vec::new() }
+}
+
 /// `{ X-Tenant = "blue" }`, or `"X-Tenant"` for any value. Names come out in lower case.
-fn headers(item: &Item<'_>) -> Vec<Test> {
-    values(item, |name, value| Test::Header(name.to_ascii_lowercase(), value), value::header_name)
+fn headers(item: &Item<'_>) -> Vec<(String, Value)> {
+    values(item, |name, value| (name.to_ascii_lowercase(), value), value::header_name)
 }
 
 /// Checks a name, and reports one that is none.
@@ -146,7 +167,7 @@ fn parameter_name(cx: &Cx<'_>, name: &str, at: Range<usize>, path: &str) -> bool
     good
 }
 
-fn values(item: &Item<'_>, test: fn(String, Value) -> Test, good: Good) -> Vec<Test> {
+fn values<T>(item: &Item<'_>, test: fn(String, Value) -> T, good: Good) -> Vec<T> {
     let Some(value) = item.either() else {
         return Vec::new();
     };
@@ -162,11 +183,11 @@ fn values(item: &Item<'_>, test: fn(String, Value) -> Test, good: Good) -> Vec<T
     value.pairs().into_iter().filter_map(read).collect()
 }
 
-fn header_patterns(section: &Section<'_>) -> Vec<Test> {
+fn header_patterns(section: &Section<'_>) -> Vec<(String, Value)> {
     let read = |(name, item): (String, Item<'_>)| {
         let named = value::header_name(item.cx, &name, item.word.clone(), &item.path);
         let pattern = pattern(&item)?;
-        named.then(|| Test::Header(name.to_ascii_lowercase(), Value::Like(pattern)))
+        named.then(|| (name.to_ascii_lowercase(), Value::Like(pattern)))
     };
     let pairs = section.get("header_regex").map_or(Vec::new(), |item: Item<'_>| item.pairs());
     pairs.into_iter().filter_map(read).collect()
@@ -178,6 +199,10 @@ fn count(section: &Section<'_>, tables: &Tables) -> Option<Option<Test>> {
     names.iter().find_map(|name| section.get(name))?;
     let [key_item, table_item, when_item] = names.map(|name| section.need(name));
     let key = key_item.as_ref().and_then(value::key_expr);
+    if let (Some(item), Some(KeyExpr::TlsSessionId)) = (&key_item, &key) {
+        item.bad("no request has a `tls_session_id`: TLS ends here", "write `sni`, `src` or `header(Host)`");
+        return Some(None);
+    }
     let read = || {
         let (_, spec) = table::named(table_item.as_ref()?, tables)?;
         let spec = spec?;

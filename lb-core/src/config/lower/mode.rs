@@ -18,7 +18,10 @@ impl Backends {
     pub(super) fn read(named: &[(String, Range<usize>, Section<'_>)]) -> Self {
         let mut modes = HashMap::new();
         for (name, _, section) in named {
-            if let Some(mode) = section.word("mode") {
+            let Some(item) = section.get("mode") else { continue };
+            let mode = item.word();
+            item.cx.mode_unknown.set(item.cx.mode_unknown.get() || mode.is_none());
+            if let Some(mode) = mode {
                 modes.insert(name.clone(), (mode, format!("`{}` itself", section.path)));
             }
         }
@@ -40,7 +43,7 @@ impl Backends {
             if *known != mode {
                 let message = format!("backend \"{name}\" has mode \"{known}\" by {who}, this frontend has \"{mode}\"");
                 let help = "a backend has one mode: give both the same, or lead this one to a backend of its own";
-                frontend.cx.bad(at, &path, message, help);
+                frontend.cx.unfit(at, &path, message, help);
             }
         }
     }

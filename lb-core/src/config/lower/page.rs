@@ -1,4 +1,4 @@
-//! Files that the configuration names and that are read with it: pages, users
+//! Files that the configuration names and that are read with it: pages, users, secrets
 use super::super::reader::Item;
 use crate::rules::Page;
 use std::path::Path;
@@ -9,8 +9,14 @@ const LARGEST: usize = 1 << 20;
 /// What a file holds. Where files are not read, nothing.
 pub(super) fn read(item: &Item<'_>) -> Option<(String, Vec<u8>)> {
     let name = item.text()?;
-    let bytes = match item.cx.read(Path::new(&name)) {
-        None => Vec::new(),
+    let bytes = held(item, &name)?.unwrap_or_default();
+    Some((name, bytes))
+}
+
+/// What the file of this name holds; inside, `None`: files are not read. Outside: it cannot be read, which is reported.
+pub(super) fn held(item: &Item<'_>, name: &str) -> Option<Option<Vec<u8>>> {
+    let bytes = match item.cx.read(Path::new(name)) {
+        None => return Some(None),
         Some(Ok(bytes)) => bytes,
         Some(Err(why)) => {
             let help = "paths that do not begin with / are looked for where lb is started; create the file, or correct \
@@ -23,7 +29,7 @@ pub(super) fn read(item: &Item<'_>) -> Option<(String, Vec<u8>)> {
         item.bad(format!("\"{name}\" has {} bytes", bytes.len()), "use a file of at most 1 MiB: it is held in memory");
         return None;
     }
-    Some((name, bytes))
+    Some(Some(bytes))
 }
 
 /// A page.

@@ -17,7 +17,10 @@ pub(super) fn peers(peers: &Section<'_>, addresses: &mut Addresses) -> Option<Pe
     let resolver = peers.get("resolver").map(|item| value::target(&item));
     let tls = section(peers, "tls").map(|s| tls(&s));
     let insecure = peers.flag("insecure", false);
-    if tls.is_none() && !insecure {
+    if insecure && tls.is_some() {
+        peers.useless(&["insecure"], "with `tls`, which peers must speak then", "remove `insecure`, or `tls`");
+    }
+    if peers.get("tls").is_none() && !insecure {
         require_tls(listen_item.as_ref().zip(listen), &join);
     }
     let duration = |name, default| peers.duration(name, default);

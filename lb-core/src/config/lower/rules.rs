@@ -2,7 +2,7 @@
 //! requests and answers
 use super::super::reader::{Item, Section};
 use super::super::suggest;
-use super::{check, edit, matcher, page, place, table::Tables, value};
+use super::{edit, matcher, page, place, table::Tables, value};
 use crate::matcher::Matcher;
 use crate::rules::{Action, AnswerRule, Auth, Compression, Maintenance, REASONS, RequestId, Rule, Rules};
 use crate::rules::{Page, PageFor, Redirect, Template};
@@ -79,10 +79,9 @@ fn rule(section: &Section<'_>, known: &Known<'_>) -> Option<Rule> {
 
 fn answer(section: &Section<'_>, known: &Known<'_>) -> Option<AnswerRule> {
     let when = given(section, known);
-    let status = section.get("status");
-    let status = status.iter().flat_map(Item::elements).filter_map(|item| check::status(&item)).collect();
+    let of = matcher::of_answer(section);
     let (name, item) = one(section, &ACTIONS[..3])?;
-    Some(AnswerRule { when: when?, status, then: edit::edits(name, &item, true)? })
+    Some(AnswerRule { when: when?, of, then: edit::edits(name, &item, true)? })
 }
 
 fn auth(item: &Item<'_>, known: &Known<'_>) -> Option<String> {

@@ -29,6 +29,7 @@ fn table(name: &str, section: &Section<'_>) -> Option<Table> {
             "leave `len` out, or write `type = \"string\"`",
         );
     }
+    let store = counter::store(section);
     let rest = Table {
         name: name.to_owned(),
         kind: KeyKind::String,
@@ -39,9 +40,9 @@ fn table(name: &str, section: &Section<'_>) -> Option<Table> {
         max_new_keys: section.get("max_new_keys").and_then(|item| instance::pace(&item)),
         when_full: section.word("when_full").unwrap_or_default(),
         replicate: section.flag("replicate", true),
-        store: counter::store(section),
+        store: Vec::new(),
     };
-    Some(Table { kind: kind?, ..rest })
+    Some(Table { kind: kind?, store: store?, ..rest })
 }
 
 /// The name of a table that the file has, and the table, unless it has mistakes of its own.

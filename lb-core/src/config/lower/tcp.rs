@@ -14,7 +14,7 @@ const FRONTEND_KEYS: [&str; 9] =
 /// What a route has in this mode.
 const ROUTE_KEYS: [&str; 4] = ["sni", "alpn", "src", "backend"];
 /// What a backend has in HTTP alone.
-const HTTP_BACKEND_KEYS: [&str; 11] = [
+const HTTP_BACKEND_KEYS: [&str; 12] = [
     "retry_on",
     "real_ip",
     "max_idle",
@@ -24,6 +24,7 @@ const HTTP_BACKEND_KEYS: [&str; 11] = [
     "error_pages",
     "maintenance",
     "compression",
+    "websocket",
     "force_persist",
     "ignore_persist",
 ];
@@ -51,6 +52,13 @@ pub(super) fn frontend(section: &Section<'_>, mode: Mode, backends: &Backends) -
 pub(super) fn listen(section: &Section<'_>, mode: Mode) {
     if let Some(item) = section.get("h2c").filter(|_| mode == Mode::Tcp) {
         unfit(&item, "`h2c` is of HTTP, and this frontend has `mode = \"tcp\"`", HELP);
+    }
+}
+
+/// As [`listen`], of its `tls`.
+pub(super) fn listen_tls(section: &Section<'_>, mode: Mode) {
+    if let Some(item) = section.get("check_host").filter(|_| mode == Mode::Tcp) {
+        unfit(&item, "`check_host` looks at requests, and this frontend has `mode = \"tcp\"`", HELP);
     }
 }
 
@@ -113,7 +121,8 @@ pub(super) fn limit(section: &Section<'_>, rule: Option<&Limit>, mode: Mode) {
         && let Some(text) = item.text().filter(|text| says_status(text))
     {
         let help = "write \"deny\" or \"tarpit 10s\": the connection is reset";
-        item.bad(format!("\"{text}\" answers with a status, and this frontend has `mode = \"tcp\"`"), help);
+        let message = format!("\"{text}\" answers with a status, and this frontend has `mode = \"tcp\"`");
+        item.cx.unfit(item.at(), &item.path, message, help);
     }
 }
 
@@ -158,22 +167,21 @@ pub(super) fn sticky(section: &Section<'_>, rule: Option<&Sticky>, mode: Mode) {
 
 /// Reports a key that the mode's connections do not have.
 fn key(item: &Item<'_>, key: &KeyExpr, mode: Mode, of_answer: bool) {
-    let inside = crate::tcp::is_inside(key);
     let help = match (mode, key, of_answer) {
         (Mode::Tcp, KeyExpr::Src | KeyExpr::Sni | KeyExpr::TlsSessionId | KeyExpr::Const(_), _) => return,
-        (Mode::Http, _, _) if !inside => return,
-        (Mode::Http, _, _) => "write `header(Host)`, or set `mode = \"tcp\"`",
+        (Mode::Http, KeyExpr::TlsSessionId, _) => "write `sni` or `header(Host)`, or set `mode = \"tcp\"`",
+        (Mode::Http, _, _) => return,
         (Mode::Tcp, _, true) => "write `tls_session_id`, or set `mode = \"http\"`",
         (Mode::Tcp, _, false) => "write `src`, `sni` or `tls_session_id`, or set `mode = \"http\"`",
     };
     let message = match mode {
         Mode::Tcp => format!("`{key}` is of HTTP, and the mode here is \"tcp\""),
-        Mode::Http => format!("`{key}` is of TLS that is passed on as it is: the mode here is \"http\""),
+        Mode::Http => format!("`{key}` is of TLS that is passed on as it is: here it ends, in mode \"http\""),
     };
-    item.bad(message, help);
+    item.cx.unfit(item.at(), &item.path, message, help);
 }
 
 /// Reports a key that has no place here.
 fn unfit(item: &Item<'_>, message: &str, help: &str) {
-    item.cx.bad(item.word.clone(), &item.path, message, help);
+    item.cx.unfit(item.word.clone(), &item.path, message, help);
 }

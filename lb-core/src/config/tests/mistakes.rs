@@ -445,6 +445,40 @@ fn the_environment_is_named_where_it_fails() {
 }
 
 #[test]
+fn what_has_no_meaning_where_it_stands_is_told() {
+    each(&[
+        ("[instance]\n¦state_interval = \"10s\"", "no meaning without `state`", "add `state"),
+        ("[admin]\nsocket = \"/tmp/x.sock\"\n¦token = \"t\"", "no meaning without `listen`", "add `listen"),
+        (
+            "[peers]\ncluster = \"c\"\nlisten = \"127.0.0.1:1\"\ntls = { ca = \"a\", cert = \"b\", key = \"c\" }\n¦insecure = true",
+            "no meaning with `tls`",
+            "remove `insecure`",
+        ),
+        (&with("¦on_down = \"fail\""), "no meaning without `sticky`", "sticky = ["),
+        (&with("¦force_persist = { src = \"10.0.0.0/8\" }"), "no meaning without `sticky`", "remove it"),
+        (&with("outlier = { ¦min_requests = 5 }"), "no meaning without `failure_rate`", "add `failure_rate"),
+        (
+            "[backend.app]\n¦send_proxy = \"v1\"\nproto = \"h2\"\nserver_template = { name = \"n\", addr = \"dns:a.b:80\" }",
+            "no meaning with HTTP/2",
+            "remove `send_proxy`",
+        ),
+    ]);
+}
+
+#[test]
+fn a_slip_brings_no_report_about_what_it_seems_to_lack() {
+    each(&[
+        ("[table.t]\n¦tpye = \"ip\"", "unknown key `tpye`", "did you mean `type`?"),
+        (&with("websocket = { ¦pingg = \"5s\", pong_timeout = \"1s\" }"), "unknown key `pingg`", "`ping`"),
+        (&with("chekc = { tcp = true }").replace("chekc", "¦chekc"), "unknown key `chekc`", "`check`"),
+    ]);
+    // What is wrong with its value is told as well.
+    let found = read(&file(&with("¦max_ilde = 1\nretires = 999")).0).expect_err("two slips");
+    assert_eq!(found.len(), 3, "{}", lines(&found));
+    assert!(found[2].message.contains("`backend.app.retries` must be a whole number"), "{}", found[2]);
+}
+
+#[test]
 fn text_that_is_no_toml_is_reported_with_the_rest() {
     each(&[
         ("[instance]\ndrain = ¦30m", "must be quoted", "write `\"30m\"`"),

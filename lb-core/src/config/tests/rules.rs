@@ -122,7 +122,7 @@ fn rules_do_one_thing_each() {
         assert_eq!(read.to_string(), shown, "{rule}");
     }
     let config = valid(&response("{ status = [404, \"500-599\"], set_header = { X-A = \"%{server}\" } }"));
-    assert_eq!(config.frontends[0].rules.response[0].to_string(), "404-404 500-599 set X-A: \"%{server}\"");
+    assert_eq!(config.frontends[0].rules.response[0].to_string(), "of 404-404|500-599 set X-A: \"%{server}\"");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn rules_that_do_nothing_or_too_much_are_told() {
         response,
         &[
             ("¦{ status = 404 }", "does nothing", "`set_header`, `add_header`, `remove_header`"),
-            ("{ status = ¦\"4xx\", remove_header = \"A\" }", "is no range of statuses", "200-399"),
+            ("{ status = ¦\"4x\", remove_header = \"A\" }", "is no range of statuses", "200-399"),
             (
                 "{ ¦deny = 403, remove_header = \"A\" }",
                 "unknown key `deny`",
@@ -284,4 +284,48 @@ fn connections_that_are_not_understood_have_no_rules() {
         let key = format!("¦{}", key.replace('¦', ""));
         each(&[(&tcp(&key, ""), "is of HTTP", "remove it"), (&tcp("", &key), "is of HTTP", "remove it")]);
     }
+}
+
+/// A frontend with this rule on answers.
+fn with_answer_rule(rule: &str) -> String {
+    format!("[frontend.web]\nlisten = \"127.0.0.1:8080\"\nbackend = \"app\"\nresponse = [{{ {rule} }}]\n{APP}")
+}
+
+#[test]
+fn rules_on_answers_ask_for_their_status_and_their_fields() {
+    for (rule, shown) in [
+        ("status = [404, \"5xx\", \"200-204\"]", "of 404-404|500-599|200-204 remove X"),
+        (
+            "header = \"Age\", header_regex = { Content-Type = \"^text/\" }",
+            "of age: any and content-type: like /^text// remove X",
+        ),
+        ("not = { status = 304, header = { A = \"b\" } }", "of not (304-304 and a: \"b\") remove X"),
+        (
+            "status = \"1xx\", not = [{ header = \"A\" }, { header = \"B\" }]",
+            "of 100-199 and not (a: any) nor (b: any) remove X",
+        ),
+        ("if = { tls = true }, header = \"A\"", "if tls of a: any remove X"),
+    ] {
+        let config = valid(&with_answer_rule(&format!("{rule}, remove_header = \"X\"")));
+        assert_eq!(config.frontends[0].rules.response[0].to_string(), shown, "{rule}");
+    }
+    all(
+        with_answer_rule,
+        &[
+            ("status = ¦\"6xx\", remove_header = \"X\"", "no range of statuses", "\"5xx\""),
+            ("status = ¦[], remove_header = \"X\"", "lists nothing", "404"),
+            ("header = { ¦\"A:\" = \"1\" }, remove_header = \"X\"", "no header name", "no colon"),
+            ("header_regex = { A = ¦\"(\" }, remove_header = \"X\"", "is no pattern", "regular expression"),
+            ("not = ¦{ }, remove_header = \"X\"", "asks nothing", "write what must not hold"),
+            ("not = { ¦path = \"/\" }, remove_header = \"X\"", "unknown key `path`", "`status`, `header`"),
+            ("¦headers = { A = \"1\" }", "unknown key `headers`", "did you mean `set_header`?"),
+        ],
+    );
+}
+
+#[test]
+fn no_request_is_asked_for_the_session_id_of_tls() {
+    let text = "[table.b]\ntype = \"binary\"\nstore = [\"gpc(0)\"]\n[frontend.web]\nlisten = \"127.0.0.1:8080\"\nbackend = \"app\"\n\
+                request = [{ if = { key = ¦\"tls_session_id\", table = \"b\", when = \"gpc(0) > 0\" }, deny = 403 }]\n";
+    each(&[(&format!("{text}{APP}"), "no request has a `tls_session_id`", "write `sni`")]);
 }

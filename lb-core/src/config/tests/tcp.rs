@@ -63,10 +63,11 @@ fn a_reload_shows_what_changed_of_it() {
     assert_eq!(whole[2], "backend app: mode http -> tcp");
 }
 
-/// A frontend `tls` with mode tcp and this line more, a backend `app` with that line more, two tables.
+/// A frontend `tls` with mode tcp and this line more, a backend `app` with that line more, three tables.
 fn file(frontend: &str, backend: &str) -> String {
     format!(
-        "[table.ips]\ntype = \"ip\"\nstore = [\"conn_rate(10s)\"]\n[table.texts]\ntype = \"string\"\n\
+        "[table.ips]\ntype = \"ip\"\nstore = [\"conn_rate(10s)\"]\n[table.texts]\ntype = \"string\"\nstore = [\"conn_cur\"]\n\
+         [table.bytes]\ntype = \"binary\"\nstore = [\"conn_cur\"]\n\
          [frontend.tls]\nmode = \"tcp\"\nlisten = \"127.0.0.1:1\"\nbackend = \"app\"\n{frontend}\n\
          [backend.app]\nserver = [{{ name = \"a\", addr = \"127.0.0.1:9001\" }}]\n{backend}\n"
     )
@@ -93,6 +94,9 @@ fn what_only_http_has_is_refused_in_a_tcp_frontend() {
     }
     let h2c = file("", "").replace("\"127.0.0.1:1\"", "{ addr = \"127.0.0.1:1\", ¦h2c = true }");
     each(&[(&h2c, "`h2c` is of HTTP", "remove it")]);
+    let tls = "{ addr = \"127.0.0.1:1\", tls = { cert = \"a.pem\", ¦check_host = true } }";
+    let check_host = file("", "").replace("\"127.0.0.1:1\"", tls);
+    each(&[(&check_host, "`check_host` looks at requests", "remove it")]);
     let nowhere = file("", "").replace("[frontend.tls]", "[frontend.¦tls]").replacen("backend = \"app\"\n", "", 1);
     each(&[(&nowhere, "leads to no backend", "{ sni = ")]);
 }
@@ -103,6 +107,7 @@ fn what_only_http_has_is_refused_in_a_tcp_backend() {
         ("¦real_ip = true", "`real_ip` is of HTTP", "remove it"),
         ("¦retry_on = 503", "`retry_on` is of HTTP", "remove it"),
         ("¦proto = \"h2\"", "`proto` is of HTTP", "remove it"),
+        ("¦websocket = { ping = \"1s\" }", "`websocket` is of HTTP", "remove it"),
         ("sticky = [{ ¦cookie = \"S\", insert = true }]", "cookies are of HTTP", "`on = \"src\"`"),
         ("sticky = [{ on = ¦\"header(X-A)\", table = \"texts\" }]", "`header(x-a)` is of HTTP", "write `src`, `sni`"),
         (
@@ -125,11 +130,26 @@ fn what_only_tcp_has_is_refused_in_http() {
     for (frontend, backend, message, help) in [
         ("¦inspect_delay = \"1s\"", "", "for `mode = \"tcp\"`", "add `mode = \"tcp\"`"),
         ("routes = [{ host = \"a\", ¦sni = \"a\", backend = \"app\" }]", "", "`sni` is for routes", "`host`"),
-        ("", "sticky = [{ on = ¦\"sni\", table = \"texts\" }]", "the mode here is \"http\"", "`header(Host)`"),
-        ("", "balance = ¦\"hash(sni)\"", "the mode here is \"http\"", "mode = \"tcp\""),
+        ("", "sticky = [{ on = ¦\"tls_session_id\", table = \"bytes\" }]", "here it ends", "`header(Host)`"),
+        ("", "balance = ¦\"hash(tls_session_id)\"", "here it ends", "write `sni`"),
+        ("limit = [{ key = ¦\"tls_session_id\", table = \"bytes\" }]", "", "here it ends", "write `sni`"),
         ("¦mode = \"udp\"".replace("¦mode = ", "mode = ¦").as_str(), "", "\"udp\" is no value", "\"http\", \"tcp\""),
     ] {
         each(&[(&http(frontend, backend), message, help)]);
+    }
+}
+
+#[test]
+fn the_name_that_tls_asked_for_is_a_key_in_both_modes() {
+    let http = file(
+        "limit = [{ key = \"sni\", table = \"texts\" }]",
+        "balance = \"hash(sni)\"\nsticky = [{ on = \"sni\", table = \"texts\" }]",
+    );
+    for text in [http.replace("mode = \"tcp\"\n", ""), http] {
+        let config = valid(&text);
+        assert_eq!(config.backends[0].balance, Balance::Hash(KeyExpr::Sni));
+        assert!(matches!(&config.backends[0].sticky[..], [Sticky::Table(rule)] if rule.key == KeyExpr::Sni));
+        assert_eq!(config.frontends[0].limit[0].key, KeyExpr::Sni);
     }
 }
 
@@ -139,7 +159,7 @@ fn a_backend_has_one_mode() {
     each(&[
         (
             &(file("", "") + web),
-            "backend \"app\" has mode \"tcp\" by `frontend.tls` in line 6, this frontend has \"http\"",
+            "backend \"app\" has mode \"tcp\" by `frontend.tls` in line 10, this frontend has \"http\"",
             "lead this one to a backend of its own",
         ),
         (
