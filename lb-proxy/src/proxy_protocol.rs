@@ -202,7 +202,7 @@ mod tests {
         let mut arrival = arrival("192.0.2.7:4711", "198.51.100.1:443");
         arrival.tls = Some(Box::new(TlsFacts {
             version: "TLSv1.3",
-            cipher: "TLS13_AES_128_GCM_SHA256",
+            cipher: "TLS_AES_128_GCM_SHA256",
             resumed: false,
             sni: Some("shop.example".into()),
             alpn: Some(b"h2".as_slice().into()),

@@ -194,6 +194,46 @@ fn clients_show_certificates_that_hold_and_are_not_revoked() {
 }
 
 #[test]
+fn servers_are_told_what_a_clients_certificate_says_in_the_words_of_openssl() {
+    let (pki, origin) = (Pki::new(), Origin::named("a"));
+    pki.issue("site.pem", &["shop.example"]);
+    pki.issue_with("alice.pem", &["alice"], |c| {
+        c.serial_number = Some(0x0abc.into());
+        c.distinguished_name.push(rcgen::DnType::CommonName, "alice");
+        c.distinguished_name.push(rcgen::DnType::OrganizationName, "Shop, Inc");
+    });
+    let terms =
+        format!("cert = {:?}, client_ca = {:?}, client_cert = \"optional\"", pki.text("site.pem"), pki.text("ca.pem"));
+    let facts = "request = [{ set_header = { X-Version = \"%{tls_version} %{tls_cipher}\", X-Name = \"%{client_name}\", \
+                 X-Subject = \"%{client_subject}\", X-Issuer = \"%{client_issuer}\", X-Serial = \"%{client_serial}\", \
+                 X-Fingerprint = \"%{client_fingerprint}\", Client-Cert = \":%{client_cert}:\" } }]\n[backend.app]";
+    let lb = Instance::start(&config(&origin, &terms).replace("[backend.app]", facts));
+    let openssl = |what: &[&str]| {
+        let output =
+            Command::new("openssl").args(["x509", "-noout", "-in", &pki.text("alice.pem")]).args(what).output();
+        let text = String::from_utf8(output.expect("openssl").stdout).expect("text");
+        text.trim_end().split_once('=').expect("name=value").1.to_owned()
+    };
+    assert!(curl(&pki, &lb, "shop.example", &["--cert", &pki.text("alice.pem")]).0);
+    let seen = origin.seen().pop().expect("a request");
+    let said = |name: &str| seen.value(name).unwrap_or_default().to_owned();
+    assert_eq!(said("X-Name"), "alice");
+    assert_eq!(said("X-Version"), "TLSv1.3 TLS_AES_256_GCM_SHA384");
+    assert_eq!(said("X-Subject"), openssl(&["-subject", "-nameopt", "RFC2253"]));
+    assert_eq!(said("X-Issuer"), openssl(&["-issuer", "-nameopt", "RFC2253"]));
+    assert_eq!(said("X-Serial").to_uppercase(), openssl(&["-serial"]));
+    assert_eq!(said("X-Fingerprint").to_uppercase(), openssl(&["-fingerprint", "-sha256"]).replace(':', ""));
+    let pem = std::fs::read_to_string(pki.path("alice.pem")).expect("a file");
+    let body = pem.split("-----BEGIN CERTIFICATE-----").nth(1).and_then(|rest| rest.split("-----END").next());
+    let body: String = body.expect("a certificate").split_whitespace().collect();
+    assert_eq!(said("Client-Cert"), format!(":{body}:"));
+    // Who shows none is nobody, whatever the request says.
+    assert!(curl(&pki, &lb, "shop.example", &["-H", "X-Subject: CN=alice"]).0);
+    let seen = origin.seen().pop().expect("a request");
+    assert_eq!((seen.value("X-Subject"), seen.value("Client-Cert")), (Some(""), Some("::")));
+}
+
+#[test]
 fn a_session_without_a_certificate_is_not_resumed_where_one_is_asked_for() {
     let (pki, origin) = (Pki::new(), Origin::named("a"));
     pki.issue("site.pem", &["shop.example"]);

@@ -51,8 +51,12 @@ impl Request {
 
     /// A connection that is passed on as it is.
     pub(crate) fn connection(local: &Rc<Local>, frontend: &Arc<FrontendState>, arrival: &Rc<Arrival>) -> Self {
-        let words = || ("TCP".into(), "-".into(), String::new());
-        Self { tcp: true, ..Self::begin(local, frontend, arrival, words) }
+        let words = || ("TCP".into(), String::new(), String::new());
+        let mut connection = Self { tcp: true, ..Self::begin(local, frontend, arrival, words) };
+        if let Some(log) = &mut connection.log {
+            log.protocol = "tcp";
+        }
+        connection
     }
 
     /// `words`: method, host and target for the log.

@@ -187,12 +187,22 @@ fn facts(session: &ServerConnection) -> TlsFacts {
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "TLS",
         },
-        cipher: session.negotiated_cipher_suite().and_then(|s| s.suite().as_str()).unwrap_or("-"),
+        cipher: session.negotiated_cipher_suite().and_then(|s| s.suite().as_str()).map_or("-", registered),
         resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
         sni: session.server_name().map(Into::into),
         alpn: session.alpn_protocol().map(Into::into),
         certificate: session.peer_certificates().and_then(<[_]>::first).map(|c| Box::new(certificate(c))),
         hosts: None,
+    }
+}
+
+/// The registered name of a cipher suite: rustls calls those of TLS 1.3 by another.
+fn registered(suite: &'static str) -> &'static str {
+    match suite {
+        "TLS13_AES_128_GCM_SHA256" => "TLS_AES_128_GCM_SHA256",
+        "TLS13_AES_256_GCM_SHA384" => "TLS_AES_256_GCM_SHA384",
+        "TLS13_CHACHA20_POLY1305_SHA256" => "TLS_CHACHA20_POLY1305_SHA256",
+        suite => suite,
     }
 }
 
@@ -202,7 +212,7 @@ fn certificate(der: &[u8]) -> ClientCertificate {
     let common_name: Option<String> = parsed.subject().iter_common_name().find_map(|n| n.as_str().ok()).map(Into::into);
     let mut names: Vec<_> = common_name.iter().cloned().collect();
     names.extend(dns_names(&parsed).into_iter().filter(|name| Some(name) != common_name.as_ref()));
-    ClientCertificate { common_name, names }
+    ClientCertificate { common_name, names, der: der.into() }
 }
 
 #[cfg(test)]
