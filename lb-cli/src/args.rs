@@ -83,6 +83,9 @@ pub(crate) enum Command {
         /// How long, as 30s; default: instance.drain
         #[arg(long, value_name = "TIME", value_parser = duration)]
         drain: Option<Duration>,
+        /// Come back when it has ended
+        #[arg(long)]
+        wait: bool,
         #[command(flatten)]
         at: At,
     },

@@ -60,6 +60,14 @@ impl Client {
         Ok(Self { place, token: at.token.clone() })
     }
 
+    /// Whether anybody listens there.
+    pub(crate) async fn is_reachable(&self) -> bool {
+        match &self.place {
+            Place::Socket(path) => UnixStream::connect(path).await.is_ok(),
+            Place::Address(address) => TcpStream::connect(address).await.is_ok(),
+        }
+    }
+
     /// `GET`
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.call(Method::GET, path, None::<&()>).await

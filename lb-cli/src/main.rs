@@ -59,7 +59,7 @@ async fn ask(command: Command) -> anyhow::Result<ExitCode> {
         Command::Table { command } => table::run(command).await,
         Command::Server { command } => server::run(command).await,
         Command::Reload { at } => life::reload(at).await,
-        Command::Stop { drain, at } => life::stop(drain, at).await,
+        Command::Stop { drain, wait, at } => life::stop(drain, wait, at).await,
         Command::Run { .. }
         | Command::Check { .. }
         | Command::Cert { .. }

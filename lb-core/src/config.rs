@@ -276,6 +276,8 @@ pub struct Table {
     pub expire: Duration,
     /// A pin ends this long after it was made, used or not; `None`: no bound.
     pub max_life: Option<Duration>,
+    /// How fast one client address makes keys at most; `None`: no bound.
+    pub max_new_keys: Option<Pace>,
     /// What a new key gets when the table is full.
     pub when_full: WhenFull,
     /// Whether peers get it. Default true.
@@ -328,6 +330,8 @@ pub struct Frontend {
     pub timeout: Timeouts,
     /// Connections at a time. Default: the instance's.
     pub maxconn: usize,
+    /// Connections at a time from one client address (the first 64 bits of one of IPv6); 0: no bound. Default 0.
+    pub maxconn_per_address: usize,
     /// `X-Forwarded-For`, `X-Forwarded-Proto` to the servers. Default true.
     pub forwarded: bool,
     /// Networks whose `X-Forwarded-For` is believed (`src` is then the last address it names that is not trusted
@@ -337,6 +341,9 @@ pub struct Frontend {
     pub max_head: usize,
     /// Greatest number of header fields. Default 100.
     pub max_headers: usize,
+    /// Bytes a second with which a client sends a body or takes an answer at least, while it is waited for; 0: no bound.
+    /// Default 240.
+    pub min_rate: u64,
     /// Rules on what is counted, tried in order for each request.
     pub limit: Vec<Limit>,
     /// Requests that `tarpit` rules hold at a time, in each worker. Default 1,000.

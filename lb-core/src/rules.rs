@@ -10,7 +10,7 @@ use std::time::Duration;
 pub mod place;
 pub mod template;
 pub use place::Place;
-pub use template::{Template, Var};
+pub use template::{CertificatePart, Template, Var};
 
 /// Codes of the reasons for which lb answers itself: in the answer's body, in the access log, in `error_pages`.
 pub const REASONS: &[&str] = &[
@@ -20,6 +20,7 @@ pub const REASONS: &[&str] = &[
     "bad-body",
     "head-timeout",
     "body-timeout",
+    "body-too-slow",
     "head-too-large",
     "transfer-coding-unknown",
     "connect-not-supported",

@@ -1,5 +1,6 @@
 //! One immutable compiled view of a configuration. A reload builds a whole new one, reusing live state by identity,
 //! or changes nothing.
+use crate::addresses::Addresses;
 use crate::balance::Rotation;
 use crate::budget::Budget;
 use crate::config::{self, Config};
@@ -108,6 +109,8 @@ pub struct FrontendState {
     pub name: String,
     /// One slot a worker.
     pub counters: Box<[FrontendCounters]>,
+    /// How many connections each client address has open, where that is bounded.
+    pub addresses: Arc<Addresses>,
 }
 
 /// What one worker counts for one frontend.
@@ -118,8 +121,12 @@ pub struct FrontendCounters {
     pub accepted: Count,
     /// Connections open now.
     pub open: Count,
-    /// Connections refused by a bound.
+    /// Connections refused by a bound on all of them.
     pub refused: Count,
+    /// Times that a connection could not be accepted.
+    pub accept_errors: Count,
+    /// Connections refused because their address has as many as it may.
+    pub refused_address: Count,
     /// Connections passed on as they are.
     pub passed: Count,
     /// … not passed on because a rule says so.
@@ -132,6 +139,10 @@ pub struct FrontendCounters {
     pub tarpit_full: Count,
     /// Requests by class of their final answer: 1xx (101) … 5xx.
     pub responses: [Count; 5],
+    /// Requests given up because the client sent its body too slowly.
+    pub slow_in: Count,
+    /// … because it took its answer too slowly.
+    pub slow_out: Count,
     /// Requests answered by us (errors) rather than by a server.
     pub own_answers: Count,
     /// Request durations; bucket `i` counts those up to [`DURATION_BUCKETS`]`[i]` and over the one before; the last is +Inf.
@@ -328,7 +339,7 @@ impl Snapshot {
             .iter()
             .map(|f| {
                 let old = previous.and_then(|p| p.frontends.iter().find(|old| old.config.name == f.name));
-                let fresh = || Arc::new(FrontendState::new(&f.name, base.workers));
+                let fresh = || Arc::new(FrontendState::new(&f.name, base));
                 Frontend {
                     config: f.clone(),
                     routes: targets(f).filter_map(index).collect(),
@@ -388,8 +399,9 @@ fn inspects(frontend: &config::Frontend, backends: &[Arc<config::Backend>]) -> b
 }
 
 impl FrontendState {
-    fn new(name: &str, workers: usize) -> Self {
-        Self { name: name.into(), counters: (0..workers).map(|_| FrontendCounters::default()).collect() }
+    fn new(name: &str, base: &Base) -> Self {
+        let counters = (0..base.workers).map(|_| FrontendCounters::default()).collect();
+        Self { name: name.into(), counters, addresses: Arc::new(Addresses::new(base.seed)) }
     }
 
     /// Sum of one counter over the workers.

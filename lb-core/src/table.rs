@@ -40,6 +40,7 @@ use std::time::Duration;
 mod changes;
 mod compact;
 mod counting;
+mod creators;
 mod digest;
 mod entry;
 mod holds;
@@ -81,6 +82,8 @@ pub struct StickTable {
     counting: OnceLock<Counting>,
     /// Updates refused before any shard was asked.
     bad_updates: AtomicU64,
+    /// Who makes keys how fast.
+    creators: creators::Creators,
     /// The shard that the next sweep begins with.
     sweep_from: AtomicUsize,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -231,6 +234,7 @@ impl StickTable {
             shards: (0..shards).map(|_| Padded(Mutex::new(Shard::new(spec.size / shards, expire)))).collect(),
             spec: RwLock::new(spec.clone()),
             bad_updates: AtomicU64::new(0),
+            creators: creators::Creators::new(spec.max_new_keys, seed),
             sweep_from: AtomicUsize::new(0),
             wake: OnceLock::new(),
             armed: AtomicBool::new(true),
@@ -270,6 +274,7 @@ impl StickTable {
         self.env.expire.store(millis(spec.expire).min(MAX_EXPIRE), Ordering::Relaxed);
         self.env.max_life.store(spec.max_life.map_or(u64::MAX, millis), Ordering::Relaxed);
         self.env.refuse.store(spec.when_full == WhenFull::Refuse, Ordering::Relaxed);
+        self.creators.set(spec.max_new_keys);
         self.set_store(&spec.store);
         *held = spec;
     }
@@ -533,7 +538,8 @@ impl StickTable {
 
     /// Counts.
     pub fn stats(&self) -> TableStats {
-        let mut sum = TableStats { merge_refused: self.bad_updates.load(Ordering::Relaxed), ..TableStats::default() };
+        let merge_refused = self.bad_updates.load(Ordering::Relaxed);
+        let mut sum = TableStats { merge_refused, over_pace: self.creators.refused(), ..TableStats::default() };
         let own = size_of::<Self>() + size_of::<[u64; Self::BUCKETS]>();
         sum.memory = (own + self.counting_memory()) as u64;
         sum.counted = self.counted_keys();

@@ -21,7 +21,7 @@ pub(crate) struct Arrival {
 pub(crate) struct TlsFacts {
     /// `TLSv1.3`
     pub(crate) version: &'static str,
-    /// `TLS13_AES_128_GCM_SHA256`
+    /// `TLS_AES_128_GCM_SHA256`
     pub(crate) cipher: Cow<'static, str>,
     /// Whether it goes on with a former session.
     pub(crate) resumed: bool,
@@ -42,6 +42,8 @@ pub(crate) struct ClientCertificate {
     pub(crate) common_name: Option<String>,
     /// That name, then the DNS names.
     pub(crate) names: Vec<String>,
+    /// The whole of it.
+    pub(crate) der: Box<[u8]>,
 }
 
 impl Arrival {

@@ -91,6 +91,11 @@ pub struct BindError {
     pub why: io::Error,
 }
 
+/// Sockets that were passed to this process and that nothing has bound.
+pub(crate) fn unused() -> Vec<String> {
+    inherited::unused()
+}
+
 /// Opens every wanted address, `workers` sockets each; all or none. `served` are the real addresses that this process
 /// listens on already.
 ///
@@ -154,6 +159,9 @@ fn advice(error: &io::Error, addr: &ListenAddr) -> String {
     let addr = match addr {
         ListenAddr::Tcp(addr) => addr,
         ListenAddr::Unix(path) => return of_unix(error, path),
+        ListenAddr::Inherited(_) if error.kind() == io::ErrorKind::InvalidInput => {
+            return "Write their numbers, or give each a socket unit with a name of its own".into();
+        }
         ListenAddr::Inherited(_) => {
             return "Name one that the socket unit opens (`FileDescriptorName=`), or count from fd@3 on".into();
         }

@@ -15,7 +15,7 @@ use crate::shared::{AskPeers, Shared, now};
 use crate::tls::TlsError;
 use crate::tls::tickets::Secret;
 use crate::worker::Worker;
-use crate::{admin, health, metrics};
+use crate::{admin, bind, health, metrics};
 use arc_swap::{ArcSwap, ArcSwapOption};
 pub use control::{Control, Listening};
 pub use decide::{Change, DecideError};
@@ -169,6 +169,11 @@ impl Instance {
         shared.edges.store(Arc::new(Edges::build(&config, &tickets)?));
         let prepared = health::Prepared::of(&config)?;
         let bound = bind_all(&wanted(&config), workers, &HashSet::new())?;
+        for socket in bind::unused() {
+            tracing::warn!(
+                "{socket} was passed to this process, but no frontend listens there: who connects is not served"
+            );
+        }
         let sockets = admin::open(&config.admin)?;
         let access_dropped = Arc::default();
         let log = access::open(&config.log, &access_dropped)?;

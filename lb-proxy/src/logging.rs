@@ -75,7 +75,13 @@ pub(crate) fn is_text(format: LogFormat, terminal: bool) -> bool {
 /// # Errors
 /// [`LevelError`]
 pub(crate) fn filter(level: &str) -> Result<EnvFilter, LevelError> {
-    EnvFilter::builder().parse(level).map_err(|e| LevelError { level: level.into(), why: e.to_string() })
+    let wrong = |e: &dyn std::fmt::Display| LevelError { level: level.into(), why: e.to_string() };
+    let filter = EnvFilter::builder().parse(level).map_err(|e| wrong(&e))?;
+    // It warns of what a client's hello says: whoever connects could fill the log.
+    match level.contains("rustls") {
+        true => Ok(filter),
+        false => Ok(filter.add_directive("rustls=error".parse().map_err(|e| wrong(&e))?)),
+    }
 }
 
 #[cfg(test)]
@@ -86,6 +92,12 @@ mod tests {
     fn auto_is_for_people_on_a_terminal_and_json_elsewhere() {
         assert!(is_text(LogFormat::Auto, true) && !is_text(LogFormat::Auto, false));
         assert!(is_text(LogFormat::Text, false) && !is_text(LogFormat::Json, true));
+    }
+
+    #[test]
+    fn what_clients_say_in_a_handshake_fills_no_log_unless_it_is_asked_for() {
+        assert!(filter("info").unwrap().to_string().contains("rustls=error"));
+        assert!(!filter("rustls=debug,info").unwrap().to_string().contains("rustls=error"));
     }
 
     #[test]

@@ -148,8 +148,8 @@ fn tls(header: &v2::Header<'_>) -> io::Result<Option<Box<TlsFacts>>> {
     }
     // All zeros: the proxy found it good, and nobody else's word is worth a name.
     let shown = flags & CERTIFICATE != 0 && verified == [0; 4];
-    let certificate =
-        shown.then(|| Box::new(ClientCertificate { names: name.iter().cloned().collect(), common_name: name }));
+    let names = name.iter().cloned().collect();
+    let certificate = shown.then(|| Box::new(ClientCertificate { names, common_name: name, ..Default::default() }));
     let cipher = cipher.into();
     Ok(Some(Box::new(TlsFacts { version, cipher, resumed: false, sni, alpn, certificate, hosts: None })))
 }
@@ -229,6 +229,7 @@ fn same_family(a: SocketAddr, b: SocketAddr) -> (SocketAddr, SocketAddr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lb_core::rules::CertificatePart;
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
@@ -272,13 +273,14 @@ mod tests {
         let mut arrival = arrival("192.0.2.7:4711", "198.51.100.1:443");
         arrival.tls = Some(Box::new(TlsFacts {
             version: "TLSv1.3",
-            cipher: "TLS13_AES_128_GCM_SHA256".into(),
+            cipher: "TLS_AES_128_GCM_SHA256".into(),
             resumed: false,
             sni: Some("shop.example".into()),
             alpn: Some(b"h2".as_slice().into()),
             certificate: Some(Box::new(ClientCertificate {
                 common_name: Some("alice".into()),
                 names: vec!["alice".into(), "alice.example".into()],
+                der: b"whole".as_slice().into(),
             })),
             hosts: None,
         }));
@@ -289,10 +291,13 @@ mod tests {
         assert_eq!(tlvs[1], (2, b"shop.example".to_vec()));
         assert_eq!((tlvs[2].0, &tlvs[2].1[..8]), (0x20, &[7, 0, 0, 0, 0, 0x21, 0, 7][..]));
         let told = read_all(&bytes).0.unwrap().unwrap().tls.unwrap();
-        assert_eq!((told.version, &*told.cipher), ("TLSv1.3", "TLS13_AES_128_GCM_SHA256"));
+        assert_eq!((told.version, &*told.cipher), ("TLSv1.3", "TLS_AES_128_GCM_SHA256"));
         assert_eq!((told.sni.as_deref(), told.alpn.as_deref()), (Some("shop.example"), Some(&b"h2"[..])));
         let certificate = told.certificate.unwrap();
         assert_eq!((certificate.common_name.as_deref(), certificate.names.len()), (Some("alice"), 1));
+        let mut out = Vec::new();
+        certificate.say(CertificatePart::Fingerprint, &mut out);
+        assert!(out.is_empty(), "there is no certificate to make it of");
     }
 
     /// The header of a client over IPv4, with these parts more.

@@ -60,7 +60,7 @@ pub struct AccessLine {
     pub server: Option<String>,
     /// Method.
     pub method: String,
-    /// Host.
+    /// Host; of a connection of TCP mode the name that its TLS asks for, where that is looked at.
     pub host: String,
     /// Target as sent.
     pub target: String,
@@ -93,7 +93,7 @@ pub struct AccessLine {
     pub close_code: Option<u16>,
     /// For a WebSocket who ended it first: `client`, `server`, `lb`.
     pub close_by: Option<&'static str>,
-    /// What the client speaks: `http/1.1` or `h2`.
+    /// What the client speaks: `http/1.1`, `h2`, or `tcp` in TCP mode.
     pub protocol: &'static str,
 }
 

@@ -147,12 +147,7 @@ impl Stream {
             Self::Tcp(stream) => stream.ready(interest).await?,
             Self::Unix(stream) => stream.ready(interest).await?,
             Self::Tls(stream) => {
-                return poll_fn(|cx| match &stream.borrow().get_ref().0 {
-                    Plain::Tcp(below) => below.poll_read_ready(cx),
-                    Plain::Unix(below) => below.poll_read_ready(cx),
-                })
-                .await
-                .map(|()| false);
+                return poll_fn(|cx| stream.borrow().get_ref().0.poll_read_ready(cx)).await.map(|()| false);
             }
             Self::H2(stream) => {
                 poll_fn(|cx| stream.poll_reset(cx)).await;
@@ -295,6 +290,14 @@ impl Plain {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Ready once there is something to read, or an end.
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
         }
     }
 

@@ -7,6 +7,7 @@
 //! | `terminate` | one listener's TLS, made of the configuration and these files |
 //! | `tickets` | sessions that every worker and every instance resumes |
 //! | `handshake` | one client's |
+//! | `client` | what rules say of a client's certificate |
 //! | `connect` | the same with a server, from our side |
 //! | `trust` | whose certificate a server may show |
 //! | `watch` | files that change are read anew |
@@ -15,6 +16,7 @@ use rustls::crypto::CryptoProvider;
 use std::sync::{Arc, OnceLock};
 
 pub(crate) mod certificates;
+mod client;
 pub(crate) mod connect;
 pub(crate) mod handshake;
 pub(crate) mod terminate;

@@ -4,9 +4,9 @@ use crate::servers;
 use lb_tests::instance::free_port;
 use lb_tests::pki::Pki;
 use lb_tests::{Instance, Origin, eventually};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 fn config(listen: &str, backend: &str) -> String {
     format!("[frontend.web]\nlisten = [{listen}]\nbackend = \"app\"\n[backend.app]\n{backend}\n")
@@ -36,6 +36,58 @@ fn curl_speaks_over_a_unix_socket_that_a_reload_replaces() {
     lb.edit(|text| text.replace("0600", "0660"));
     assert!(lb.cli(&["reload"]).status.success());
     assert!(curl().starts_with("HTTP/1.1 200"));
+}
+
+/// Opens sockets as systemd does, and becomes `lb`: names of sockets, then the command line.
+const ACTIVATE: &str = "
+import os, socket, sys
+names, command = sys.argv[1], sys.argv[2:]
+for fd in range(3, 3 + len(names.split(':'))):
+    s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); print(s.getsockname()[1], flush=True)
+    os.dup2(s.fileno(), 100 + fd)
+for fd in range(3, 3 + len(names.split(':'))):
+    os.dup2(100 + fd, fd, inheritable=True); os.close(100 + fd)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(names.split(':'))), LISTEN_FDNAMES=names)
+os.execv(command[0], command)
+";
+
+#[test]
+fn sockets_that_systemd_opened_are_served_by_name_or_number_and_forgotten_ones_are_told() {
+    let (dir, origin) = (tempfile::tempdir().expect("a directory"), Origin::named("a"));
+    let file = dir.path().join("lb.toml").display().to_string();
+    let log = dir.path().join("log");
+    let run = |names: &str, listen: &str| {
+        let admin = format!("[admin]\nsocket = \"{}/lb.sock\"\n", dir.path().display());
+        std::fs::write(&file, admin + &config(listen, &servers(&[&origin]))).expect("a file");
+        let lb = lb_tests::lb().display().to_string();
+        let child = Command::new("python3")
+            .args(["-c", ACTIVATE, names, &lb, "run", "-c", &file])
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(&log).expect("a log"))
+            .spawn();
+        child.expect("python3, installed by tests/run")
+    };
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    let mut lb = run("web:spare:other", "\"fd@web\", \"fd@4\"");
+    let ports: Vec<u16> = BufReader::new(lb.stdout.take().expect("piped"))
+        .lines()
+        .take(3)
+        .map(|line| line.expect("a line").parse().expect("a port"))
+        .collect();
+    for port in &ports[..2] {
+        // It waits in the socket while lb starts.
+        let mut client = lb_tests::Client::connect(([127, 0, 0, 1], *port).into());
+        assert_eq!(client.get("/", "").text(), "a");
+    }
+    assert!(said().contains("fd@other (fd@5) was passed"), "{}", said());
+    lb.kill().and_then(|()| lb.wait()).expect("it ends");
+    for (names, why) in
+        [("web:web", "2 sockets have that name: fd@3, fd@4"), ("a:b", "2 sockets were passed, from fd@3 on: a, b")]
+    {
+        let mut lb = run(names, "\"fd@web\"");
+        assert_eq!(lb.wait().expect("it ends").code(), Some(1));
+        assert!(said().contains(why), "{}", said());
+    }
 }
 
 #[test]

@@ -56,6 +56,17 @@ fn listeners_come_and_go_with_a_reload() {
 }
 
 #[test]
+fn signals_that_mean_something_to_other_proxies_end_nothing() {
+    let a = Origin::named("a");
+    let lb = Instance::start(&app(&[&a], ""));
+    for signal in ["USR1", "USR2"] {
+        lb.signal(&format!("-{signal}"));
+        eventually("the log tells", || lb.log().contains(&format!("SIG{signal} means nothing here")));
+    }
+    assert_eq!(lb.client().get("/", "").text(), "a");
+}
+
+#[test]
 fn a_stop_is_not_ready_at_once_finishes_what_is_open_and_then_ends() {
     let a = Origin::answering(|_| {
         std::thread::sleep(std::time::Duration::from_millis(300));
@@ -85,6 +96,21 @@ fn an_open_tunnel_holds_a_stop_no_longer_than_its_bound() {
     tunnel.send("still open");
     assert_eq!(tunnel.read(10).as_deref(), Some(&b"still open"[..]));
     assert!(tunnel.closed());
+    assert_eq!(lb.wait_end(), Some(0));
+}
+
+#[test]
+fn a_stop_that_waits_comes_back_when_every_port_is_free() {
+    let a = Origin::named("a");
+    let mut lb = Instance::start(&app(&[&a], ""));
+    let mut tunnel = lb.client();
+    assert_eq!(tunnel.upgrade("/ws", "").status, 101);
+    let started = std::time::Instant::now();
+    assert!(lb.cli(&["stop", "--drain", "300ms", "--wait"]).status.success());
+    assert!(started.elapsed() >= std::time::Duration::from_millis(300));
+    for addr in [lb.addr, lb.admin] {
+        std::net::TcpListener::bind(addr).expect("nobody is there");
+    }
     assert_eq!(lb.wait_end(), Some(0));
 }
 

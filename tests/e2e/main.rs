@@ -32,6 +32,7 @@ mod races;
 mod refusals;
 mod rules;
 mod shared_maxconn;
+mod slow;
 mod splits;
 mod state;
 mod sync;

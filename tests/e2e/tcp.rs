@@ -83,6 +83,8 @@ fn a_server_that_speaks_first_is_heard_and_one_side_can_end_before_the_other() {
         let log = lb.access();
         [
             "\"method\":\"TCP\"",
+            "\"host\":\"\"",
+            "\"protocol\":\"tcp\"",
             "\"end\":\"client-closed\"",
             "\"bytes_in\":19",
             "\"bytes_out\":30",

@@ -3,7 +3,12 @@ use crate::servers;
 use lb_tests::instance::free_port;
 use lb_tests::pki::Pki;
 use lb_tests::{Instance, Origin, eventually, lb};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use std::io::Write;
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 /// A frontend with TLS on these terms, and a backend.
 fn config(origin: &Origin, tls: &str) -> String {
@@ -189,6 +194,46 @@ fn clients_show_certificates_that_hold_and_are_not_revoked() {
 }
 
 #[test]
+fn servers_are_told_what_a_clients_certificate_says_in_the_words_of_openssl() {
+    let (pki, origin) = (Pki::new(), Origin::named("a"));
+    pki.issue("site.pem", &["shop.example"]);
+    pki.issue_with("alice.pem", &["alice"], |c| {
+        c.serial_number = Some(0x0abc.into());
+        c.distinguished_name.push(rcgen::DnType::CommonName, "alice");
+        c.distinguished_name.push(rcgen::DnType::OrganizationName, "Shop, Inc");
+    });
+    let terms =
+        format!("cert = {:?}, client_ca = {:?}, client_cert = \"optional\"", pki.text("site.pem"), pki.text("ca.pem"));
+    let facts = "request = [{ set_header = { X-Version = \"%{tls_version} %{tls_cipher}\", X-Name = \"%{client_name}\", \
+                 X-Subject = \"%{client_subject}\", X-Issuer = \"%{client_issuer}\", X-Serial = \"%{client_serial}\", \
+                 X-Fingerprint = \"%{client_fingerprint}\", Client-Cert = \":%{client_cert}:\" } }]\n[backend.app]";
+    let lb = Instance::start(&config(&origin, &terms).replace("[backend.app]", facts));
+    let openssl = |what: &[&str]| {
+        let output =
+            Command::new("openssl").args(["x509", "-noout", "-in", &pki.text("alice.pem")]).args(what).output();
+        let text = String::from_utf8(output.expect("openssl").stdout).expect("text");
+        text.trim_end().split_once('=').expect("name=value").1.to_owned()
+    };
+    assert!(curl(&pki, &lb, "shop.example", &["--cert", &pki.text("alice.pem")]).0);
+    let seen = origin.seen().pop().expect("a request");
+    let said = |name: &str| seen.value(name).unwrap_or_default().to_owned();
+    assert_eq!(said("X-Name"), "alice");
+    assert_eq!(said("X-Version"), "TLSv1.3 TLS_AES_256_GCM_SHA384");
+    assert_eq!(said("X-Subject"), openssl(&["-subject", "-nameopt", "RFC2253"]));
+    assert_eq!(said("X-Issuer"), openssl(&["-issuer", "-nameopt", "RFC2253"]));
+    assert_eq!(said("X-Serial").to_uppercase(), openssl(&["-serial"]));
+    assert_eq!(said("X-Fingerprint").to_uppercase(), openssl(&["-fingerprint", "-sha256"]).replace(':', ""));
+    let pem = std::fs::read_to_string(pki.path("alice.pem")).expect("a file");
+    let body = pem.split("-----BEGIN CERTIFICATE-----").nth(1).and_then(|rest| rest.split("-----END").next());
+    let body: String = body.expect("a certificate").split_whitespace().collect();
+    assert_eq!(said("Client-Cert"), format!(":{body}:"));
+    // Who shows none is nobody, whatever the request says.
+    assert!(curl(&pki, &lb, "shop.example", &["-H", "X-Subject: CN=alice"]).0);
+    let seen = origin.seen().pop().expect("a request");
+    assert_eq!((seen.value("X-Subject"), seen.value("Client-Cert")), (Some(""), Some("::")));
+}
+
+#[test]
 fn a_session_without_a_certificate_is_not_resumed_where_one_is_asked_for() {
     let (pki, origin) = (Pki::new(), Origin::named("a"));
     pki.issue("site.pem", &["shop.example"]);
@@ -345,4 +390,48 @@ fn the_handshake_agrees_on_http2_or_http1_and_tcp_mode_passes_on_what_was_inside
     let (fine, answer) = curl(&pki, &tcp, "shop.example", &[]);
     assert!(fine && answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(origin.seen()[2].value("x-forwarded-proto"), None);
+}
+
+/// The first words of a client.
+fn hello() -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let config = config.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    let name = ServerName::try_from("shop.example").expect("a name");
+    let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).expect("written");
+    bytes
+}
+
+#[test]
+fn in_a_storm_of_handshakes_those_who_are_in_wait_for_few_of_them() {
+    const STORM: usize = 2000;
+    let (pki, origin) = (Pki::new(), Origin::named("a"));
+    pki.issue("site.pem", &["shop.example"]);
+    let port = free_port();
+    let listen = format!("[{{ addr = \"127.0.0.1:{port}\", tls = {{ cert = {:?} }} }}, LISTEN]", pki.text("site.pem"));
+    let config = config(&origin, "").replace("[{ addr = LISTEN, tls = {  } }]", &listen);
+    let lb = Instance::start(
+        &config.replace("backend = \"app\"\n", "backend = \"app\"\ntimeout = { tls_handshake = \"60s\" }\n"),
+    );
+    let mut inside = lb_tests::Client::connect(lb.addr);
+    assert_eq!(inside.get("/", "").status, 200);
+    let mut storm: Vec<_> = (0..STORM).map(|_| TcpStream::connect(("127.0.0.1", port)).expect("connected")).collect();
+    eventually("all are in", || metric(&lb, "lb_tls_handshakes_active{frontend=\"web\"}") == STORM as f64);
+    let hello = hello();
+    // All of it is there when it wakes up, the request last.
+    lb.signal("-STOP");
+    for client in &mut storm {
+        client.set_nonblocking(true).expect("a socket");
+        client.write_all(&hello).expect("room for a few bytes");
+    }
+    inside.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+    lb.signal("-CONT");
+    assert_eq!(inside.answer().map(|a| a.status), Some(200));
+    let answered = || storm.iter().filter(|client| client.peek(&mut [0]).is_ok()).count();
+    let meanwhile = answered();
+    // In the order of their coming nearly all of them would have had their turn first.
+    assert!(meanwhile < STORM / 4, "{meanwhile} handshakes before the one request was answered");
+    eventually("everybody is answered in the end", || answered() == STORM);
 }

@@ -112,6 +112,25 @@ impl Client {
         self.stream.read_exact(&mut bytes).ok().map(|()| bytes)
     }
 
+    /// Whether there is something to read now, or the connection is over.
+    ///
+    /// # Panics
+    /// It is not a socket any more.
+    pub fn has_bytes(&self) -> bool {
+        let stream = self.stream.get_ref();
+        stream.set_nonblocking(true).expect("a socket");
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).expect("a socket");
+        !self.stream.buffer().is_empty() || !peeked.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    /// All that still comes, however it ends.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        drop(self.stream.read_to_end(&mut rest));
+        rest
+    }
+
     /// Whether the proxy closes the connection, after whatever it still sends.
     pub fn closed(&mut self) -> bool {
         let mut rest = Vec::new();

@@ -33,11 +33,31 @@ pub(crate) async fn reload(at: At) -> anyhow::Result<ExitCode> {
     say(&done, at.json)
 }
 
+/// How often `lb stop --wait` looks.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// `lb stop`
-pub(crate) async fn stop(drain: Option<Duration>, at: At) -> anyhow::Result<ExitCode> {
+pub(crate) async fn stop(drain: Option<Duration>, wait: bool, at: At) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&at)?;
+    let before = if wait { Some(client.get::<Instance>("/api/status").await?) } else { None };
     let body = serde_json::json!({ "drain": drain.map(format_duration) });
-    let done: Done = Client::new(&at)?.call(Method::POST, "/api/stop", Some(&body)).await?;
-    say(&done, at.json)
+    let done: Done = client.call(Method::POST, "/api/stop", Some(&body)).await?;
+    let exit = say(&done, at.json)?;
+    // The admin is the last to close. Who answers with another number was started since, by a service manager.
+    while let Some(before) = &before
+        && client.is_reachable().await
+    {
+        if client.get::<Instance>("/api/status").await.is_ok_and(|now| now.pid != before.pid) {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(exit)
+}
+
+#[derive(serde::Deserialize)]
+struct Instance {
+    pid: u32,
 }
 
 /// Prints what a change did.

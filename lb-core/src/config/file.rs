@@ -396,6 +396,15 @@ static TABLE: Shape = Shape {
             .also(&["ttl", "timeout"]),
         super::file_affinity::MAX_LIFE,
         key(
+            "max_new_keys",
+            Kind::Text,
+            "\"20/s\"",
+            "How many new keys one client address (the first 64 bits of one of IPv6) may pin here, in a second (`20/s`) or \
+             minute (`60/m`), on each instance. Past it the client is served without a pin. Clients behind one proxy are \
+             one, unless `trusted_proxies` or `accept_proxy` tell them apart. Default: no bound.",
+        )
+        .also(&["max_new", "new_keys", "key_rate"]),
+        key(
             "when_full",
             Kind::Word(&["evict", "refuse"]),
             "\"evict\"",

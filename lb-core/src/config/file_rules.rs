@@ -95,8 +95,10 @@ const SET: Key = key(
     Kind::Pairs,
     "{ X-Src = \"%{src}\" }",
     "Fields that get this value and no other. `%{src}`, `%{host}`, `%{path}`, `%{query}`, `%{method}`, `%{scheme}`, \
-     `%{id}`, `%{user}`, `%{frontend}`, `%{backend}`, `%{server}` (in answers), `%{sni}`, `%{client_name}`, \
-     `%{header(X)}`, `%{cookie(X)}`, `%{query(X)}` stand for what the request has.",
+     `%{id}`, `%{user}`, `%{frontend}`, `%{backend}`, `%{server}` (in answers), `%{sni}`, `%{tls_version}`, \
+     `%{tls_cipher}`, `%{client_name}`, `%{client_subject}`, `%{client_issuer}`, `%{client_serial}`, \
+     `%{client_fingerprint}` (SHA-256), `%{client_cert}` (Base64), `%{header(X)}`, `%{cookie(X)}`, `%{query(X)}` stand for \
+     what the request has.",
 );
 const ADD: Key = key("add_header", Kind::Pairs, "{ X-Via = \"lb\" }", "Fields more, values as of `set_header`.");
 const REMOVE: Key =

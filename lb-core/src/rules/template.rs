@@ -43,8 +43,14 @@ pub enum Var {
     Server,
     /// Server name of TLS.
     Sni,
+    /// What TLS agreed on with the client, as `TLSv1.3`.
+    TlsVersion,
+    /// Its cipher suite.
+    TlsCipher,
     /// First name in the client's verified certificate.
     Client,
+    /// Something else in it.
+    Certificate(CertificatePart),
     /// A header field of the request, by lower-case name.
     Header(String),
     /// A cookie of the request.
@@ -53,11 +59,27 @@ pub enum Var {
     Parameter(String),
 }
 
+/// Part of a client's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificatePart {
+    /// Distinguished name of the subject, as RFC 4514 writes it: `CN=billing,O=Shop`.
+    Subject,
+    /// Of who signed it.
+    Issuer,
+    /// Serial number in hex, small letters.
+    Serial,
+    /// SHA-256 of the whole in hex, small letters.
+    Fingerprint,
+    /// The whole: DER in Base64.
+    Whole,
+}
+
 /// The variables, as messages list them.
 pub const VARIABLES: &str = "src, host, path, query, method, scheme, id, user, frontend, backend, server, sni, \
-                             client_name, header(X), cookie(X), query(X)";
+                             tls_version, tls_cipher, client_name, client_subject, client_issuer, client_serial, \
+                             client_fingerprint, client_cert, header(X), cookie(X), query(X)";
 
-const WORDS: [(&str, Var); 13] = [
+const WORDS: [(&str, Var); 20] = [
     ("src", Var::Src),
     ("host", Var::Host),
     ("path", Var::Path),
@@ -70,7 +92,14 @@ const WORDS: [(&str, Var); 13] = [
     ("backend", Var::Backend),
     ("server", Var::Server),
     ("sni", Var::Sni),
+    ("tls_version", Var::TlsVersion),
+    ("tls_cipher", Var::TlsCipher),
     ("client_name", Var::Client),
+    ("client_subject", Var::Certificate(CertificatePart::Subject)),
+    ("client_issuer", Var::Certificate(CertificatePart::Issuer)),
+    ("client_serial", Var::Certificate(CertificatePart::Serial)),
+    ("client_fingerprint", Var::Certificate(CertificatePart::Fingerprint)),
+    ("client_cert", Var::Certificate(CertificatePart::Whole)),
 ];
 
 impl Template {
@@ -245,7 +274,7 @@ fn foreign(sent: &str, name: &str, more: &str) -> (String, String) {
 }
 
 /// What others call our variables.
-const OTHERS: [(&str, &str); 27] = [
+const OTHERS: [(&str, &str); 38] = [
     ("ssl_sni", "%{sni}"),
     ("ssl_fc_sni", "%{sni}"),
     ("ssl_server_name", "%{sni}"),
@@ -272,7 +301,18 @@ const OTHERS: [(&str, &str); 27] = [
     ("fe_name", "%{frontend}"),
     ("be_name", "%{backend}"),
     ("srv_name", "%{server}"),
-    ("ssl_client_s_dn", "%{client_name}"),
+    ("ssl_protocol", "%{tls_version}"),
+    ("ssl_fc_protocol", "%{tls_version}"),
+    ("ssl_cipher", "%{tls_cipher}"),
+    ("ssl_fc_cipher", "%{tls_cipher}"),
+    ("ssl_client_s_dn", "%{client_subject}, or %{client_name} for its name alone"),
+    ("ssl_c_s_dn", "%{client_subject}, or %{client_name} for its name alone"),
+    ("ssl_client_i_dn", "%{client_issuer}"),
+    ("ssl_c_i_dn", "%{client_issuer}"),
+    ("ssl_client_serial", "%{client_serial}"),
+    ("ssl_c_serial", "%{client_serial}"),
+    ("ssl_client_fingerprint", "%{client_fingerprint}"),
+    ("ssl_client_escaped_cert", "%{client_cert}, in Base64"),
 ];
 
 /// Our variable for a name that others use, or for a slip.
@@ -360,7 +400,8 @@ mod tests {
         assert_eq!(filled("100% of %%{src} $1", b""), "X: 100% of %{src} $1");
         assert_eq!(filled("", b""), "X: ");
         let all = "%{src}%{host}%{path}%{query}%{method}%{scheme}%{id}%{user}%{frontend}%{backend}%{server}%{sni}\
-                   %{client_name}%{header(x-a)}%{cookie(a)}%{query(a)}";
+                   %{tls_version}%{tls_cipher}%{client_name}%{client_subject}%{client_issuer}\
+                   %{client_serial}%{client_fingerprint}%{client_cert}%{header(x-a)}%{cookie(a)}%{query(a)}";
         assert_eq!(Template::read(all, None).unwrap().to_string(), format!("{all:?}"));
     }
 

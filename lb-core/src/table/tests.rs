@@ -27,6 +27,7 @@ pub(super) fn spec(size: usize) -> config::Table {
         size,
         expire: Duration::from_millis(EXPIRE),
         max_life: None,
+        max_new_keys: None,
         when_full: WhenFull::Evict,
         replicate: true,
         store: Vec::new(),

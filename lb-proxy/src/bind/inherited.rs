@@ -10,20 +10,31 @@ use std::sync::OnceLock;
 const FIRST: usize = 3;
 
 struct Passed {
+    number: usize,
     name: Option<String>,
     listener: Listener,
+    used: bool,
 }
 
 /// A copy of the socket of that name or number.
 pub(super) fn open(wanted: &str) -> io::Result<Listener> {
-    let all = all().lock();
-    let by_number =
-        wanted.parse::<usize>().ok().and_then(|n| n.checked_sub(FIRST)).and_then(|at| all.get(at)?.as_ref());
-    let by_name = || all.iter().flatten().find(|passed| passed.name.as_deref() == Some(wanted));
-    match by_number.or_else(by_name) {
-        Some(passed) => passed.listener.try_clone(),
+    let mut all = all().lock();
+    let is = |passed: &Passed| passed.name.as_deref() == Some(wanted);
+    let number = wanted.parse::<usize>().ok();
+    let fits = |passed: &&mut Passed| Some(passed.number) == number || is(passed);
+    let named: Vec<_> = all.iter().filter(|passed| is(passed)).map(|passed| format!("fd@{}", passed.number)).collect();
+    if named.len() > 1 {
+        // The others would take connections that nobody serves.
+        let why = format!("{} sockets have that name: {}", named.len(), named.join(", "));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    match all.iter_mut().find(fits) {
+        Some(passed) => {
+            passed.used = true;
+            passed.listener.try_clone()
+        }
         None => {
-            let known: Vec<_> = all.iter().flatten().filter_map(|passed| passed.name.as_deref()).collect();
+            let known: Vec<_> = all.iter().filter_map(|passed| passed.name.as_deref()).collect();
             let why = match (all.len(), known.as_slice()) {
                 (0, _) => "no socket was passed to this process (LISTEN_FDS)".to_owned(),
                 (n, []) => format!("{n} sockets without names were passed, from fd@{FIRST} on"),
@@ -34,9 +45,18 @@ pub(super) fn open(wanted: &str) -> io::Result<Listener> {
     }
 }
 
-/// Taken over once: others must not take them for theirs. `None`: it is no listening stream socket.
-fn all() -> &'static Mutex<Vec<Option<Passed>>> {
-    static PASSED: OnceLock<Mutex<Vec<Option<Passed>>>> = OnceLock::new();
+/// Those that nothing has asked for: their connections wait for nobody.
+pub(super) fn unused() -> Vec<String> {
+    let name = |passed: &Passed| match &passed.name {
+        Some(name) => format!("fd@{name} (fd@{})", passed.number),
+        None => format!("fd@{}", passed.number),
+    };
+    all().lock().iter().filter(|passed| !passed.used).map(name).collect()
+}
+
+/// Taken over once: others must not take them for theirs. What is no listening stream socket is left out.
+fn all() -> &'static Mutex<Vec<Passed>> {
+    static PASSED: OnceLock<Mutex<Vec<Passed>>> = OnceLock::new();
     PASSED.get_or_init(|| {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
@@ -48,8 +68,8 @@ fn all() -> &'static Mutex<Vec<Option<Passed>>> {
                 Ok(listener) => listener.map(Listener::Tcp),
                 Err(_) => passed.take_unix_listener(at).ok().flatten().map(Listener::Unix),
             };
-            listener.map(|listener| Passed { name, listener })
+            listener.map(|listener| Passed { number: FIRST + at, name, listener, used: false })
         };
-        Mutex::new((0..count).map(take).collect())
+        Mutex::new((0..count).filter_map(take).collect())
     })
 }

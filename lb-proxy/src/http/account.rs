@@ -2,6 +2,8 @@
 use super::affinity::Why;
 use super::head;
 use super::limits::Counting;
+use super::patience;
+use super::reason::Reason;
 use crate::arrival::Arrival;
 use crate::shared::AccessLine;
 use crate::stream::Stream;
@@ -50,8 +52,12 @@ impl Request {
 
     /// A connection that is passed on as it is.
     pub(crate) fn connection(local: &Rc<Local>, frontend: &Arc<FrontendState>, arrival: &Rc<Arrival>) -> Self {
-        let words = || ("TCP".into(), "-".into(), String::new());
-        Self { tcp: true, ..Self::begin(local, frontend, arrival, words) }
+        let words = || ("TCP".into(), String::new(), String::new());
+        let mut connection = Self { tcp: true, ..Self::begin(local, frontend, arrival, words) };
+        if let Some(log) = &mut connection.log {
+            log.protocol = "tcp";
+        }
+        connection
     }
 
     /// `words`: method, host and target for the log.
@@ -245,6 +251,11 @@ impl Request {
         counters.durations[bucket].bump();
         counters.duration_us.add(total);
         class(&counters.responses, self.status);
+        match end {
+            _ if end == Reason::BODY_TOO_SLOW.code => counters.slow_in.bump(),
+            patience::TOO_SLOW => counters.slow_out.bump(),
+            _ => {}
+        }
         if let Some(server) = &self.server {
             let counters = &server.counters[self.local.id];
             class(&counters.responses, self.status);

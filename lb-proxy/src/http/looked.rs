@@ -83,6 +83,14 @@ impl Looked<'_> {
             // Known when the answer is.
             Var::Server => super::passage::SERVER,
             Var::Sni => self.tls().and_then(|tls| tls.sni).map_or(b"", str::as_bytes),
+            Var::TlsVersion => self.tls.map_or(b"", |tls| tls.version.as_bytes()),
+            Var::TlsCipher => self.tls.map_or(b"", |tls| tls.cipher.as_bytes()),
+            Var::Certificate(part) => {
+                if let Some(certificate) = self.tls.and_then(|tls| tls.certificate.as_ref()) {
+                    certificate.say(*part, out);
+                }
+                return;
+            }
             Var::Client => self.tls().and_then(|tls| tls.client?.first()).map_or(b"", |name| name.as_bytes()),
             Var::Header(name) => self.header(name).unwrap_or_default(),
             Var::Cookie(name) => self.cookie(name).unwrap_or_default(),

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs an instance until it is told to stop: by SIGTERM or SIGINT (drain; a second one closes at once), or through
-/// its admin. SIGHUP reloads. Sets up this process's log.
+/// its admin. SIGHUP reloads. Signals that other proxies know by another meaning change nothing, and are told. Sets up this
+/// process's log.
 ///
 /// # Errors
 /// [`StartError`]
@@ -34,6 +35,8 @@ struct Signals {
     term: Signal,
     int: Signal,
     hup: Signal,
+    usr1: Signal,
+    usr2: Signal,
 }
 
 impl Signals {
@@ -42,6 +45,8 @@ impl Signals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -56,10 +61,17 @@ impl Signals {
                     let control = control.clone();
                     tokio::spawn(async move { control.reload().await.ok() });
                 }
+                // A script of another proxy (new log files, a new binary) must not end this one, as they would unheard.
+                Some(()) = self.usr1.recv() => meaningless("SIGUSR1"),
+                Some(()) = self.usr2.recv() => meaningless("SIGUSR2"),
                 else => return,
             }
         }
     }
+}
+
+fn meaningless(signal: &str) {
+    tracing::warn!("{signal} means nothing here: SIGHUP reloads and opens the access log anew, SIGTERM stops");
 }
 
 fn stop(control: &Control, stopping: &mut bool) {

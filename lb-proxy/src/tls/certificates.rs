@@ -22,6 +22,14 @@ pub(crate) struct Chain {
     key: Arc<CertifiedKey>,
 }
 
+/// What a file holds.
+enum Pem {
+    Chain(Chain),
+    /// PEM, but no certificate.
+    Other,
+    Nothing,
+}
+
 /// All chains of a listener.
 #[derive(Debug)]
 pub(crate) struct Certificates {
@@ -59,10 +67,11 @@ impl Certificates {
                 Ok(files) => {
                     for file in files {
                         match chain(&file, &keys) {
-                            Ok(Some(chain)) => chains.push(chain),
-                            // Beside certificates a directory may hold their keys.
-                            Ok(None) if file != *path => {}
-                            Ok(None) => errors.push(format!("cert: {} holds no PEM certificate", file.display())),
+                            Ok(Pem::Chain(chain)) => chains.push(chain),
+                            // Beside certificates a directory may hold their keys, but nothing half written: its names would
+                            // be gone in silence.
+                            Ok(Pem::Other) if file != *path => {}
+                            Ok(_) => errors.push(format!("cert: {} holds no PEM certificate", file.display())),
                             Err(why) => errors.push(format!("cert: {why}")),
                         }
                     }
@@ -178,13 +187,14 @@ fn beside(file: &Path) -> PathBuf {
     file.with_extension("key")
 }
 
-/// `None`: the file holds no certificate.
-fn chain(file: &Path, keys: &[PrivateKeyDer<'static>]) -> Result<Option<Chain>, String> {
+fn chain(file: &Path, keys: &[PrivateKeyDer<'static>]) -> Result<Pem, String> {
     let unusable = |why: &dyn std::fmt::Display| format!("{} cannot be used: {why}", file.display());
     let pem = read(file)?;
     let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certs: Vec<CertificateDer<'static>> = certs.map_err(|e| unusable(&e))?;
-    let Some(own) = certs.first() else { return Ok(None) };
+    let certs: Vec<CertificateDer<'static>> = certs.map_err(|e| unusable(&broken(&e)))?;
+    let Some(own) = certs.first() else {
+        return Ok(if memchr::memmem::find(&pem, b"-----BEGIN ").is_some() { Pem::Other } else { Pem::Nothing });
+    };
     let (names, life) = describe(own).map_err(|e| unusable(&e))?;
     let near = match key_of(&pem).map_err(|e| unusable(&e))? {
         Some(key) => Some(key),
@@ -206,11 +216,16 @@ fn chain(file: &Path, keys: &[PrivateKeyDer<'static>]) -> Result<Option<Chain>, 
     let mut why = whose.to_owned();
     for key in tried {
         match certified(&certs, key) {
-            Ok(key) => return Ok(Some(Chain { file: file.to_owned(), names, life, key: Arc::new(key) })),
+            Ok(key) => return Ok(Pem::Chain(Chain { file: file.to_owned(), names, life, key: Arc::new(key) })),
             Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
                 if certs.iter().skip(1).any(|c| certified(std::slice::from_ref(c), key).is_ok()) {
                     why = "the server's own certificate must come first in it, before those that sign it".into();
                 }
+            }
+            Err(Error::General(_)) => {
+                why = "its private key is none that is spoken here: take ECDSA (P-256, P-384, P-521), Ed25519, or RSA of \
+                       2048 bits or more"
+                    .into();
             }
             Err(e) => why = format!("{whose}: {e}"),
         }
@@ -243,7 +258,18 @@ fn key_of(pem: &[u8]) -> Result<Option<PrivateKeyDer<'static>>, String> {
             Err("its private key is encrypted: write it without a passphrase, readable by lb alone".into())
         }
         Err(rustls_pki_types::pem::Error::NoItemsFound) => Ok(None),
-        Err(e) => Err(e.to_string()),
+        Err(e) => Err(broken(&e)),
+    }
+}
+
+/// What is wrong with a PEM file.
+fn broken(error: &rustls_pki_types::pem::Error) -> String {
+    use rustls_pki_types::pem::Error;
+    match error {
+        Error::MissingSectionEnd { .. } => "it ends in the middle of a PEM block".into(),
+        Error::IllegalSectionStart { .. } => "one of its PEM blocks has no right first line".into(),
+        Error::Base64Decode(_) => "one of its PEM blocks is no Base64".into(),
+        error => error.to_string(),
     }
 }
 

@@ -109,13 +109,14 @@ fn rules(of: &Rules) -> Fields {
 }
 
 pub(super) fn table(of: &Table) -> Fields {
-    let Table { name: _, kind, len, size, expire, max_life, when_full, replicate, store } = of;
+    let Table { name: _, kind, len, size, expire, max_life, max_new_keys, when_full, replicate, store } = of;
     vec![
         ("type", word(kind)),
         ("len", len.to_string()),
         ("size", size.to_string()),
         ("expire", time(expire)),
         ("max_life", or_none(max_life.as_ref().map(time))),
+        ("max_new_keys", or_none(max_new_keys.as_ref())),
         ("when_full", word(when_full)),
         ("replicate", replicate.to_string()),
         ("store", list(store, ToString::to_string)),
@@ -132,10 +133,12 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         backend,
         timeout,
         maxconn,
+        maxconn_per_address,
         forwarded,
         trusted_proxies,
         max_head,
         max_headers,
+        min_rate,
         limit,
         max_tarpit,
         rules,
@@ -147,10 +150,12 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         ("routes", tcp.as_ref().map_or_else(|| list(routes, route), |tcp| list(&tcp.routes, ToString::to_string))),
         ("inspect_delay", or_none(tcp.as_ref().map(|tcp| time(&tcp.inspect_delay)))),
         ("maxconn", maxconn.to_string()),
+        ("maxconn_per_address", maxconn_per_address.to_string()),
         ("forwarded", forwarded.to_string()),
         ("trusted_proxies", list(trusted_proxies, ToString::to_string)),
         ("max_head", max_head.to_string()),
         ("max_headers", max_headers.to_string()),
+        ("min_rate", min_rate.to_string()),
         ("limit", list(limit, ToString::to_string)),
         ("max_tarpit", max_tarpit.to_string()),
         ("http2.max_streams", max_streams.to_string()),

@@ -36,7 +36,7 @@ pub(super) fn listen(item: &Item<'_>, mode: Mode, trusted: &[IpNet], addresses: 
     tcp::listen(&section, mode);
     let addr = section.need("addr").and_then(|item| address(&item, addresses));
     let socket = socket(&section, addr.as_ref());
-    let accept_proxy = section.get("accept_proxy").and_then(|item| accept_proxy(&item, addr.as_ref(), trusted));
+    let accept_proxy = section.get("accept_proxy").and_then(|item| accept_proxy(&item, addr.as_ref(), mode, trusted));
     let tls = section.get("tls").map(|item| item.section().and_then(|s| listen_tls(&s, mode)));
     let alpn = section.get("alpn");
     if let Some(item) = alpn.as_ref().filter(|_| tls.is_none()) {
@@ -67,6 +67,12 @@ fn address(item: &Item<'_>, addresses: &mut Addresses) -> Option<ListenAddr> {
         (ListenAddr::Unix(path.into()), path, "unix:/run/lb/web.sock")
     } else if let Some(name) = text.strip_prefix("fd@") {
         (ListenAddr::Inherited(name.into()), name, "fd@web")
+    } else if text.starts_with(['/', '.', '@']) {
+        item.bad(
+            format!("\"{text}\" is no address"),
+            format!("for a Unix socket write \"unix:{}\"", text.trim_start_matches('@')),
+        );
+        return None;
     } else {
         return instance::claimed(item, addresses).map(ListenAddr::Tcp);
     };
@@ -113,7 +119,7 @@ fn socket(section: &Section<'_>, addr: Option<&ListenAddr>) -> SocketOptions {
     SocketOptions { v6only, mode, user: section.text("user"), group: section.text("group") }
 }
 
-fn accept_proxy(item: &Item<'_>, addr: Option<&ListenAddr>, trusted: &[IpNet]) -> Option<Vec<IpNet>> {
+fn accept_proxy(item: &Item<'_>, addr: Option<&ListenAddr>, mode: Mode, trusted: &[IpNet]) -> Option<Vec<IpNet>> {
     let value = item.either()?;
     if item.is_text() {
         return Some(value::network(&value).into_iter().collect());
@@ -127,8 +133,12 @@ fn accept_proxy(item: &Item<'_>, addr: Option<&ListenAddr>, trusted: &[IpNet]) -
     match addr {
         Some(ListenAddr::Unix(_)) => Some(vec![IpAddr::V4(Ipv4Addr::LOCALHOST).into()]),
         _ if trusted.is_empty() => {
-            let help =
-                "name the networks of the proxies, as `accept_proxy = [\"10.0.0.0/8\"]`, or set `trusted_proxies`";
+            let networks = "name the networks of the proxies, as `accept_proxy = [\"10.0.0.0/8\"]`";
+            // A frontend of TCP mode has no `trusted_proxies`: nothing else there could name the client.
+            let help = match mode {
+                Mode::Http => format!("{networks}, or set `trusted_proxies`"),
+                Mode::Tcp => networks.into(),
+            };
             item.bad("whoever connects could say that it is somebody else: no proxy is trusted", help);
             None
         }

@@ -45,6 +45,12 @@ fn address_help(text: &str) -> (&'static str, Option<String>) {
         return ("it needs an IP address and a port", None);
     };
     let Ok(port) = port.parse::<u16>() else {
+        if let Some((first, last)) =
+            port.split_once('-').filter(|(a, b)| [a, b].iter().all(|p| p.parse::<u16>().is_ok()))
+        {
+            let help = format!("write an address for each port: [\"{host}:{first}\", …, \"{host}:{last}\"]");
+            return ("there are no ranges of ports", Some(help));
+        }
         return ("the port must be a number from 0 to 65535", None);
     };
     match host {

@@ -48,6 +48,23 @@ pub(super) fn all(wrap: fn(&str) -> String, cases: &[(&str, &str, &str)]) {
 }
 
 #[test]
+fn what_people_write_at_the_edge_out_of_habit() {
+    let frontend = |more: &str| format!("[frontend.web]\nbackend = \"app\"\n{more}\n");
+    for (more, message, help) in [
+        ("listen = \"127.0.0.1:1\"\n¦tls = { cert = \"a.pem\" }", "unknown key `tls`", "`tls` belongs under `listen`"),
+        ("listen = ¦\"/run/web.sock\"", "is no address", "write \"unix:/run/web.sock\""),
+        ("listen = ¦\"10.0.0.1:80-89\"", "no ranges of ports", "[\"10.0.0.1:80\", …, \"10.0.0.1:89\"]"),
+        (
+            "mode = \"tcp\"\nlisten = { addr = \"127.0.0.1:1\", accept_proxy = ¦true }",
+            "no proxy is trusted",
+            "accept_proxy = [\"10.0.0.0/8\"]`",
+        ),
+    ] {
+        each(&[(&frontend(more), message, help)]);
+    }
+}
+
+#[test]
 fn unknown_keys_are_refused_with_the_one_that_was_meant() {
     each(&[
         ("[instance]\n¦nmae = \"a\"", "unknown key `nmae` in `instance`", "did you mean `name`?"),

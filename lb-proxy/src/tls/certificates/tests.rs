@@ -128,3 +128,19 @@ fn a_host_belongs_to_a_handshake_if_the_same_certificate_is_for_both() {
     assert!(all.belong_together(None, "a.example"));
     assert!(all.belong_together(Some("b.example"), "b.example"));
 }
+
+#[test]
+fn a_file_of_a_directory_that_holds_nothing_is_an_error_and_not_a_name_less() {
+    let dir = Dir::new();
+    dir.both("certs/a.pem", &["a.example"]);
+    dir.file("certs/dhparams.pem", "-----BEGIN DH PARAMETERS-----\nMAA=\n-----END DH PARAMETERS-----\n");
+    let load = || Certificates::load(&[dir.0.path().join("certs")], &[], false);
+    assert_eq!(load().unwrap().chains.len(), 1, "what is PEM but no certificate is passed over");
+    for (half, word) in
+        [("", "no PEM certificate"), ("garbage", "no PEM certificate"), ("-----BEGIN CERTIFICATE-----\nMAA", "middle")]
+    {
+        dir.file("certs/b.pem", half);
+        let errors = load().unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains("b.pem") && errors[0].contains(word), "{half:?}: {errors:?}");
+    }
+}
