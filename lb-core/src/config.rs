@@ -55,8 +55,8 @@ mod tls;
 mod unused;
 pub mod websocket;
 
-pub use address::{ListenAddr, SocketOptions};
-pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
+pub use address::{ListenAddr, ServerAddr, SocketOptions};
+pub use check::{Agent, Check, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
 pub use discovery::{Origin, Template};
@@ -399,10 +399,10 @@ pub struct Backend {
     pub on_down: OnDown,
     /// Whether a draining server's pinned clients stay or are moved.
     pub drain: DrainMode,
-    /// Health check; `None`: servers are up until connecting fails.
-    pub check: Option<Check>,
-    /// What each server's agent is asked; `None`: nothing.
-    pub agent: Option<Agent>,
+    /// Health check of servers that say nothing else; `None`: they are up until connecting fails.
+    pub check: Option<Arc<Check>>,
+    /// What the agents of such servers are asked; `None`: nothing.
+    pub agent: Option<Arc<Agent>>,
     /// Connection attempts after the first, all servers together. Default 3.
     pub retries: u32,
     /// What is tried again, who is taken out, who waits first, who is closed.
@@ -555,7 +555,7 @@ pub enum CookieValue {
     /// Its cookie name.
     #[default]
     Name,
-    /// A keyed hash of its address and port.
+    /// A keyed hash of its address and port, or of its path.
     Dynamic,
     /// Its cookie name, encrypted and authenticated.
     Sealed,
@@ -636,9 +636,11 @@ pub struct Server {
     /// Name, unique in the backend: its identity in tables.
     pub name: String,
     /// Address.
-    pub addr: SocketAddr,
+    pub addr: ServerAddr,
     /// Where it comes from.
     pub origin: Origin,
+    /// The host name that it was found by: TLS asks for it where nothing else is said.
+    pub host: Option<String>,
     /// Share of new clients, 0 to 256. Default 1. 0: pinned clients only.
     pub weight: u32,
     /// Requests and tunnels at a time; the rest waits. Default: no bound.
@@ -655,6 +657,10 @@ pub struct Server {
     pub tls: Option<Arc<ServerTls>>,
     /// Its connections begin with a PROXY protocol header.
     pub send_proxy: Option<ProxyVersion>,
+    /// How it is checked; `None`: it is up until connecting fails.
+    pub check: Option<Arc<Check>>,
+    /// What its agent is asked; `None`: nothing.
+    pub agent: Option<Arc<Agent>>,
     /// State it starts in when nobody has decided otherwise.
     pub state: crate::server::AdminState,
 }

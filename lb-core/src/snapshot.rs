@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+mod names;
 mod ruled;
 pub use ruled::{Done, Ruled};
 
@@ -32,12 +33,13 @@ pub struct Base {
     /// Worker threads.
     pub workers: usize,
     next_uid: AtomicU32,
+    living: names::Living,
 }
 
 impl Base {
     /// A base.
     pub fn new(names: Arc<Names>, clock: Arc<Clock>, seed: u64, workers: usize) -> Self {
-        Self { names, clock, seed, workers, next_uid: AtomicU32::new(0) }
+        Self { names, clock, seed, workers, next_uid: AtomicU32::new(0), living: Default::default() }
     }
 }
 
@@ -377,8 +379,7 @@ fn targets(frontend: &config::Frontend) -> impl Iterator<Item = &String> {
 /// Whether anything that decides over a connection looks at its TLS hello.
 /// Whether what is known of a server, and its idle connections, hold for another configuration of it.
 fn same_server(old: &config::Server, new: &config::Server) -> bool {
-    let key = |s: &config::Server| (s.name.clone(), s.addr, s.tls.clone(), s.send_proxy);
-    key(old) == key(new)
+    (&old.name, &old.addr, &old.tls, old.send_proxy) == (&new.name, &new.addr, &new.tls, new.send_proxy)
 }
 
 fn inspects(frontend: &config::Frontend, backends: &[Arc<config::Backend>]) -> bool {
@@ -510,7 +511,10 @@ fn server(
     let id = base.names.intern(&config.name);
     let state = state.unwrap_or_else(|| {
         let uid = base.next_uid.fetch_add(1, Ordering::Relaxed);
-        Arc::new(ServerState::new(&backend.name, &config.name, id, uid, base.workers, config.state))
+        let state = ServerState::new(&backend.name, &config.name, id, uid, base.workers, config.state);
+        let state = Arc::new(state);
+        base.living.add(&state);
+        state
     });
     let bound = |n: usize| u32::try_from(n).ok().filter(|n| *n > 0);
     state.set_bounds(bound(config.maxconn.instance), bound(config.maxconn.cluster));

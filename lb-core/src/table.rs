@@ -32,6 +32,7 @@ use counting::Counting;
 use foldhash::SharedSeed;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use shard::{Env, Shard};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -50,7 +51,7 @@ mod slab;
 mod stats;
 mod tentative;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod updates;
 mod wheel;
 
@@ -349,6 +350,24 @@ impl StickTable {
         }
         self.wake_if(cleared > 0);
         cleared + if server.is_none() { self.clear_all_counters(now) } else { 0 }
+    }
+
+    /// Adds the names that its pins are made of. Takes the locks shard by shard, a piece at a time.
+    pub fn names_used(&self, used: &mut HashSet<NameId>) {
+        for shard in &self.shards {
+            let mut from = 0;
+            loop {
+                let shard = shard.0.lock();
+                let to = shard.slab.slots().min(from + CLEAR_STEP);
+                let pins = (from..to).map(|slot| &shard.slab[slot]).filter(|entry| !entry.is_free());
+                used.extend(pins.map(|entry| entry.pin.val));
+                if to == shard.slab.slots() {
+                    used.extend(shard.tries.servers());
+                    break;
+                }
+                from = to;
+            }
+        }
     }
 
     /// Merges what a peer says. Commutative, associative, idempotent. Not put into the change log: in a full mesh

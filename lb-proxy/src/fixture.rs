@@ -39,8 +39,9 @@ pub(crate) fn config() -> Config {
 pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
     Server {
         name: name.into(),
-        addr,
+        addr: addr.into(),
         origin: lb_core::config::Origin::Written,
+        host: None,
         weight: 1,
         maxconn: Maxconn::default(),
         backup: false,
@@ -49,6 +50,8 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
         generation: 0,
         tls: None,
         send_proxy: None,
+        check: None,
+        agent: None,
         state: AdminState::Ready,
     }
 }

@@ -188,6 +188,14 @@ pub(crate) fn header(version: ProxyVersion, arrival: &Arrival) -> io::Result<Vec
     }
 }
 
+/// A header that names nobody: the connection is our own, a check.
+pub(crate) fn own(version: ProxyVersion) -> &'static [u8] {
+    match version {
+        ProxyVersion::V1 => b"PROXY UNKNOWN\r\n",
+        ProxyVersion::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    }
+}
+
 /// The value of `PP2_TYPE_SSL`: flags, whether the client's certificate was verified, and parts of the same form as all.
 fn ssl(tls: &TlsFacts) -> Vec<u8> {
     let flags = OVER_TLS | tls.certificate.as_ref().map_or(0, |_| CERTIFICATE);

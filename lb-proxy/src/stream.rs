@@ -4,6 +4,7 @@
 //! the bytes mean. Variants instead of a trait: what handles a connection exists once, and a branch costs less than
 //! the second copy of it in the instruction cache.
 use crate::http2::Exchange;
+use lb_core::config::ServerAddr;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -21,6 +22,29 @@ use tokio_rustls::TlsStream;
 pub(crate) enum Plain {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+/// How long a Unix socket is left alone whose queue of connections is full. (Of TCP the kernel knocks again by itself.)
+const FULL: Duration = Duration::from_millis(5);
+
+impl Plain {
+    /// Connects to a server.
+    pub(crate) async fn connect(addr: &ServerAddr) -> io::Result<Self> {
+        match addr {
+            ServerAddr::Tcp(addr) => {
+                let stream = TcpStream::connect(*addr).await?;
+                // Small messages must not wait for each other's acknowledgements.
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+            ServerAddr::Unix(path) => loop {
+                match UnixStream::connect(path).await {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(FULL).await,
+                    connected => return connected.map(Self::Unix),
+                }
+            },
+        }
+    }
 }
 
 /// A connection.

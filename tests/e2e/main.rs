@@ -28,6 +28,7 @@ mod names;
 mod pages;
 mod persist;
 mod pressure;
+mod queue;
 mod races;
 mod refusals;
 mod rules;
@@ -39,6 +40,7 @@ mod sync;
 mod tcp;
 mod tls;
 mod tunnel;
+mod unix_servers;
 mod websocket;
 mod websocket_rules;
 

@@ -39,6 +39,8 @@ pub enum Kind {
     Flag,
     /// A whole number within bounds.
     Whole(u64, u64),
+    /// A whole number within bounds, which may be below zero.
+    Signed(i64, i64),
     /// A whole number within bounds, or a text as `"100k"`.
     Size(u64, u64),
     /// A duration, not zero.

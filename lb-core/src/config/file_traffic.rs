@@ -389,7 +389,7 @@ static SERVER: Shape = Shape {
             "addr",
             Kind::Text,
             "\"10.0.1.10:8080\"",
-            "IP address and port, or host name and port: the name is looked up again and again.",
+            "IP address and port; host name and port: the name is looked up again and again; or \"unix:/run/app.sock\".",
         )
         .required()
         .also(&["address", "host", "url"]),
@@ -408,6 +408,8 @@ static SERVER: Shape = Shape {
         super::file_affinity::GENERATION,
         SERVER_TLS,
         SEND_PROXY,
+        super::file_check::SERVER_CHECK,
+        super::file_check::SERVER_AGENT,
         key(
             "state",
             Kind::Word(&["ready", "drain", "maint"]),

@@ -149,6 +149,11 @@ impl Plan {
         self.pinned
     }
 
+    /// Whether it goes to its server whatever that's state.
+    pub(crate) fn forced(&self) -> bool {
+        self.forced && self.pinned
+    }
+
     /// The first choice.
     pub(crate) fn choose(&mut self, backend: &Backend, turn: &Turn<'_>) -> Result<usize, Reason> {
         let (mut moved, mut lost) = (false, false);
@@ -231,7 +236,7 @@ impl Plan {
     /// The next choice, after `failed` (all whom the turn excludes failed this request).
     pub(crate) fn again(&mut self, backend: &Backend, failed: usize, turn: &Turn<'_>) -> Result<usize, Reason> {
         if self.pinned {
-            if backend.config.on_down == OnDown::Fail {
+            if backend.config.on_down == OnDown::Fail && !backend.servers[failed].state.gone() {
                 return Err(Reason::PINNED_DOWN);
             }
             self.pinned = false;

@@ -24,7 +24,7 @@ use crate::listener::Admission;
 use crate::shared::now;
 use crate::stream::Stream;
 use crate::tunnel::{Holding, Start, Tunnel};
-use crate::upstream::{self, NoSlot, Slot};
+use crate::upstream::{self, NoSlot, Slot, Wish};
 use crate::websocket::{Handshake, accept::accept};
 use crate::worker::Local;
 use lb_core::config::Proto;
@@ -343,7 +343,7 @@ async fn attempt(
     // All of it lies in `out`, and may be said twice.
     let whole = transfer.done();
     let repeatable = whole && facts.idempotent;
-    let mut attempts = Attempts::default();
+    let mut attempts = Attempts { class: passage.priority_class(), ..Attempts::default() };
     loop {
         // 3. + 4. A server, a place on it, a connection.
         let reached = reach(&local, backend, plan, &mut conn.timer, account, &mut attempts, next).await;
@@ -454,12 +454,24 @@ pub(crate) async fn reach(
     loop {
         let target = &backend.servers[server];
         account.at_server(backend, server, plan.why, attempts.retries.get());
-        let first = faults.queue_first == QueueFirst::Pinned && plan.pinned();
-        let slot = upstream::slot(&local.shared, backend, target, first, timer, || counters.queued.bump()).await;
-        let slot = slot.map_err(|no| {
-            counters.queue_dropped.bump();
-            if no == NoSlot::Full { Reason::QUEUE_FULL } else { Reason::QUEUE_TIMEOUT }
-        })?;
+        let (pinned, forced) = (plan.pinned(), plan.forced());
+        let first = faults.queue_first == QueueFirst::Pinned && pinned;
+        let wish = Wish { class: attempts.class, first, pinned, forced };
+        let until = &mut attempts.queue_until;
+        let slot = upstream::slot(&local.shared, backend, target, wish, timer, until, || counters.queued.bump()).await;
+        let slot = match slot {
+            Ok(slot) => slot,
+            // Nothing has failed: it is no retry.
+            Err(NoSlot::Left) => {
+                attempts.failed.push(server);
+                server = plan.again(backend, server, &local.turn(&attempts.failed))?;
+                continue;
+            }
+            Err(no) => {
+                counters.queue_dropped.bump();
+                return Err(if no == NoSlot::Full { Reason::QUEUE_FULL } else { Reason::QUEUE_TIMEOUT });
+            }
+        };
         // An idle connection of HTTP is no new one: a reload may have changed the mode.
         if backend.config.mode == Mode::Http
             && let Some(stream) = local.pool.take(target.state.uid)

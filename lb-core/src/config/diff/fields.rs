@@ -17,7 +17,7 @@ pub(super) use edge::{listener, tls};
 use std::fmt::{Debug, Display};
 use std::time::Duration;
 
-mod edge;
+pub(super) mod edge;
 
 /// Keys and values, in one order for one kind of thing.
 pub(super) type Fields = Vec<(&'static str, String)>;
@@ -217,8 +217,8 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("ignore_persist", list(ignore, ToString::to_string)),
         ("on_down", word(on_down)),
         ("drain", word(drain)),
-        ("check", or_none(check.as_ref().map(checks::check))),
-        ("agent", or_none(agent.as_ref().map(checks::agent))),
+        ("check", or_none(check.as_deref().map(checks::check))),
+        ("agent", or_none(agent.as_deref().map(checks::agent))),
         ("retries", retries.to_string()),
         ("retry_after", time(retry_after)),
         ("max_queue", max_queue.to_string()),
@@ -319,11 +319,14 @@ fn cookie(of: &Cookie) -> String {
     words.join(" ") + &only(when)
 }
 
-pub(super) fn server(of: &Server) -> Fields {
+/// `backend`: whose it is; what it has from there is told of that.
+pub(super) fn server(backend: &Backend, of: &Server) -> Fields {
     let Server {
         name: _,
         addr,
         origin,
+        // Of its name.
+        host: _,
         weight,
         maxconn,
         backup,
@@ -332,8 +335,11 @@ pub(super) fn server(of: &Server) -> Fields {
         generation,
         tls,
         send_proxy,
+        check,
+        agent,
         state,
     } = of;
+    let own = |same: bool, text: Option<String>| if same { "as the backend's".into() } else { or_none(text) };
     vec![
         ("addr", if let Origin::Named(name) = origin { name.to_string() } else { addr.to_string() }),
         ("weight", weight.to_string()),
@@ -344,6 +350,8 @@ pub(super) fn server(of: &Server) -> Fields {
         ("generation", generation.to_string()),
         ("tls", or_none(tls.as_deref().map(edge::server_tls))),
         ("send_proxy", or_none(send_proxy.as_ref().map(word))),
+        ("check", own(*check == backend.check, check.as_deref().map(checks::check))),
+        ("agent", own(*agent == backend.agent, agent.as_deref().map(checks::agent))),
         ("state", word(state)),
     ]
 }
