@@ -262,7 +262,7 @@ pub(crate) enum Server {
         /// How fast they are closed then, all instances together, as 50/s [default: instance.close_pace]
         #[arg(long, value_name = "N/s", requires = "deadline")]
         pace: Option<Pace>,
-        /// Wait until nothing is open on it
+        /// Wait until nothing is open on it, on any instance
         #[arg(long)]
         wait: bool,
         /// Give up waiting after this long, as 300s

@@ -36,6 +36,7 @@ fn table(size: usize) -> Arc<StickTable> {
         size,
         expire: EXPIRE,
         max_life: None,
+        max_new_keys: None,
         when_full: WhenFull::Evict,
         replicate: true,
         store: Vec::new(),

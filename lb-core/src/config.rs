@@ -55,8 +55,8 @@ mod tls;
 mod unused;
 pub mod websocket;
 
-pub use address::{ListenAddr, SocketOptions};
-pub use check::{Agent, Check, CheckTls, Expected, Probe, Step};
+pub use address::{ListenAddr, ServerAddr, SocketOptions};
+pub use check::{Agent, Check, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
 pub use discovery::{Origin, Template};
@@ -276,6 +276,8 @@ pub struct Table {
     pub expire: Duration,
     /// A pin ends this long after it was made, used or not; `None`: no bound.
     pub max_life: Option<Duration>,
+    /// How fast one client address makes keys at most; `None`: no bound.
+    pub max_new_keys: Option<Pace>,
     /// What a new key gets when the table is full.
     pub when_full: WhenFull,
     /// Whether peers get it. Default true.
@@ -328,6 +330,8 @@ pub struct Frontend {
     pub timeout: Timeouts,
     /// Connections at a time. Default: the instance's.
     pub maxconn: usize,
+    /// Connections at a time from one client address (the first 64 bits of one of IPv6); 0: no bound. Default 0.
+    pub maxconn_per_address: usize,
     /// `X-Forwarded-For`, `X-Forwarded-Proto` to the servers. Default true.
     pub forwarded: bool,
     /// Networks whose `X-Forwarded-For` is believed (`src` is then the last address it names that is not trusted
@@ -337,6 +341,9 @@ pub struct Frontend {
     pub max_head: usize,
     /// Greatest number of header fields. Default 100.
     pub max_headers: usize,
+    /// Bytes a second with which a client sends a body or takes an answer at least, while it is waited for; 0: no bound.
+    /// Default 240.
+    pub min_rate: u64,
     /// Rules on what is counted, tried in order for each request.
     pub limit: Vec<Limit>,
     /// Requests that `tarpit` rules hold at a time, in each worker. Default 1,000.
@@ -392,10 +399,10 @@ pub struct Backend {
     pub on_down: OnDown,
     /// Whether a draining server's pinned clients stay or are moved.
     pub drain: DrainMode,
-    /// Health check; `None`: servers are up until connecting fails.
-    pub check: Option<Check>,
-    /// What each server's agent is asked; `None`: nothing.
-    pub agent: Option<Agent>,
+    /// Health check of servers that say nothing else; `None`: they are up until connecting fails.
+    pub check: Option<Arc<Check>>,
+    /// What the agents of such servers are asked; `None`: nothing.
+    pub agent: Option<Arc<Agent>>,
     /// Connection attempts after the first, all servers together. Default 3.
     pub retries: u32,
     /// What is tried again, who is taken out, who waits first, who is closed.
@@ -548,7 +555,7 @@ pub enum CookieValue {
     /// Its cookie name.
     #[default]
     Name,
-    /// A keyed hash of its address and port.
+    /// A keyed hash of its address and port, or of its path.
     Dynamic,
     /// Its cookie name, encrypted and authenticated.
     Sealed,
@@ -629,9 +636,11 @@ pub struct Server {
     /// Name, unique in the backend: its identity in tables.
     pub name: String,
     /// Address.
-    pub addr: SocketAddr,
+    pub addr: ServerAddr,
     /// Where it comes from.
     pub origin: Origin,
+    /// The host name that it was found by: TLS asks for it where nothing else is said.
+    pub host: Option<String>,
     /// Share of new clients, 0 to 256. Default 1. 0: pinned clients only.
     pub weight: u32,
     /// Requests and tunnels at a time; the rest waits. Default: no bound.
@@ -648,6 +657,10 @@ pub struct Server {
     pub tls: Option<Arc<ServerTls>>,
     /// Its connections begin with a PROXY protocol header.
     pub send_proxy: Option<ProxyVersion>,
+    /// How it is checked; `None`: it is up until connecting fails.
+    pub check: Option<Arc<Check>>,
+    /// What its agent is asked; `None`: nothing.
+    pub agent: Option<Arc<Agent>>,
     /// State it starts in when nobody has decided otherwise.
     pub state: crate::server::AdminState,
 }

@@ -51,6 +51,8 @@ struct Places {
 #[derive(Clone, Debug, PartialEq)]
 struct Place {
     addr: SocketAddr,
+    /// What it was found by.
+    host: String,
     weight: u32,
     backup: bool,
     /// Since when answers do not name it.
@@ -141,7 +143,7 @@ impl Known {
             if let Origin::Named(name) = &server.origin {
                 let source = Source { name: name.clone(), resolver: written.resolver };
                 if let Some(addr) = self.answers.get(&source).and_then(|records| first(records)) {
-                    *server = Arc::new(Server { addr, ..(**server).clone() });
+                    *server = Arc::new(Server { addr: addr.into(), ..(**server).clone() });
                 }
             }
         }
@@ -149,7 +151,7 @@ impl Known {
             let Some(places) = self.places.get(&(written.name.clone(), template.name.clone())) else { continue };
             let taken: HashSet<String> = backend.servers.iter().map(|s| s.name.clone()).collect();
             let found = places.by_name.iter().filter(|(name, _)| !taken.contains(*name));
-            backend.servers.extend(found.map(|(name, place)| Arc::new(server(template, name, place))));
+            backend.servers.extend(found.map(|(name, place)| Arc::new(server(written, template, name, place))));
         }
         backend
     }
@@ -177,11 +179,12 @@ fn rank(addr: &SocketAddr) -> (bool, SocketAddr) {
     (addr.is_ipv6(), *addr)
 }
 
-fn server(template: &Template, name: &str, place: &Place) -> Server {
+fn server(backend: &Backend, template: &Template, name: &str, place: &Place) -> Server {
     Server {
         name: name.to_owned(),
-        addr: place.addr,
+        addr: place.addr.into(),
         origin: Origin::Found,
+        host: Some(place.host.clone()),
         weight: place.weight,
         maxconn: template.maxconn,
         backup: place.backup,
@@ -191,6 +194,8 @@ fn server(template: &Template, name: &str, place: &Place) -> Server {
         generation: 0,
         tls: template.tls.clone(),
         send_proxy: template.send_proxy,
+        check: backend.check.clone(),
+        agent: backend.agent.clone(),
         state: AdminState::Ready,
     }
 }
@@ -238,7 +243,8 @@ fn wanted(of: &Template, records: &[Record], before: &BTreeMap<String, Place>) -
             heaviest => (u32::from(record.weight) * 256).div_ceil(heaviest.into()).max(1),
         };
         let name = name(of, record);
-        let found = Place { addr: record.addr, weight, backup: record.priority > best, missing: None, gone: false };
+        let (addr, host) = (record.addr, record.host.clone());
+        let found = Place { addr, host, weight, backup: record.priority > best, missing: None, gone: false };
         let now_at = before.get(&name).map(|p| p.addr);
         wanted
             .entry(name)
@@ -249,6 +255,8 @@ fn wanted(of: &Template, records: &[Record], before: &BTreeMap<String, Place>) -
                 if !stays && better {
                     known.addr = found.addr;
                 }
+                // Of several names of one address the same, whatever the order.
+                known.host = std::mem::take(&mut known.host).min(found.host.clone());
             })
             .or_insert(found);
     }

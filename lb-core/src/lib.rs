@@ -10,6 +10,7 @@
 //! | [`snapshot`] | one immutable compiled view of a configuration; a reload builds a whole new one |
 //! | [`matcher`] | what a rule asks of a request: `if`, wherever there is one |
 //! | [`route`], [`stick`], [`cookie`] | from a request to a backend, to stick keys, to a server named by a cookie |
+//! | [`addresses`] | how many connections each client address has |
 //! | [`budget`] | how many requests may be tried again |
 //! | [`jwt`] | claims of bearer tokens as stick keys |
 //! | [`life`] | from when until when a certificate holds |
@@ -28,6 +29,7 @@
 //! | [`status`] | the views that admin API and command line share |
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod agent;
 pub mod balance;
 pub mod budget;

@@ -20,6 +20,7 @@ pub const REASONS: &[&str] = &[
     "bad-body",
     "head-timeout",
     "body-timeout",
+    "body-too-slow",
     "head-too-large",
     "transfer-coding-unknown",
     "connect-not-supported",
@@ -87,6 +88,8 @@ pub enum Action {
     Rewrite(Box<Place>),
     /// Name and password are asked for: of this `[auth.NAME]`.
     Auth(String),
+    /// It has this class in queues.
+    PriorityClass(i16),
 }
 
 /// One rule on answers.
@@ -219,6 +222,7 @@ impl Action {
             Self::Redirect(_) => "redirect",
             Self::Rewrite(_) => "rewrite",
             Self::Auth(_) => "auth",
+            Self::PriorityClass(_) => "set_priority_class",
         }
     }
 }
@@ -287,6 +291,7 @@ impl fmt::Display for Rule {
             Action::Redirect(to) => to.fmt(f),
             Action::Rewrite(place) => write!(f, "rewrite {place}"),
             Action::Auth(name) => write!(f, "auth {name}"),
+            Action::PriorityClass(class) => write!(f, "set_priority_class {class}"),
         }
     }
 }

@@ -39,6 +39,9 @@ pub enum Health {
 /// As [`ServerState::came_up`] of a time that nobody knows yet.
 const SOON: u64 = u64::MAX;
 
+/// As [`ServerState::elsewhere`]: not known.
+const UNTOLD: u64 = u64::MAX;
+
 /// All of the configured weight.
 const FULL_SHARE: u32 = 100;
 
@@ -65,6 +68,8 @@ pub struct ServerState {
     bounds: Mutex<Bounds>,
     /// What [`Bounds`] come to, for the request path; `u32::MAX`: no bound.
     limit: AtomicU32,
+    /// What the other instances have on it; [`UNTOLD`]: they have not all told.
+    elsewhere: AtomicU64,
     /// Its sockets are being closed: nobody stays.
     closing: AtomicBool,
     /// Connects that failed in a row.
@@ -191,6 +196,7 @@ impl ServerState {
             queued: AtomicU32::new(0),
             bounds: Mutex::default(),
             limit: AtomicU32::new(u32::MAX),
+            elsewhere: AtomicU64::new(UNTOLD),
             closing: AtomicBool::new(false),
             connect_failures: AtomicU32::new(0),
             failures: AtomicU32::new(0),
@@ -509,6 +515,17 @@ impl ServerState {
     /// Sets this instance's part of the bound for all, and what the others have. True: it grew.
     pub fn set_allowance(&self, allowance: u32, elsewhere: u32) -> bool {
         self.change_bounds(|bounds| (bounds.allowance, bounds.elsewhere) = (Some(allowance), elsewhere))
+    }
+
+    /// Requests and tunnels that the other instances have on it, where they tell each other of it: of servers with a bound
+    /// for all, and of those that drain. `None`: not all have told.
+    pub fn elsewhere(&self) -> Option<u32> {
+        u32::try_from(self.elsewhere.load(Relaxed)).ok()
+    }
+
+    /// Sets that.
+    pub fn set_elsewhere(&self, elsewhere: Option<u32>) {
+        self.elsewhere.store(elsewhere.map_or(UNTOLD, u64::from), Relaxed);
     }
 
     fn change_bounds(&self, change: impl FnOnce(&mut Bounds)) -> bool {

@@ -4,8 +4,9 @@
 //! own allowance from what all have told by one pure function, so that nobody has to be asked and nobody decides. What
 //! makes the sum hold although nobody knows everything is a matter of who may know what, see `lb-peers`
 //! (`replicator/loads.rs`).
-use crate::server::ServerState;
+use crate::server::{AdminState, ServerState};
 use parking_lot::RwLock;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What a node told of itself on one server.
@@ -70,21 +71,27 @@ fn dealt(rest: u64, wanted: &[u64]) -> Vec<u64> {
     shares
 }
 
-/// The servers of the running configuration that have a bound for the whole cluster.
+/// The servers of the running configuration that instances tell each other of: those that have a bound for the whole
+/// cluster, and those that drain or are in maintenance, so that an operator knows when nothing is open there.
 #[derive(Debug, Default)]
 pub struct SharedBounds {
     servers: RwLock<Vec<Arc<ServerState>>>,
 }
 
 impl SharedBounds {
-    /// How many servers a node tells of, at most; those past it have their bound on each instance.
+    /// How many servers a node tells of, at most, those with a bound first; past it each instance goes by itself.
     pub const MAX: usize = 8192;
 
-    /// Takes on those of another configuration.
+    /// Takes on those of another configuration, or of other decisions.
     pub fn set(&self, servers: impl Iterator<Item = Arc<ServerState>>) {
-        let mut servers: Vec<_> = servers.filter(|s| s.cluster_bound().is_some()).collect();
-        servers.truncate(Self::MAX);
-        *self.servers.write() = servers;
+        let (mut told, others): (Vec<_>, Vec<_>) = servers.partition(|s| s.cluster_bound().is_some());
+        told.extend(others.into_iter().filter(|s| s.admin() != AdminState::Ready));
+        told.truncate(Self::MAX);
+        let mut servers = self.servers.write();
+        let before: HashSet<u32> = servers.iter().map(|s| s.uid).collect();
+        // What was known when it was last told of means nothing now.
+        told.iter().filter(|s| !before.contains(&s.uid)).for_each(|s| s.set_elsewhere(None));
+        *servers = told;
     }
 
     /// All of them.

@@ -1,5 +1,6 @@
 //! One immutable compiled view of a configuration. A reload builds a whole new one, reusing live state by identity,
 //! or changes nothing.
+use crate::addresses::Addresses;
 use crate::balance::Rotation;
 use crate::budget::Budget;
 use crate::config::{self, Config};
@@ -16,6 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+mod names;
 mod ruled;
 pub use ruled::{Done, Ruled};
 
@@ -31,12 +33,13 @@ pub struct Base {
     /// Worker threads.
     pub workers: usize,
     next_uid: AtomicU32,
+    living: names::Living,
 }
 
 impl Base {
     /// A base.
     pub fn new(names: Arc<Names>, clock: Arc<Clock>, seed: u64, workers: usize) -> Self {
-        Self { names, clock, seed, workers, next_uid: AtomicU32::new(0) }
+        Self { names, clock, seed, workers, next_uid: AtomicU32::new(0), living: Default::default() }
     }
 }
 
@@ -108,6 +111,8 @@ pub struct FrontendState {
     pub name: String,
     /// One slot a worker.
     pub counters: Box<[FrontendCounters]>,
+    /// How many connections each client address has open, where that is bounded.
+    pub addresses: Arc<Addresses>,
 }
 
 /// What one worker counts for one frontend.
@@ -118,8 +123,12 @@ pub struct FrontendCounters {
     pub accepted: Count,
     /// Connections open now.
     pub open: Count,
-    /// Connections refused by a bound.
+    /// Connections refused by a bound on all of them.
     pub refused: Count,
+    /// Times that a connection could not be accepted.
+    pub accept_errors: Count,
+    /// Connections refused because their address has as many as it may.
+    pub refused_address: Count,
     /// Connections passed on as they are.
     pub passed: Count,
     /// … not passed on because a rule says so.
@@ -132,6 +141,10 @@ pub struct FrontendCounters {
     pub tarpit_full: Count,
     /// Requests by class of their final answer: 1xx (101) … 5xx.
     pub responses: [Count; 5],
+    /// Requests given up because the client sent its body too slowly.
+    pub slow_in: Count,
+    /// … because it took its answer too slowly.
+    pub slow_out: Count,
     /// Requests answered by us (errors) rather than by a server.
     pub own_answers: Count,
     /// Request durations; bucket `i` counts those up to [`DURATION_BUCKETS`]`[i]` and over the one before; the last is +Inf.
@@ -328,7 +341,7 @@ impl Snapshot {
             .iter()
             .map(|f| {
                 let old = previous.and_then(|p| p.frontends.iter().find(|old| old.config.name == f.name));
-                let fresh = || Arc::new(FrontendState::new(&f.name, base.workers));
+                let fresh = || Arc::new(FrontendState::new(&f.name, base));
                 Frontend {
                     config: f.clone(),
                     routes: targets(f).filter_map(index).collect(),
@@ -366,8 +379,7 @@ fn targets(frontend: &config::Frontend) -> impl Iterator<Item = &String> {
 /// Whether anything that decides over a connection looks at its TLS hello.
 /// Whether what is known of a server, and its idle connections, hold for another configuration of it.
 fn same_server(old: &config::Server, new: &config::Server) -> bool {
-    let key = |s: &config::Server| (s.name.clone(), s.addr, s.tls.clone(), s.send_proxy);
-    key(old) == key(new)
+    (&old.name, &old.addr, &old.tls, old.send_proxy) == (&new.name, &new.addr, &new.tls, new.send_proxy)
 }
 
 fn inspects(frontend: &config::Frontend, backends: &[Arc<config::Backend>]) -> bool {
@@ -388,8 +400,9 @@ fn inspects(frontend: &config::Frontend, backends: &[Arc<config::Backend>]) -> b
 }
 
 impl FrontendState {
-    fn new(name: &str, workers: usize) -> Self {
-        Self { name: name.into(), counters: (0..workers).map(|_| FrontendCounters::default()).collect() }
+    fn new(name: &str, base: &Base) -> Self {
+        let counters = (0..base.workers).map(|_| FrontendCounters::default()).collect();
+        Self { name: name.into(), counters, addresses: Arc::new(Addresses::new(base.seed)) }
     }
 
     /// Sum of one counter over the workers.
@@ -498,7 +511,10 @@ fn server(
     let id = base.names.intern(&config.name);
     let state = state.unwrap_or_else(|| {
         let uid = base.next_uid.fetch_add(1, Ordering::Relaxed);
-        Arc::new(ServerState::new(&backend.name, &config.name, id, uid, base.workers, config.state))
+        let state = ServerState::new(&backend.name, &config.name, id, uid, base.workers, config.state);
+        let state = Arc::new(state);
+        base.living.add(&state);
+        state
     });
     let bound = |n: usize| u32::try_from(n).ok().filter(|n| *n > 0);
     state.set_bounds(bound(config.maxconn.instance), bound(config.maxconn.cluster));

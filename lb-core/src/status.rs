@@ -143,6 +143,9 @@ pub struct ServerStatus {
     pub weight: u32,
     /// Requests and tunnels now.
     pub active: u32,
+    /// The same on the other instances, of a server that drains or has a bound for all; `None`: not all have told.
+    #[serde(default)]
+    pub elsewhere: Option<u32>,
     /// Open WebSocket and other upgraded tunnels.
     pub tunnels: u64,
     /// Requests so far.

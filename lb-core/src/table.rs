@@ -32,6 +32,7 @@ use counting::Counting;
 use foldhash::SharedSeed;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use shard::{Env, Shard};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -40,6 +41,7 @@ use std::time::Duration;
 mod changes;
 mod compact;
 mod counting;
+mod creators;
 mod digest;
 mod entry;
 mod holds;
@@ -49,7 +51,7 @@ mod slab;
 mod stats;
 mod tentative;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod updates;
 mod wheel;
 
@@ -81,6 +83,8 @@ pub struct StickTable {
     counting: OnceLock<Counting>,
     /// Updates refused before any shard was asked.
     bad_updates: AtomicU64,
+    /// Who makes keys how fast.
+    creators: creators::Creators,
     /// The shard that the next sweep begins with.
     sweep_from: AtomicUsize,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -231,6 +235,7 @@ impl StickTable {
             shards: (0..shards).map(|_| Padded(Mutex::new(Shard::new(spec.size / shards, expire)))).collect(),
             spec: RwLock::new(spec.clone()),
             bad_updates: AtomicU64::new(0),
+            creators: creators::Creators::new(spec.max_new_keys, seed),
             sweep_from: AtomicUsize::new(0),
             wake: OnceLock::new(),
             armed: AtomicBool::new(true),
@@ -270,6 +275,7 @@ impl StickTable {
         self.env.expire.store(millis(spec.expire).min(MAX_EXPIRE), Ordering::Relaxed);
         self.env.max_life.store(spec.max_life.map_or(u64::MAX, millis), Ordering::Relaxed);
         self.env.refuse.store(spec.when_full == WhenFull::Refuse, Ordering::Relaxed);
+        self.creators.set(spec.max_new_keys);
         self.set_store(&spec.store);
         *held = spec;
     }
@@ -344,6 +350,24 @@ impl StickTable {
         }
         self.wake_if(cleared > 0);
         cleared + if server.is_none() { self.clear_all_counters(now) } else { 0 }
+    }
+
+    /// Adds the names that its pins are made of. Takes the locks shard by shard, a piece at a time.
+    pub fn names_used(&self, used: &mut HashSet<NameId>) {
+        for shard in &self.shards {
+            let mut from = 0;
+            loop {
+                let shard = shard.0.lock();
+                let to = shard.slab.slots().min(from + CLEAR_STEP);
+                let pins = (from..to).map(|slot| &shard.slab[slot]).filter(|entry| !entry.is_free());
+                used.extend(pins.map(|entry| entry.pin.val));
+                if to == shard.slab.slots() {
+                    used.extend(shard.tries.servers());
+                    break;
+                }
+                from = to;
+            }
+        }
     }
 
     /// Merges what a peer says. Commutative, associative, idempotent. Not put into the change log: in a full mesh
@@ -533,7 +557,8 @@ impl StickTable {
 
     /// Counts.
     pub fn stats(&self) -> TableStats {
-        let mut sum = TableStats { merge_refused: self.bad_updates.load(Ordering::Relaxed), ..TableStats::default() };
+        let merge_refused = self.bad_updates.load(Ordering::Relaxed);
+        let mut sum = TableStats { merge_refused, over_pace: self.creators.refused(), ..TableStats::default() };
         let own = size_of::<Self>() + size_of::<[u64; Self::BUCKETS]>();
         sum.memory = (own + self.counting_memory()) as u64;
         sum.counted = self.counted_keys();

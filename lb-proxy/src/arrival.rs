@@ -1,6 +1,7 @@
 //! What is known of a client's connection from its beginning: one small piece for each connection, for rules, headers and
 //! logs. It must not know requests.
 use crate::tls::certificates::Certificates;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -15,13 +16,13 @@ pub(crate) struct Arrival {
     pub(crate) tls: Option<Box<TlsFacts>>,
 }
 
-/// What a handshake agreed on.
+/// What a handshake agreed on: with us, or with a proxy that tells us of it.
 #[derive(Debug)]
 pub(crate) struct TlsFacts {
     /// `TLSv1.3`
     pub(crate) version: &'static str,
     /// `TLS_AES_128_GCM_SHA256`
-    pub(crate) cipher: &'static str,
+    pub(crate) cipher: Cow<'static, str>,
     /// Whether it goes on with a former session.
     pub(crate) resumed: bool,
     /// The host that the client asked for.

@@ -3,11 +3,12 @@
 //!
 //! A listener that accepts plain connections has nothing here, nor has a server that is spoken to plainly.
 use crate::tls::TlsError;
-use crate::tls::connect::Connector;
+use crate::tls::connect::{Connector, Purpose};
 use crate::tls::terminate::Termination;
 use crate::tls::tickets::Secret;
 use ipnet::IpNet;
 use lb_core::config::{Backend, Config, Fault, Frontend, ListenAddr, ServerTls};
+use lb_core::tcp::Mode;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -46,6 +47,28 @@ impl Edge {
     }
 }
 
+/// The terms on which a backend's servers are spoken to, by requests and by checks, with the server's number; several times
+/// where several have the same.
+fn to_servers(backend: &Backend) -> impl Iterator<Item = (usize, &Arc<ServerTls>, Purpose)> {
+    let traffic = Purpose::Traffic((backend.mode == Mode::Http).then_some(backend.proto));
+    let listed = backend.servers.iter().enumerate().filter_map(|(i, server)| Some((i, server.tls.as_ref()?)));
+    let found = backend.templates.iter().filter_map(|template| Some((usize::MAX, template.tls.as_ref()?)));
+    let checks = backend.servers.iter().map(|server| &server.check).enumerate().chain([(usize::MAX, &backend.check)]);
+    let checks = checks.filter_map(move |(i, check)| {
+        let check = check.as_ref()?;
+        Some((i, check.tls.as_ref()?, Purpose::Check(check.probe.proto(backend.proto))))
+    });
+    listed.chain(found).map(move |(i, tls)| (i, tls, traffic)).chain(checks)
+}
+
+/// Where the terms stand in the file.
+fn place(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Traffic(_) => "tls",
+        Purpose::Check(_) => "check.tls",
+    }
+}
+
 impl std::fmt::Debug for Edges {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Edges").field("listeners", &self.listeners.len()).finish_non_exhaustive()
@@ -70,29 +93,25 @@ impl Edges {
             }
         }
         for backend in &config.backends {
-            let listed = backend.servers.iter().enumerate().filter_map(|(i, server)| Some((i, server.tls.as_ref()?)));
-            let found = backend.templates.iter().filter_map(|template| Some((usize::MAX, template.tls.as_ref()?)));
-            for (number, tls) in listed.chain(found) {
-                edges.server(backend, number, tls, &mut errors);
+            let mut failed = Vec::new();
+            for (number, tls, purpose) in to_servers(backend) {
+                // Whatever is for both is told once.
+                if edges.to_server(&backend.name, tls, purpose).is_some() || failed.contains(&tls) {
+                    continue;
+                }
+                match Connector::load(tls, purpose) {
+                    Ok(connector) => edges.servers.entry(backend.name.clone()).or_default().push(Arc::new(connector)),
+                    Err(why) => {
+                        let (name, place, key) = (&backend.name, place(purpose), about(&why));
+                        let message = format!("backend \"{name}\": {place}: {why}");
+                        let fault = Fault::new(format!("backend.{name}.server[{number}].{place}.{key}"), message);
+                        errors.push(Fault { or: Some(format!("backend.{name}.{place}.{key}")), ..fault });
+                        failed.push(tls);
+                    }
+                }
             }
         }
         if errors.is_empty() { Ok(edges) } else { Err(TlsError(errors)) }
-    }
-
-    fn server(&mut self, backend: &Backend, number: usize, tls: &Arc<ServerTls>, errors: &mut Vec<Fault>) {
-        let name = &backend.name;
-        if self.to_server(name, tls).is_some() {
-            return;
-        }
-        match Connector::load(tls, backend.proto) {
-            Ok(connector) => self.servers.entry(name.clone()).or_default().push(Arc::new(connector)),
-            Err(why) => {
-                let message = format!("backend \"{name}\": tls: {why}");
-                let key = about(&why);
-                let fault = Fault::new(format!("backend.{name}.server[{number}].tls.{key}"), message);
-                errors.push(Fault { or: Some(format!("backend.{name}.tls.{key}")), ..fault });
-            }
-        }
     }
 
     /// Of the frontend's address with this number.
@@ -128,8 +147,9 @@ impl Edges {
     }
 
     /// How a server is spoken to that wants TLS on these terms.
-    pub(crate) fn to_server(&self, backend: &str, tls: &Arc<ServerTls>) -> Option<&Arc<Connector>> {
-        self.servers.get(backend)?.iter().find(|c| Arc::ptr_eq(&c.tls, tls) || c.tls == *tls)
+    pub(crate) fn to_server(&self, backend: &str, tls: &Arc<ServerTls>, purpose: Purpose) -> Option<&Arc<Connector>> {
+        let all = self.servers.get(backend)?;
+        all.iter().find(|c| c.purpose == purpose && (Arc::ptr_eq(&c.tls, tls) || c.tls == *tls))
     }
 
     /// Listeners with TLS, with frontend and address.
@@ -162,7 +182,7 @@ impl Edges {
         }
         for (backend, tls) in self.connectors() {
             if let Err(why) = tls.reload() {
-                errors.push(format!("backend \"{backend}\": tls: {why}"));
+                errors.push(format!("backend \"{backend}\": {}: {why}", place(tls.purpose)));
             }
         }
         if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }

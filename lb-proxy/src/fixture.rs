@@ -39,8 +39,9 @@ pub(crate) fn config() -> Config {
 pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
     Server {
         name: name.into(),
-        addr,
+        addr: addr.into(),
         origin: lb_core::config::Origin::Written,
+        host: None,
         weight: 1,
         maxconn: Maxconn::default(),
         backup: false,
@@ -49,6 +50,8 @@ pub(crate) fn server(name: &str, addr: SocketAddr) -> Server {
         generation: 0,
         tls: None,
         send_proxy: None,
+        check: None,
+        agent: None,
         state: AdminState::Ready,
     }
 }
@@ -109,10 +112,12 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
         backend: None,
         timeout: Timeouts::default(),
         maxconn: 1000,
+        maxconn_per_address: 0,
         forwarded: true,
         trusted_proxies: Vec::new(),
         max_head: 16 * 1024,
         max_headers: 100,
+        min_rate: 240,
         limit: Vec::new(),
         max_tarpit: 1000,
         rules: Rules::default(),
@@ -128,6 +133,7 @@ pub(crate) fn table(name: &str) -> Table {
         size: 100_000,
         expire: Duration::from_secs(1800),
         max_life: None,
+        max_new_keys: None,
         when_full: WhenFull::Evict,
         replicate: true,
         store: Vec::new(),

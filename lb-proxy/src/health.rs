@@ -2,18 +2,17 @@
 //! plane's failed connects say ([`passive`]). Results go into [`ServerState`], where balancing reads them.
 //!
 //! It knows servers and their state; not listeners, not peers: each instance judges health for itself.
+use crate::edge::Edges;
 use agent::Agents;
 pub use agent::Heard;
-use lb_core::config::Proto;
+use arc_swap::ArcSwap;
 use lb_core::health::RiseFall;
 use lb_core::server::{Health, ServerState};
 use lb_core::snapshot::Snapshot;
 use parking_lot::Mutex;
-use probe::Target;
 use schedule::{Schedule, Spec};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -25,9 +24,6 @@ pub mod passive;
 pub mod probe;
 mod schedule;
 pub mod standing;
-mod tls;
-
-pub use tls::Prepared;
 
 /// All running checks of an instance. Dropping it ends them.
 #[derive(Debug, Default)]
@@ -35,7 +31,8 @@ pub struct Checks {
     running: Mutex<HashMap<u32, Running>>,
     reasons: Arc<Reasons>,
     agents: Agents,
-    prepared: Mutex<Arc<Prepared>>,
+    /// How checks over TLS begin.
+    edges: Arc<ArcSwap<Edges>>,
 }
 
 /// Why servers are down, by [`ServerState::uid`], and that something about them has changed.
@@ -59,26 +56,26 @@ impl Drop for Running {
 }
 
 impl Checks {
-    /// Runs the checks of a configuration on the current runtime: starts what is new, ends what is gone, leaves
-    /// alone what has not changed.
-    pub fn apply(&self, snapshot: &Snapshot, prepared: Prepared) {
-        *self.prepared.lock() = Arc::new(prepared);
-        self.reapply(snapshot);
+    /// None yet; `edges` is what connections to servers begin by.
+    pub fn new(edges: Arc<ArcSwap<Edges>>) -> Self {
+        Self { edges, ..Self::default() }
     }
 
-    /// As [`Self::apply`], when only the servers have changed.
-    pub fn reapply(&self, snapshot: &Snapshot) {
-        let prepared = self.prepared.lock().clone();
+    /// Runs the checks of a configuration on the current runtime: starts what is new, ends what is gone, leaves
+    /// alone what has not changed.
+    pub fn apply(&self, snapshot: &Snapshot) {
         let mut running = self.running.lock();
         let mut before = std::mem::take(&mut *running);
         for backend in &snapshot.backends {
-            let Some(check) = &backend.config.check else { continue };
             for server in &backend.servers {
-                let addr = server.config.addr;
-                let addr = SocketAddr::new(check.addr.unwrap_or(addr.ip()), check.port.unwrap_or(addr.port()));
-                let h2 = backend.config.proto == Proto::H2;
-                let target = Target { addr, tls: prepared.get(&backend.config.name), h2 };
-                let spec = Spec { check: check.clone(), timeout: backend.config.timeout.check, target };
+                let Some(check) = &server.config.check else { continue };
+                let spec = Spec {
+                    check: check.clone(),
+                    timeout: backend.config.timeout.check,
+                    addr: check.place(&server.config.addr),
+                    host: server.config.host.clone(),
+                    proto: backend.config.proto,
+                };
                 let uid = server.state.uid;
                 let task = match before.remove(&uid) {
                     Some(old) if old.spec == spec => old,
@@ -131,6 +128,7 @@ impl Checks {
             health: RiseFall::new(server.checked(), spec.check.rise, spec.check.fall),
             known,
             reasons: self.reasons.clone(),
+            edges: self.edges.clone(),
             spec: spec.clone(),
             server,
         };

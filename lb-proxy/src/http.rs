@@ -18,6 +18,7 @@ mod outcome;
 mod own;
 mod passage;
 pub(crate) mod passwords;
+mod patience;
 pub(crate) mod reason;
 pub(crate) mod retry;
 mod upload;

@@ -15,7 +15,7 @@ use crate::shared::{AskPeers, Shared, now};
 use crate::tls::TlsError;
 use crate::tls::tickets::Secret;
 use crate::worker::Worker;
-use crate::{admin, bind, health, metrics};
+use crate::{admin, bind, metrics};
 use arc_swap::{ArcSwap, ArcSwapOption};
 pub use control::{Control, Listening};
 pub use decide::{Change, DecideError};
@@ -167,7 +167,6 @@ impl Instance {
         state.load();
         let tickets = Secret::random()?;
         shared.edges.store(Arc::new(Edges::build(&config, &tickets)?));
-        let prepared = health::Prepared::of(&config)?;
         let bound = bind_all(&wanted(&config), workers, &HashSet::new())?;
         for socket in bind::unused() {
             tracing::warn!(
@@ -199,15 +198,15 @@ impl Instance {
             tickets,
         }));
         control.set_access(log);
-        Ok(Self::assemble(control, bound, sockets, prepared))
+        Ok(Self::assemble(control, bound, sockets))
     }
 
     /// From here on nothing fails.
-    fn assemble(control: Arc<Control>, bound: Vec<Bound>, sockets: admin::Sockets, prepared: health::Prepared) -> Self {
+    fn assemble(control: Arc<Control>, bound: Vec<Bound>, sockets: admin::Sockets) -> Self {
         control.certificates.fresh(&control.shared.edges.load());
         control.apply_decisions();
         control.listen(bound);
-        control.checks.apply(&control.shared.snapshot.load(), prepared);
+        control.checks.apply(&control.shared.snapshot.load());
         let admin = Some(admin::serve(sockets, control.clone()));
         let mut tasks = JoinSet::new();
         upkeep::spawn(&control, &mut tasks);
@@ -294,7 +293,7 @@ fn shared(config: Arc<Config>, incarnation: u64, workers: usize) -> Arc<Shared> 
     Arc::new(Shared {
         base,
         snapshot: ArcSwap::from_pointee(snapshot),
-        edges: ArcSwap::default(),
+        edges: Arc::default(),
         draining: AtomicBool::new(false),
         connections: AtomicUsize::new(0),
         websockets: (0..workers).map(|_| Default::default()).collect(),

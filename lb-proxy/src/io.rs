@@ -1,6 +1,6 @@
 //! Waiting on sockets: lazy deadlines, whole writes, buffers that are held only while they hold something.
 use crate::stream::Writer;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -40,7 +40,8 @@ impl Timer {
         Bounded { timer: self, bound: Bound::At(at), future }
     }
 
-    fn poll_until(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready once it is `at`.
+    pub(crate) fn poll_until(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
         if self.sleep.deadline() > at {
             self.sleep.as_mut().reset(at);
         }
@@ -90,16 +91,12 @@ impl<F: Future> Future for Bounded<'_, F> {
     }
 }
 
-/// Appends what the socket has to `buf`, at least one byte; 0: the other side has closed.
+/// Appends what the socket has to `buf`, at least one byte; 0: the other side has closed. An empty `buf` has memory only
+/// while there is something to read. (A socket counts as readable until a read says otherwise: to wait for readiness first
+/// is not enough.)
 ///
 /// Goes through `AsyncRead` rather than `try_read`: only there does tokio take a read that did not fill its buffer as the
 /// end of what there is, and saves the next wait a read that finds nothing.
-pub(crate) async fn read(from: &mut (impl AsyncRead + Unpin), buf: &mut Vec<u8>) -> io::Result<usize> {
-    poll_fn(|cx| poll_read_buf(Pin::new(&mut *from), cx, buf)).await
-}
-
-/// As [`read`], but an empty `buf` has memory only while there is something to read. (A socket counts as readable until
-/// a read says otherwise: to wait for readiness first is not enough.)
 pub(crate) async fn fill(
     from: &mut (impl AsyncRead + Unpin),
     buffers: &Buffers,
@@ -133,14 +130,21 @@ pub(crate) async fn write_all(to: &Writer<'_>, bytes: &[u8]) -> io::Result<()> {
 
 /// Writes both, in one call where the socket takes it.
 pub(crate) async fn write_both(to: &Writer<'_>, first: &[u8], second: &[u8]) -> io::Result<()> {
+    write_counted(to, first, second, &Cell::new(0)).await
+}
+
+/// As [`write_both`]; `count` grows by what the socket has taken.
+pub(crate) async fn write_counted(to: &Writer<'_>, first: &[u8], second: &[u8], count: &Cell<u64>) -> io::Result<()> {
     let mut written = 0;
     poll_fn(|cx| {
         while written < first.len() + second.len() {
-            written += ready!(match written.checked_sub(first.len()) {
+            let n = ready!(match written.checked_sub(first.len()) {
                 Some(at) => to.poll_write(cx, &[IoSlice::new(&second[at..])]),
                 None if second.is_empty() => to.poll_write(cx, &[IoSlice::new(&first[written..])]),
                 None => to.poll_write(cx, &[IoSlice::new(&first[written..]), IoSlice::new(second)]),
             })?;
+            written += n;
+            count.set(count.get() + n as u64);
         }
         to.poll_flush(cx)
     })

@@ -1,5 +1,5 @@
 //! Accepting: one task for each listening socket of a worker. An accept that fails never spins and never ends it.
-use crate::arrival::Arrival;
+use crate::arrival::{Arrival, TlsFacts};
 use crate::bind::Listener;
 use crate::edge::Edge;
 use crate::http::h1;
@@ -10,16 +10,20 @@ use crate::stream::{Plain, Stream};
 use crate::tcp;
 use crate::tls::handshake;
 use crate::worker::Local;
+use lb_core::addresses::Entered;
 use lb_core::config::ListenAddr;
 use lb_core::snapshot::{Frontend, FrontendState, Snapshot};
 use std::cell::Cell;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UnixListener};
+
+/// How often the log is told that nobody can be accepted.
+const COMPLAIN: Duration = Duration::from_secs(10);
 
 /// What the connections of one listener share.
 pub(crate) struct Listening {
@@ -59,15 +63,35 @@ impl Listening {
 pub(crate) struct Admission {
     local: Rc<Local>,
     frontend: Arc<FrontendState>,
+    /// Its place under the bound of its client's address, where there is one. Boxed: every tunnel holds an admission.
+    _address: Option<Box<Entered>>,
+}
+
+/// The client's address has as many connections as it may.
+struct Crowded;
+
+/// A place under the bound of a client's address; `None`: it has no bound.
+fn place(local: &Local, frontend: &Frontend, client: IpAddr) -> Result<Option<Box<Entered>>, Crowded> {
+    let most = frontend.config.maxconn_per_address;
+    if most == 0 || frontend.config.trusted_proxies.iter().any(|net| net.contains(&client)) {
+        return Ok(None);
+    }
+    let place = frontend.state.addresses.enter(client, most);
+    if place.is_none() {
+        frontend.state.counters[local.id].refused_address.bump();
+    }
+    place.map(|place| Some(Box::new(place))).ok_or(Crowded)
 }
 
 impl Admission {
-    /// `None`: a bound is reached.
-    fn enter(local: &Rc<Local>, listening: &Listening) -> Option<Self> {
-        let snap = local.snapshot();
-        let counters = &listening.state.counters[local.id];
-        let bound = listening.frontend(&snap).map_or(0, |f| f.config.maxconn);
-        let within = listening.state.sum(|c| &c.open) < bound as u64;
+    /// `None`: a bound is reached. `client`: its address, where that is known already.
+    fn enter(local: &Rc<Local>, snap: &Snapshot, frontend: &Frontend, client: Option<IpAddr>) -> Option<Self> {
+        let address = match client {
+            Some(client) => place(local, frontend, client).ok()?,
+            None => None,
+        };
+        let counters = &frontend.state.counters[local.id];
+        let within = frontend.state.sum(|c| &c.open) < frontend.config.maxconn as u64;
         if !within || local.shared.connections.fetch_add(1, Relaxed) >= snap.config.instance.maxconn {
             if within {
                 local.shared.connections.fetch_sub(1, Relaxed);
@@ -78,7 +102,13 @@ impl Admission {
         counters.accepted.bump();
         counters.open.bump();
         local.opened();
-        Some(Self { local: local.clone(), frontend: listening.state.clone() })
+        Some(Self { local: local.clone(), frontend: frontend.state.clone(), _address: address })
+    }
+
+    /// Now it is known who the client is.
+    fn is_from(&mut self, frontend: &Frontend, client: IpAddr) -> Result<(), Crowded> {
+        self._address = place(&self.local, frontend, client)?;
+        Ok(())
     }
 }
 
@@ -119,12 +149,17 @@ impl Accepting {
 
 /// Accepts until the task is ended.
 pub(crate) async fn run(local: Rc<Local>, listening: Rc<Listening>, listener: Accepting) {
+    let mut told: Option<Instant> = None;
     loop {
         match listener.accept().await {
             Ok((stream, addr)) => accept(&local, &listening, stream, addr),
             Err(error) => {
                 // Out of descriptors or memory: those who are in stay, newcomers wait in the backlog.
-                tracing::warn!(frontend = listening.state.name, %error, "accept failed; trying again");
+                listening.state.counters[local.id].accept_errors.bump();
+                if told.is_none_or(|at| at.elapsed() > COMPLAIN) {
+                    told = Some(Instant::now());
+                    tracing::warn!(frontend = listening.state.name, %error, "accept failed; trying again and again");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -140,7 +175,10 @@ fn accept(local: &Rc<Local>, listening: &Rc<Listening>, plain: Plain, addr: Sock
         None if listening.h2c(frontend) => Protocol::Either,
         None => Protocol::Http1,
     };
-    let Some(admission) = Admission::enter(local, listening) else {
+    // Who the client is, a PROXY header may have to say first; and on a Unix socket nobody has an address.
+    let proxied = edge.as_ref().is_some_and(|edge| edge.expects_proxy(addr.ip()));
+    let client = (matches!(plain, Plain::Tcp(_)) && !proxied).then(|| addr.ip());
+    let Some(admission) = Admission::enter(local, &snap, frontend, client) else {
         // Nobody would understand it in the middle of a handshake.
         if edge.is_none() && protocol != Protocol::Tcp {
             refuse_connection(&plain);
@@ -176,6 +214,16 @@ enum Protocol {
     Either,
 }
 
+impl Protocol {
+    /// After a handshake, here or at a proxy before us, which may have agreed on HTTP/2.
+    fn agreed(self, tls: Option<&TlsFacts>) -> Self {
+        match (self, tls.and_then(|tls| tls.alpn.as_deref())) {
+            (Self::Http1, Some(b"h2")) => Self::Http2,
+            (protocol, _) => protocol,
+        }
+    }
+}
+
 /// A connection that was let in.
 struct Begun {
     local: Rc<Local>,
@@ -203,20 +251,31 @@ impl Begun {
 
     /// What comes before the first byte of a request: who the client is, and TLS; each within its time.
     async fn greet(
-        self,
+        mut self,
         mut plain: Plain,
         mut arrival: Arrival,
         edge: Arc<Edge>,
         protocol: Protocol,
         within: (Duration, Duration),
     ) {
-        let Self { local, listening, .. } = &self;
+        let Self { local, listening, admission } = &mut self;
         let counters = &listening.state.counters[local.id];
         if edge.expects_proxy(arrival.client.ip()) {
             let read = tokio::time::timeout(within.0, proxy_protocol::read(&mut plain)).await;
             match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(None) => {}
-                Ok(Some((client, to))) => (arrival.client, arrival.local) = (client, Some(to)),
+                Ok(Some(told)) => {
+                    let client = told.client;
+                    arrival = Arrival { client, local: Some(told.to), tls: told.tls };
+                    let snap = local.snapshot();
+                    let frontend = listening.frontend(&snap);
+                    if frontend.is_none_or(|frontend| admission.is_from(frontend, client.ip()).is_err()) {
+                        if edge.tls.is_none() && protocol != Protocol::Tcp {
+                            refuse_connection(&plain);
+                        }
+                        return;
+                    }
+                }
                 Err(error) => {
                     counters.proxy_errors.bump();
                     let (frontend, from) = (&listening.state.name, arrival.client);
@@ -225,16 +284,16 @@ impl Begun {
                 }
             }
         }
-        let Some(tls) = &edge.tls else { return self.spawn(plain.into(), arrival, protocol) };
+        let Some(tls) = &edge.tls else {
+            let protocol = protocol.agreed(arrival.tls.as_deref());
+            return self.spawn(plain.into(), arrival, protocol);
+        };
         let serving = tls.serving();
         let shaken =
             handshake::shake(local, &listening.state.name, &counters.handshakes, &serving, plain, within.1).await;
         let Some((stream, mut facts)) = shaken else { return };
         facts.hosts = tls.tls.check_host.then(|| serving.certificates.clone());
-        let protocol = match (protocol, facts.alpn.as_deref()) {
-            (Protocol::Http1, Some(b"h2")) => Protocol::Http2,
-            (protocol, _) => protocol,
-        };
+        let protocol = protocol.agreed(Some(&facts));
         arrival.tls = Some(facts);
         self.spawn(stream, arrival, protocol);
     }

@@ -63,6 +63,9 @@ families! {
     FRONTEND_ACTIVE Gauge "lb_frontend_connections_active" ["frontend"] "Client connections open now.";
     FRONTEND_TOTAL Counter "lb_frontend_connections_total" ["frontend"] "Client connections accepted.";
     FRONTEND_REFUSED Counter "lb_frontend_connections_refused_total" ["frontend"] "Client connections refused by maxconn.";
+    REFUSED_ADDRESS Counter "lb_frontend_connections_refused_per_address_total" ["frontend"] "Client connections refused by maxconn_per_address.";
+    ACCEPT_ERRORS Counter "lb_frontend_accept_errors_total" ["frontend"] "Times that a client connection could not be accepted: no descriptor or memory was left. Those who wait are tried again.";
+    SLOW Counter "lb_http_slow_clients_total" ["frontend" "direction"] "Requests given up because the client sent its body (in), or took its answer (out), more slowly than min_rate.";
     TCP Counter "lb_tcp_connections_total" ["frontend" "result"] "Connections of frontends with mode = \"tcp\": passed on to a server, denied by a rule, failed (no route, no server, a wrong or late TLS hello).";
     LIMIT Counter "lb_limit_total" ["frontend" "rule" "action"] "Times a limit rule (by its number, from 0) did what it says.";
     RULES Counter "lb_rule_total" ["frontend" "backend" "list" "rule" "action"] "Times a rule of a frontend or of a backend (by its number in request or response, from 0) did what it says.";
@@ -120,6 +123,7 @@ families! {
     TABLE_MISSES Counter "lb_table_misses_total" ["table"] "Look-ups that found none.";
     TABLE_EVICTIONS Counter "lb_table_evictions_total" ["table"] "Entries that went because the table was full.";
     TABLE_REFUSED Counter "lb_table_refused_total" ["table"] "New keys refused because the table was full.";
+    TABLE_OVER_PACE Counter "lb_table_new_keys_refused_total" ["table"] "New keys that were not pinned because their client's address made too many (max_new_keys).";
     TABLE_EXPIRED Counter "lb_table_expired_total" ["table"] "Entries that reached their deadline.";
     TABLE_MERGED Counter "lb_table_merged_total" ["table"] "Updates from peers that changed something.";
     TABLE_MERGE_REFUSED Counter "lb_table_merge_refused_total" ["table"] "Updates from peers refused: absurd stamp, wrong key, no room.";
@@ -246,9 +250,16 @@ fn frontends(out: &mut Text, snapshot: &Snapshot) {
     each(&FRONTEND_ACTIVE, &|f| f.sum(|c| &c.open));
     each(&FRONTEND_TOTAL, &|f| f.sum(|c| &c.accepted));
     each(&FRONTEND_REFUSED, &|f| f.sum(|c| &c.refused));
+    each(&REFUSED_ADDRESS, &|f| f.sum(|c| &c.refused_address));
+    each(&ACCEPT_ERRORS, &|f| f.sum(|c| &c.accept_errors));
     each(&OWN_ANSWERS, &|f| f.sum(|c| &c.own_answers));
     each(&TARPITTED, &|f| f.sum(|c| &c.tarpitted));
     each(&TARPIT_FULL, &|f| f.sum(|c| &c.tarpit_full));
+    let mut rows = out.family(&SLOW);
+    for f in &snapshot.frontends {
+        let name = &f.config.name;
+        rows = rows.row(&[name, "in"], f.state.sum(|c| &c.slow_in)).row(&[name, "out"], f.state.sum(|c| &c.slow_out));
+    }
     let mut rows = out.family(&TCP);
     for f in snapshot.frontends.iter().filter(|f| f.config.tcp.is_some()) {
         let name = &f.config.name;
@@ -416,6 +427,7 @@ fn tables(out: &mut Text, snapshot: &Snapshot) {
     each(&TABLE_MISSES, &|s| s.misses);
     each(&TABLE_EVICTIONS, &|s| s.evictions);
     each(&TABLE_REFUSED, &|s| s.refused);
+    each(&TABLE_OVER_PACE, &|s| s.over_pace);
     each(&TABLE_EXPIRED, &|s| s.expired);
     each(&TABLE_MERGED, &|s| s.merged);
     each(&TABLE_MERGE_REFUSED, &|s| s.merge_refused);

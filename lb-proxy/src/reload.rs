@@ -4,7 +4,6 @@
 //! Tables, counters, health, open connections and listeners that did not change stay as they are.
 use crate::bind::{BindError, Wanted, bind_all};
 use crate::edge::Edges;
-use crate::health::Prepared;
 use crate::instance::control::{replicated, tell_systemd};
 use crate::instance::{Control, NameError, Phase, wanted};
 use crate::logging::{self, access};
@@ -161,7 +160,6 @@ fn take_on(control: &Control, config: Config, edges: Edges) -> Result<Reloaded, 
     logging::filter(&config.log.level)?;
     let (opened, closed) = difference(control, &config);
     let served: HashSet<_> = control.listening().into_iter().map(|l| l.real).collect();
-    let prepared = Prepared::of(&config)?;
     let bound = bind_all(&opened, control.shared.base.workers, &served)?;
     // Opened anew even when unchanged: whoever rotated the file sends SIGHUP for this.
     let log = access::open(&config.log, &control.counts.access_dropped)?;
@@ -176,10 +174,8 @@ fn take_on(control: &Control, config: Config, edges: Edges) -> Result<Reloaded, 
     control.unlisten(&closed);
     control.set_access(log);
     logging::set_level(&snapshot.config.log.level).ok();
-    control.checks.apply(&snapshot, prepared);
+    control.checks.apply(&snapshot);
     control.apply_decisions();
-    control.bounds.set(snapshot.servers());
-    control.shared.queues.admit(&snapshot.backends);
     if let (Some(peers), Some(config)) = (control.peers.read().as_ref(), snapshot.config.peers.clone()) {
         peers.reconfigure(config, replicated(&snapshot));
     }

@@ -6,8 +6,8 @@ use lb_core::snapshot::{Base, Slot, Snapshot};
 use lb_core::time::{Steady, Timestamp};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Shared by every thread of an instance.
@@ -17,7 +17,7 @@ pub struct Shared {
     /// The configuration that holds.
     pub snapshot: ArcSwap<Snapshot>,
     /// How connections begin on each listener; swapped with the configuration, and when certificates change.
-    pub edges: ArcSwap<Edges>,
+    pub edges: Arc<ArcSwap<Edges>>,
     /// The instance is leaving: answers close their connections, nothing new is kept alive.
     pub draining: AtomicBool,
     /// Client connections open now, over all frontends.
@@ -46,8 +46,10 @@ pub struct AccessSink(pub Box<dyn Fn(AccessLine) + Send + Sync>);
 pub struct AccessLine {
     /// Unix milliseconds when the request's first byte came.
     pub time: u64,
-    /// Client address.
+    /// The connection's other end.
     pub client: std::net::SocketAddr,
+    /// The client: behind trusted proxies another.
+    pub src: std::net::IpAddr,
     /// `TLSv1.3`, where the client came over TLS.
     pub tls: Option<&'static str>,
     /// Frontend.

@@ -4,6 +4,7 @@
 //! the bytes mean. Variants instead of a trait: what handles a connection exists once, and a branch costs less than
 //! the second copy of it in the instruction cache.
 use crate::http2::Exchange;
+use lb_core::config::ServerAddr;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -21,6 +22,29 @@ use tokio_rustls::TlsStream;
 pub(crate) enum Plain {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+/// How long a Unix socket is left alone whose queue of connections is full. (Of TCP the kernel knocks again by itself.)
+const FULL: Duration = Duration::from_millis(5);
+
+impl Plain {
+    /// Connects to a server.
+    pub(crate) async fn connect(addr: &ServerAddr) -> io::Result<Self> {
+        match addr {
+            ServerAddr::Tcp(addr) => {
+                let stream = TcpStream::connect(*addr).await?;
+                // Small messages must not wait for each other's acknowledgements.
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+            ServerAddr::Unix(path) => loop {
+                match UnixStream::connect(path).await {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(FULL).await,
+                    connected => return connected.map(Self::Unix),
+                }
+            },
+        }
+    }
 }
 
 /// A connection.
@@ -147,12 +171,7 @@ impl Stream {
             Self::Tcp(stream) => stream.ready(interest).await?,
             Self::Unix(stream) => stream.ready(interest).await?,
             Self::Tls(stream) => {
-                return poll_fn(|cx| match &stream.borrow().get_ref().0 {
-                    Plain::Tcp(below) => below.poll_read_ready(cx),
-                    Plain::Unix(below) => below.poll_read_ready(cx),
-                })
-                .await
-                .map(|()| false);
+                return poll_fn(|cx| stream.borrow().get_ref().0.poll_read_ready(cx)).await.map(|()| false);
             }
             Self::H2(stream) => {
                 poll_fn(|cx| stream.poll_reset(cx)).await;
@@ -295,6 +314,14 @@ impl Plain {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Ready once there is something to read, or an end.
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
         }
     }
 

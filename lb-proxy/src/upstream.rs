@@ -1,23 +1,24 @@
-//! A connection to a server: an idle one of this worker, or a new one; and a place in the server's queue.
+//! A connection to a server: an idle one of this worker, or a new one; and in [`queue`] a place on the server.
 use crate::arrival::Arrival;
 use crate::io::{Elapsed, Timer};
 use crate::proxy_protocol;
-use crate::shared::Shared;
 use crate::stream::{Plain, Stream};
+use crate::tls::connect::Purpose;
 use crate::worker::Local;
 use lb_core::config::Proto;
-use lb_core::server::{InFlight, ServerState};
 use lb_core::snapshot::{Backend, Server};
-use parking_lot::Mutex;
+use lb_core::tcp::Mode;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+
+mod queue;
+
+pub use queue::Queues;
+pub(crate) use queue::{NoSlot, Slot, Wish, slot};
 
 /// Idle connections that a server did not close by itself are closed after this long.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
@@ -99,184 +100,38 @@ pub(crate) fn is_for_anybody(server: &Server) -> bool {
     server.config.send_proxy.is_none()
 }
 
-/// A new connection: TCP, then whom it is for, then TLS.
+/// A new connection: TCP or a Unix socket, then whom it is for, then TLS.
 async fn dial(local: &Local, backend: &Backend, server: &Server, arrival: &Arrival) -> io::Result<Stream> {
-    let stream = TcpStream::connect(server.config.addr).await?;
-    stream.set_nodelay(true)?;
     let config = &server.config;
+    let plain = Plain::connect(&config.addr).await?;
     if config.send_proxy.is_none() && config.tls.is_none() {
-        return Ok(stream.into());
+        return Ok(plain.into());
     }
-    let begin = async {
-        let mut plain = Plain::Tcp(stream);
-        if let Some(version) = config.send_proxy {
-            plain.write_all(&proxy_protocol::header(version, arrival)?).await?;
-        }
-        let Some(terms) = &config.tls else { return Ok(plain.into()) };
-        let tls = local.shared.edges.load().to_server(&backend.config.name, terms).cloned();
-        let tls = tls.ok_or_else(|| io::Error::other("its TLS is being changed by a reload"))?;
-        let stream = tls.connect(config.addr, plain).await;
-        if let Err(error) = &stream {
-            local.complain(server, error);
-        }
-        stream
-    };
     // Apart: a handshake's memory is not every request's.
-    Box::pin(begin).await
+    Box::pin(begin(local, backend, server, arrival, plain)).await
 }
 
-/// A request's or tunnel's place on a server; given to the next in the queue when dropped.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    in_flight: Option<InFlight>,
-    queue: Option<Arc<Queue>>,
-}
-
-impl Slot {
-    fn free(in_flight: InFlight) -> Self {
-        Self { in_flight: Some(in_flight), queue: None }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let (Some(queue), Some(mut held)) = (self.queue.take(), self.in_flight.take()) else { return };
-        loop {
-            let mut waiting = queue.waiting.lock();
-            let next = if held.server().is_over() { None } else { waiting.pop_front() };
-            let Some(next) = next else {
-                // Under the lock, so that whoever finds the server full and queues is seen by the next to leave.
-                drop(held);
-                return;
-            };
-            drop(waiting);
-            let Err(mut back) = next.send(Self { in_flight: Some(held), queue: Some(queue.clone()) }) else { return };
-            // That one has gone meanwhile. The slot is taken apart, so that its own drop does nothing.
-            back.queue = None;
-            match back.in_flight.take() {
-                Some(in_flight) => held = in_flight,
-                None => return,
-            }
-        }
-    }
-}
-
-/// Those who wait for one server with `maxconn`.
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Mutex<Line>,
-}
-
-/// Who waits, in order.
-#[derive(Debug, Default)]
-struct Line {
-    first: VecDeque<oneshot::Sender<Slot>>,
-    others: VecDeque<oneshot::Sender<Slot>>,
-}
-
-impl Line {
-    fn pop_front(&mut self) -> Option<oneshot::Sender<Slot>> {
-        self.first.pop_front().or_else(|| self.others.pop_front())
-    }
-
-    fn push_back(&mut self, one: oneshot::Sender<Slot>, first: bool) {
-        if first { &mut self.first } else { &mut self.others }.push_back(one);
-    }
-
-    fn len(&self) -> usize {
-        self.first.len() + self.others.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn retain(&mut self, mut keep: impl FnMut(&oneshot::Sender<Slot>) -> bool) {
-        self.first.retain(&mut keep);
-        self.others.retain(keep);
-    }
-}
-
-/// The queues of all servers with `maxconn`, shared by the workers.
-#[derive(Debug, Default)]
-pub struct Queues {
-    by_server: Mutex<HashMap<u32, Arc<Queue>>>,
-}
-
-impl Queues {
-    /// Forgets the queues of servers that are gone, once nobody is on them.
-    pub(crate) fn sweep(&self, backends: &[Backend]) {
-        let known: HashSet<u32> = backends.iter().flat_map(|b| &b.servers).map(|s| s.state.uid).collect();
-        self.by_server.lock().retain(|uid, queue| known.contains(uid) || Arc::strong_count(queue) > 1);
-    }
-
-    fn of(&self, server: &ServerState) -> Arc<Queue> {
-        self.by_server.lock().entry(server.uid).or_default().clone()
-    }
-
-    /// Lets in who waits for servers that take more than a moment ago.
-    pub(crate) fn admit(&self, backends: &[Backend]) {
-        for server in backends.iter().flat_map(|b| &b.servers).filter(|s| s.state.queued() > 0) {
-            let queue = self.of(&server.state);
-            loop {
-                let mut waiting = queue.waiting.lock();
-                if waiting.is_empty() {
-                    break;
-                }
-                let Some(in_flight) = server.state.try_enter() else { break };
-                let next = waiting.pop_front();
-                drop(waiting);
-                // One that has gone meanwhile gives its place to the next by dropping it.
-                next.map(|next| next.send(Slot { in_flight: Some(in_flight), queue: Some(queue.clone()) }));
-            }
-        }
-    }
-}
-
-/// Why there is no place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoSlot {
-    /// As many wait as may wait.
-    Full,
-    /// Waited too long.
-    Timeout,
-}
-
-/// A place on a server, at once or after a wait in its queue, there perhaps before others. `queued` is called when it must
-/// wait.
-pub(crate) async fn slot(
-    shared: &Shared,
+/// What a connection begins with that is more than bytes.
+async fn begin(
+    local: &Local,
     backend: &Backend,
     server: &Server,
-    first: bool,
-    timer: &mut Timer,
-    queued: impl FnOnce(),
-) -> Result<Slot, NoSlot> {
-    if !server.state.is_bounded() {
-        return Ok(Slot::free(server.state.enter()));
+    arrival: &Arrival,
+    mut plain: Plain,
+) -> io::Result<Stream> {
+    let config = &server.config;
+    if let Some(version) = config.send_proxy {
+        plain.write_all(&proxy_protocol::header(version, arrival)?).await?;
     }
-    let queue = shared.queues.of(&server.state);
-    let (waiter, _counted) = {
-        let mut waiting = queue.waiting.lock();
-        if waiting.is_empty()
-            && let Some(in_flight) = server.state.try_enter()
-        {
-            drop(waiting);
-            return Ok(Slot { in_flight: Some(in_flight), queue: Some(queue) });
+    let Some(terms) = &config.tls else { return Ok(plain.into()) };
+    let spoken = (backend.config.mode == Mode::Http).then_some(backend.config.proto);
+    let tls = local.shared.edges.load().to_server(&backend.config.name, terms, Purpose::Traffic(spoken)).cloned();
+    let tls = tls.ok_or_else(|| io::Error::other("its TLS is being changed by a reload"))?;
+    match tls.connect(&config.addr, config.host.as_deref(), plain).await {
+        Ok(stream) => Ok(tokio_rustls::TlsStream::Client(stream).into()),
+        Err(error) => {
+            local.complain(server, &error);
+            Err(error)
         }
-        if waiting.len() >= backend.config.max_queue {
-            waiting.retain(|w| !w.is_closed());
-        }
-        if waiting.len() >= backend.config.max_queue {
-            return Err(NoSlot::Full);
-        }
-        let (give, waiter) = oneshot::channel();
-        waiting.push_back(give, first);
-        (waiter, server.state.wait())
-    };
-    queued();
-    match timer.within(backend.config.timeout.queue, waiter).await {
-        Ok(Ok(slot)) => Ok(slot),
-        _ => Err(NoSlot::Timeout),
     }
 }

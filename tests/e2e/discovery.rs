@@ -1,5 +1,6 @@
 //! Servers that are found by name.
 use lb_tests::instance::free_port;
+use lb_tests::pki::Pki;
 use lb_tests::{Dns, Instance, Origin, Record, eventually};
 use std::net::Ipv4Addr;
 
@@ -172,4 +173,91 @@ fn a_host_name_is_followed_to_its_addresses_and_one_that_is_none_is_told_before_
     eventually("a start says so, too", || {
         other.log().contains("nobody.test") && other.log().contains("has no address")
     });
+}
+
+#[test]
+fn the_pins_of_a_server_that_vanishes_move_to_one_that_is_there_on_every_instance_whatever_on_down_says() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let dns = Dns::start(srv(&[&a, &b]));
+    let cluster = Instance::cluster(2, &template(&dns, "").replace("sticky =", "on_down = \"fail\"\nsticky ="));
+    cluster[0].json(&["table", "set", "sessions", "k", &name(&b)]);
+    let held = |lb: &Instance| lb.pin("sessions", "k");
+    let gone = |lb: &Instance| {
+        let all = lb.api("/api/servers");
+        all.as_array().into_iter().flatten().find(|s| s["name"] == name(&b)).map(|s| s["gone"] == true)
+    };
+    // What is open there keeps it known after it has vanished.
+    let mut sockets: Vec<_> = cluster.iter().map(Instance::client).collect();
+    for (lb, socket) in cluster.iter().zip(&mut sockets) {
+        eventually("the pin is everywhere", || held(lb) == Some(name(&b)));
+        assert_eq!(socket.upgrade("/ws", "X-Key: k\r\n").status, 101);
+    }
+    // One that drains keeps its clients.
+    let server = format!("app/{}", name(&b));
+    cluster[0].json(&["server", "drain", &server]);
+    assert_eq!(cluster[0].client().get("/", "X-Key: k\r\n").text(), "b");
+    cluster[0].json(&["server", "ready", &server]);
+    dns.set(srv(&[&a]));
+    for lb in &cluster {
+        eventually("it is gone", || gone(lb) == Some(true));
+        assert_eq!(lb.client().get("/", "X-Key: k\r\n").text(), "a", "its clients go elsewhere");
+        eventually("and so does the pin", || held(lb) == Some(name(&a)));
+    }
+    dns.set(srv(&[&a, &b]));
+    for lb in &cluster {
+        eventually("it is back", || gone(lb) == Some(false));
+        assert_eq!(lb.client().get("/", "X-Key: k\r\n").text(), "a", "who was moved stays where its state is now");
+    }
+}
+
+#[test]
+fn servers_that_are_found_by_name_are_verified_by_that_name() {
+    let (pki, origin) = (Pki::new(), Origin::named("a"));
+    pki.issue("site.pem", &["host.app.test", "app.test"]);
+    pki.issue("other.pem", &["other.test"]);
+    let inner = |file: &str| {
+        Instance::start(&format!(
+            "[frontend.web]\nlisten = [{{ addr = LISTEN, tls = {{ cert = {:?}, strict_sni = true }} }}]\nbackend = \"app\"\n\
+             [backend.app]\nserver = [{{ name = \"a\", addr = \"{}\" }}]\n",
+            pki.text(file),
+            origin.addr
+        ))
+    };
+    let (good, bad) = (inner("site.pem"), inner("other.pem"));
+    let records = |lb: &Instance| {
+        let at = Ipv4Addr::LOCALHOST;
+        vec![
+            Record::Srv(SERVICE, lb.addr.port(), "host.app.test"),
+            Record::A("host.app.test", at),
+            Record::A("app.test", at),
+        ]
+    };
+    let tls =
+        format!("tls = {{ ca = {:?} }}\ncheck = {{ http = \"GET /\", interval = \"50ms\" }}\n", pki.text("ca.pem"));
+    let by = |lb: &Instance| {
+        let port = lb.addr.port();
+        [
+            format!("server_template = {{ name = \"n\", addr = \"srv:{SERVICE}\" }}"),
+            format!("server_template = {{ name = \"n\", addr = \"dns:app.test:{port}\" }}"),
+            format!("server = [{{ name = \"n\", addr = \"app.test:{port}\" }}]"),
+        ]
+    };
+    let health = |lb: &Instance| lb.api("/api/servers")[0]["health"].as_str().map(str::to_owned);
+    for line in by(&good) {
+        let dns = Dns::start(records(&good));
+        let lb = Instance::start(&config(&dns, &format!("{tls}{line}")));
+        assert_eq!(lb.client().get("/", "").text(), "a", "{line}");
+        eventually("checks pass", || {
+            lb.admin_text("/metrics").lines().any(|l| {
+                l.starts_with("lb_server_checks_total") && l.contains("result=\"passed\"") && !l.ends_with(" 0")
+            })
+        });
+        assert_eq!(health(&lb).as_deref(), Some("up"), "{line}");
+    }
+    for line in by(&bad) {
+        let dns = Dns::start(records(&bad));
+        let lb = Instance::start(&config(&dns, &format!("{tls}{line}")));
+        eventually("another certificate is none", || health(&lb).as_deref() == Some("down"));
+        assert_eq!(lb.client().get("/", "").status, 503, "{line}");
+    }
 }

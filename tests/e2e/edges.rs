@@ -178,3 +178,34 @@ fn a_port_of_ipv6_alone_leaves_that_of_ipv4_to_others() {
         TcpStream::connect(&addr).unwrap_or_else(|e| panic!("{addr}: {e}"));
     }
 }
+
+#[test]
+fn what_is_offered_to_a_server_in_its_handshake_is_what_is_spoken_or_what_is_said() {
+    let (pki, echo) = (Pki::new(), Origin::raw(crate::tcp::echo));
+    pki.issue("site.pem", &["inner.example"]);
+    // An instance that takes `mqtt` alone, and one that knows no protocol.
+    let inner = |alpn: &str| {
+        Instance::start(&format!(
+            "[frontend.web]\nmode = \"tcp\"\nlisten = [{{ addr = LISTEN, tls = {{ cert = {:?} }}{alpn} }}]\n\
+             routes = [{{ alpn = \"mqtt\", backend = \"app\" }}]\n[backend.app]\n{}\n",
+            pki.text("site.pem"),
+            servers(&[&echo])
+        ))
+    };
+    let mqtt = inner(", alpn = [\"mqtt\"]");
+    let lb = |alpn: &str| {
+        let tls = format!("tls = {{ ca = {:?}, sni = \"inner.example\"{alpn} }}", pki.text("ca.pem"));
+        let backend = format!("server = [{{ name = \"inner\", addr = \"{}\" }}]\n{tls}", mqtt.addr);
+        Instance::start(&config("LISTEN", &backend).replace("[frontend.web]\n", "[frontend.web]\nmode = \"tcp\"\n"))
+    };
+    let talks = |lb: &Instance| {
+        let mut stream = crate::tcp::open(lb.addr);
+        let mut back = [0; 5];
+        stream.write_all(b"hello").is_ok() && stream.read_exact(&mut back).is_ok() && back == *b"hello"
+    };
+    assert!(talks(&lb(", alpn = [\"mqtt\"]")));
+    assert!(!talks(&lb("")), "in TCP mode nothing is offered by itself, so that no route is found there");
+    let refused = lb(", alpn = [\"http/1.1\"]");
+    assert!(!talks(&refused));
+    eventually("it is told", || refused.log().contains("TLS failed: "));
+}

@@ -1,5 +1,8 @@
 //! Slow sides, many clients, few descriptors: memory stays bounded, the others are served.
 use crate::app;
+use crate::foreign::{python, server};
+use lb_tests::instance::free_port;
+use lb_tests::pki::Pki;
 use lb_tests::{Client, Instance, Origin, eventually};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -120,33 +123,74 @@ fn a_tunnel_whose_client_does_not_read_stops_its_server_too() {
     assert!(client.read(stalled).is_some_and(|all| all.iter().all(|b| *b == b'x')), "nothing was lost");
 }
 
-#[test]
-fn a_thousand_silent_and_trickling_clients_cost_little_and_slow_nobody() {
-    let a = Origin::named("a");
-    let config = app(&[&a], "").replace(
-        "backend = \"app\"\n",
-        "backend = \"app\"\ntimeout = { http_request = \"3s\", http_keep_alive = \"3s\" }\n",
-    );
-    let lb = Instance::start(&config);
+/// How long a request of somebody else takes, and whether it is answered as ever.
+fn request(lb: &Instance) -> Duration {
+    let started = Instant::now();
     assert_eq!(lb.client().get("/", "").status, 200);
+    started.elapsed()
+}
+
+fn open(lb: &Instance) -> u64 {
+    lb.api("/api/status")["frontends"][0]["open"].as_u64().unwrap_or(0)
+}
+
+#[test]
+fn thousands_of_silent_and_trickling_clients_cost_little_and_slow_nobody() {
+    const CROWD: usize = 3000;
+    let a = Origin::named("a");
+    let config =
+        app(&[&a], "").replace("backend = \"app\"\n", "backend = \"app\"\ntimeout = { http_request = \"8s\" }\n");
+    let lb = Instance::start(&config);
+    request(&lb);
     let before = lb.memory();
-    let mut slow: Vec<Client> = (0..1000).map(|_| lb.client()).collect();
-    for (i, client) in slow.iter_mut().enumerate() {
-        if i % 2 == 0 {
-            client.send("GET / HTTP/1.1\r\nHost: t\r\nX-Slow: a");
-        }
+    let mut crowd: Vec<Client> = (0..CROWD).map(|_| lb.client()).collect();
+    for client in crowd.iter_mut().step_by(2) {
+        client.send("GET / HTTP/1.1\r\nHost: t\r\nX-Slow: a");
     }
-    eventually("all are in", || lb.api("/api/status")["frontends"][0]["open"].as_u64().is_some_and(|n| n >= 1000));
-    let each = lb.memory().saturating_sub(before) / slow.len();
+    eventually("all are in", || open(&lb) >= CROWD as u64);
+    let each = lb.memory().saturating_sub(before) / CROWD;
     assert!(each <= 16 << 10, "{each} bytes each");
-    let mut worst = Duration::ZERO;
-    for _ in 0..50 {
-        let started = Instant::now();
-        assert_eq!(lb.client().get("/", "").status, 200);
-        worst = worst.max(started.elapsed());
+    let (mut times, mut trickling) = (Vec::new(), (0..CROWD).step_by(2).cycle());
+    for _ in 0..100 {
+        for _ in 0..20 {
+            crowd[trickling.next().expect("endless")].send("a");
+        }
+        times.push(request(&lb));
     }
-    assert!(worst < Duration::from_secs(1), "{worst:?}");
-    eventually("all are sent away", || lb.api("/api/status")["frontends"][0]["open"] == 0);
+    times.sort();
+    // The figure is that of an optimised build on a quiet machine; here others test beside us.
+    assert!(times[98] < Duration::from_millis(500), "{:?}", &times[90..]);
+    let mut most = 0;
+    eventually("all are sent away", || {
+        most = most.max(lb.memory().saturating_sub(before) / CROWD);
+        open(&lb) == 0
+    });
+    assert!(most <= 16 << 10, "{most} bytes each while they are sent away");
+    // Those who trickled are told why, the others as well: they owed a request.
+    assert!(crowd.iter_mut().all(|client| client.answer().is_some_and(|a| a.status == 408)));
+}
+
+#[test]
+fn many_silent_clients_with_tls_hold_little() {
+    const CROWD: usize = 400;
+    let (pki, a) = (Pki::new(), Origin::named("a"));
+    pki.issue("site.pem", &["shop.example"]);
+    let port = free_port();
+    let listen = format!("[LISTEN, {{ addr = \"127.0.0.1:{port}\", tls = {{ cert = {:?} }} }}]", pki.text("site.pem"));
+    let lb = Instance::start(&app(&[&a], "").replace("[LISTEN]", &listen));
+    for protocol in ["http/1.1", "h2"] {
+        // Each shakes hands; over HTTP/1.1 it begins a request, over HTTP/2 it says its preface.
+        let mut idle = server(python("tls_idle.py"), &format!("{port} {protocol} 20"));
+        eventually("some were there", || open(&lb) >= 20);
+        idle.say("go");
+        eventually("they have gone", || open(&lb) == 0);
+        let before = lb.memory();
+        let _idle = server(python("tls_idle.py"), &format!("{port} {protocol} {CROWD}"));
+        assert!(open(&lb) >= CROWD as u64);
+        let each = lb.memory().saturating_sub(before) / CROWD;
+        assert!(each <= 48 << 10, "{protocol}: {each} bytes each");
+        assert!(request(&lb) < Duration::from_secs(1));
+    }
 }
 
 #[test]
@@ -160,12 +204,15 @@ fn without_descriptors_left_it_neither_dies_nor_spins_and_serves_again() {
     std::thread::sleep(Duration::from_secs(1));
     let used = lb.cpu() - before;
     assert!(used < Duration::from_millis(300), "{used:?} of a second");
+    let told = lb.log().lines().filter(|line| line.contains("accept failed")).count();
+    assert!((1..=4).contains(&told), "each worker's listener says so once: {told}");
     drop(crowd);
     eventually("it serves again", || {
         let mut client = lb.client();
         client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
         client.answer().is_some_and(|a| a.status == 200)
     });
+    assert!(lb.metric("lb_frontend_accept_errors_total{frontend=\"web\"}") >= 1.0);
 }
 
 #[test]

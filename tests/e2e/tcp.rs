@@ -222,3 +222,45 @@ fn a_reload_changes_the_mode_and_open_connections_stay() {
     client.write_all(b"still").expect("it is open");
     assert_eq!(read(&mut client, 5), "still");
 }
+
+#[test]
+fn connections_on_a_server_that_goes_down_are_reset_where_that_is_wanted_and_stay_where_it_is_not() {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    let sick = std::sync::Arc::<AtomicBool>::default();
+    let state = sick.clone();
+    let health = Origin::raw(move |mut stream| {
+        let _ = stream.write_all(if state.load(SeqCst) { b"-BAD\r\n" } else { b"+OK\r\n" });
+    });
+    let (ended, end) = std::sync::mpsc::channel();
+    let ended = std::sync::Mutex::new(ended);
+    let a = Origin::raw(move |mut stream| {
+        let _ = stream.write_all(b"hello");
+        let mut buf = [0; 64];
+        let how = loop {
+            match stream.read(&mut buf) {
+                Ok(0) => break "end",
+                Ok(_) => {}
+                Err(_) => break "reset",
+            }
+        };
+        let _ = ended.lock().expect("no panic").send(how);
+    });
+    let check = format!(
+        "check = {{ tcp = [{{ expect = \"+OK\" }}], interval = \"50ms\", port = {} }}\ntimeout = {{ check = \"300ms\" }}\n",
+        health.addr.port()
+    );
+    let down = |lb: &Instance| eventually("it is down", || lb.api("/api/servers")[0]["health"] == "down");
+    let closing = Instance::start(&tcp(&[&a], "", &format!("{check}on_marked_down = \"close\"")));
+    let staying = Instance::start(&tcp(&[&a], "", &check));
+    let (mut closed, mut kept) = (open(closing.addr), open(staying.addr));
+    assert_eq!((read(&mut closed, 5), read(&mut kept, 5)), ("hello".into(), "hello".into()));
+    sick.store(true, SeqCst);
+    down(&closing);
+    down(&staying);
+    assert!(is_reset(&mut closed), "what came so far must not be taken for all");
+    assert_eq!(end.recv_timeout(lb_tests::PATIENCE), Ok("reset"), "the server sees it, too");
+    eventually("it is logged", || closing.access().contains("\"end\":\"server-down\""));
+    assert!(is_reset(&mut open(closing.addr)), "nobody is left for new ones");
+    kept.write_all(b"still here").expect("it is open");
+    assert!(end.try_recv().is_err());
+}

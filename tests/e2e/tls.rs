@@ -3,7 +3,12 @@ use crate::servers;
 use lb_tests::instance::free_port;
 use lb_tests::pki::Pki;
 use lb_tests::{Instance, Origin, eventually, lb};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use std::io::Write;
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 /// A frontend with TLS on these terms, and a backend.
 fn config(origin: &Origin, tls: &str) -> String {
@@ -385,4 +390,48 @@ fn the_handshake_agrees_on_http2_or_http1_and_tcp_mode_passes_on_what_was_inside
     let (fine, answer) = curl(&pki, &tcp, "shop.example", &[]);
     assert!(fine && answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(origin.seen()[2].value("x-forwarded-proto"), None);
+}
+
+/// The first words of a client.
+fn hello() -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let config = config.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    let name = ServerName::try_from("shop.example").expect("a name");
+    let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).expect("written");
+    bytes
+}
+
+#[test]
+fn in_a_storm_of_handshakes_those_who_are_in_wait_for_few_of_them() {
+    const STORM: usize = 2000;
+    let (pki, origin) = (Pki::new(), Origin::named("a"));
+    pki.issue("site.pem", &["shop.example"]);
+    let port = free_port();
+    let listen = format!("[{{ addr = \"127.0.0.1:{port}\", tls = {{ cert = {:?} }} }}, LISTEN]", pki.text("site.pem"));
+    let config = config(&origin, "").replace("[{ addr = LISTEN, tls = {  } }]", &listen);
+    let lb = Instance::start(
+        &config.replace("backend = \"app\"\n", "backend = \"app\"\ntimeout = { tls_handshake = \"60s\" }\n"),
+    );
+    let mut inside = lb_tests::Client::connect(lb.addr);
+    assert_eq!(inside.get("/", "").status, 200);
+    let mut storm: Vec<_> = (0..STORM).map(|_| TcpStream::connect(("127.0.0.1", port)).expect("connected")).collect();
+    eventually("all are in", || metric(&lb, "lb_tls_handshakes_active{frontend=\"web\"}") == STORM as f64);
+    let hello = hello();
+    // All of it is there when it wakes up, the request last.
+    lb.signal("-STOP");
+    for client in &mut storm {
+        client.set_nonblocking(true).expect("a socket");
+        client.write_all(&hello).expect("room for a few bytes");
+    }
+    inside.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+    lb.signal("-CONT");
+    assert_eq!(inside.answer().map(|a| a.status), Some(200));
+    let answered = || storm.iter().filter(|client| client.peek(&mut [0]).is_ok()).count();
+    let meanwhile = answered();
+    // In the order of their coming nearly all of them would have had their turn first.
+    assert!(meanwhile < STORM / 4, "{meanwhile} handshakes before the one request was answered");
+    eventually("everybody is answered in the end", || answered() == STORM);
 }

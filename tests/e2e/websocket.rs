@@ -361,3 +361,73 @@ fn other_tunnels_are_ended_by_a_drain_too() {
     assert!(tunnel.closed());
     eventually("it is logged", || lb.access().contains("\"end\":\"drained\""));
 }
+
+#[test]
+fn sockets_on_a_server_that_goes_down_get_1011_where_that_is_wanted_and_in_maintenance_1012() {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    let (a, seen) = echo("a");
+    let (b, _) = echo("b");
+    let sick = Arc::<AtomicBool>::default();
+    let state = sick.clone();
+    let health = Origin::answering(move |_| {
+        let status = if state.load(SeqCst) { "500 Sick" } else { "200 OK" };
+        lb_tests::origin::Reply::Keep(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes())
+    });
+    let lines = format!(
+        "sticky = [{{ cookie = \"S\", insert = true }}]\non_marked_down = \"close\"\n\
+         check = {{ http = \"GET /\", expect = 200, interval = \"50ms\", port = {} }}",
+        health.addr.port()
+    );
+    let config = app(&[&a, &b], &lines).replace("\"node2\",", "\"node2\", check = false,");
+    let lb = Instance::start(&config);
+    let mut sockets: Vec<_> = (0..3).map(|_| Socket::connect(lb.addr, "Cookie: S=node1\r\n")).collect();
+    let mut other = Socket::connect(lb.addr, "Cookie: S=node2\r\n");
+    for socket in &mut sockets {
+        assert_eq!(talks(socket, "x"), "a x");
+    }
+    sick.store(true, SeqCst);
+    for socket in &mut sockets {
+        assert_eq!(is_closed(socket, 1011), "server down");
+    }
+    assert_eq!(talks(&mut other, "still"), "b still");
+    eventually("the server hears the ends", || said(&seen).iter().filter(|word| *word == "end").count() == 3);
+    assert_eq!(lb.metric("lb_websocket_closes_total{backend=\"app\",code=\"1011\",by=\"lb\"}"), 3.0);
+    assert_eq!(lb.metric("lb_server_closed_total{backend=\"app\",server=\"node1\"}"), 3.0);
+    // Whoever comes back is served elsewhere; what an operator does is no loss.
+    assert_eq!(talks(&mut Socket::connect(lb.addr, "Cookie: S=node1\r\n"), "back"), "b back");
+    sick.store(false, SeqCst);
+    eventually("it is up again", || lb.api("/api/servers")[0]["health"] == "up");
+    let mut again = Socket::connect(lb.addr, "Cookie: S=node1\r\n");
+    assert_eq!(talks(&mut again, "again"), "a again");
+    lb.json(&["server", "maint", "app/node1"]);
+    is_closed(&mut again, 1012);
+    assert_eq!(lb.metric("lb_server_closed_total{backend=\"app\",server=\"node1\"}"), 3.0, "that was no fault");
+}
+
+#[test]
+fn a_wait_for_a_drain_is_for_the_sockets_of_every_instance() {
+    let (a, _) = echo("a");
+    let lbs = Instance::cluster(2, &app(&[&a], ""));
+    let mut socket = Socket::connect(lbs[1].addr, "");
+    assert_eq!(talks(&mut socket, "x"), "a x");
+    let drain = ["server", "drain", "app/node1", "--wait"];
+    let late = lbs[0].cli(&[&drain[..], &["--timeout", "4s"]].concat());
+    let said = String::from_utf8_lossy(&late.stderr).into_owned();
+    assert!(!late.status.success() && said.contains("0 still open on app/node1, and 1 on other instances"), "{said}");
+    assert!(lbs[0].text(&["server", "list"]).contains("1 active on other instances"));
+    assert!(lbs[0].cli(&[&drain[..], &["--local"]].concat()).status.success(), "here nothing is open");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let wait = scope.spawn(|| {
+            lbs[0].json(&drain);
+            over.load(std::sync::atomic::Ordering::SeqCst)
+        });
+        // It sees what is open there, and waits.
+        eventually("the other has told", || lbs[0].api("/api/servers")[0]["elsewhere"] == 1);
+        assert_eq!(talks(&mut socket, "y"), "a y");
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        socket.send_close(1000);
+        while socket.read().is_some() {}
+        assert!(wait.join().expect("done"), "it ended before the socket did");
+    });
+}

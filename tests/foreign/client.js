@@ -1,13 +1,13 @@
 // Reconnects again and again through the given ports in turn; every session must go on where it was.
 const WebSocket = require("ws");
+const { to } = require("./dial.js");
 const ports = process.argv.slice(2).map(Number);
 
 async function one(session) {
   let said = 0, server;
   for (let round = 0; round < 6; round++) {
-    const socket = new WebSocket(`ws://127.0.0.1:${ports[(session + round) % ports.length]}/ws`, {
-      headers: { "X-Session-ID": `js${session}` },
-    });
+    const [url, terms] = to(ports[(session + round) % ports.length]);
+    const socket = new WebSocket(url, { ...terms, headers: { "X-Session-ID": `js${session}` } });
     await new Promise((open, fail) => { socket.on("open", open); socket.on("error", fail); });
     for (const size of [1, 200, 70000]) {
       const answer = new Promise((got) => socket.once("message", (m) => got(m.toString())));

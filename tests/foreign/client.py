@@ -1,5 +1,6 @@
 # Reconnects again and again through the given ports in turn; every session must go on where it was.
 import asyncio, sys
+from dial import to
 from websockets.asyncio.client import connect
 
 async def one(session, ports, rounds):
@@ -8,7 +9,8 @@ async def one(session, ports, rounds):
     for round in range(rounds):
         port = ports[(session + round) % len(ports)]
         headers = {"X-Session-ID": f"py{session}"}
-        async with connect(f"ws://127.0.0.1:{port}/ws", additional_headers=headers) as socket:
+        url, terms = to(port)
+        async with connect(url, additional_headers=headers, **terms) as socket:
             for size in (1, 200, 70_000):
                 await socket.send("x" * size)
                 said += 1

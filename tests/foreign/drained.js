@@ -1,11 +1,13 @@
 // Speaks compressed and fragmented messages without a pause until it is closed; every message that was answered must
 // have come back whole and in order, and the end must have a word.
 const WebSocket = require("ws");
+const { to } = require("./dial.js");
 const [port, sockets] = process.argv.slice(2).map(Number);
 
 function one(id) {
   return new Promise((done, fail) => {
-    const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`, { headers: { "X-Session-ID": `d${id}` } });
+    const [url, terms] = to(port);
+    const socket = new WebSocket(url, { ...terms, headers: { "X-Session-ID": `d${id}` } });
     let sent = 0, got = 0;
     const say = () => {
       if (socket.readyState !== WebSocket.OPEN) return;

@@ -1,6 +1,7 @@
 # Speaks compressed and fragmented messages without a pause until it is closed; every message that was answered must have
 # come back whole and in order, and the end must have a word.
 import asyncio, sys
+from dial import to
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -8,7 +9,8 @@ SIZES = (10, 5_000, 70_000)
 
 async def one(id, port):
     got = 0
-    async with connect(f"ws://127.0.0.1:{port}/ws", max_size=None) as socket:
+    url, terms = to(port)
+    async with connect(url, max_size=None, **terms) as socket:
         if id == 0:
             print("open", flush=True)
         try:

@@ -60,7 +60,11 @@ impl Client {
         TcpStream::connect(addr).ok().map(Self::of)
     }
 
-    fn of(stream: TcpStream) -> Self {
+    /// On this connection.
+    ///
+    /// # Panics
+    /// It is over.
+    pub fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
         Self { stream: BufReader::new(stream) }
@@ -106,6 +110,25 @@ impl Client {
     pub fn read(&mut self, n: usize) -> Option<Vec<u8>> {
         let mut bytes = vec![0; n];
         self.stream.read_exact(&mut bytes).ok().map(|()| bytes)
+    }
+
+    /// Whether there is something to read now, or the connection is over.
+    ///
+    /// # Panics
+    /// It is not a socket any more.
+    pub fn has_bytes(&self) -> bool {
+        let stream = self.stream.get_ref();
+        stream.set_nonblocking(true).expect("a socket");
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).expect("a socket");
+        !self.stream.buffer().is_empty() || !peeked.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    /// All that still comes, however it ends.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        drop(self.stream.read_to_end(&mut rest));
+        rest
     }
 
     /// Whether the proxy closes the connection, after whatever it still sends.

@@ -11,6 +11,7 @@ pub mod dns;
 pub mod frames;
 pub mod instance;
 pub mod link;
+pub mod neighbour;
 pub mod origin;
 pub mod pki;
 pub mod websocket;
@@ -22,6 +23,7 @@ pub use dns::{Dns, Record};
 pub use frames::Frames;
 pub use instance::{Host, Instance, lb};
 pub use link::{Fate, Link};
+pub use neighbour::Neighbour;
 pub use origin::{Origin, Seen};
 pub use websocket::Socket;
 

@@ -97,7 +97,9 @@ fn row(server: &ServerStatus) -> Vec<String> {
     };
     let ejected = server.ejected.map(|left| format!("out for {left} s: it failed too many requests"));
     let queued = (server.queued > 0).then(|| format!("{} wait for it", server.queued));
-    let notes = [found, server.reason.clone(), ejected, queued, agent, decision, shared]
+    let others = server.elsewhere.filter(|n| *n > 0 && server.state != AdminState::Ready);
+    let others = others.map(|n| format!("{n} active on other instances"));
+    let notes = [found, server.reason.clone(), ejected, queued, agent, decision, shared, others]
         .into_iter()
         .flatten()
         .collect::<Vec<_>>()
@@ -126,7 +128,7 @@ async fn decide(decision: &Decision, mut body: serde_json::Value) -> anyhow::Res
     say(&done, decision.at.json)
 }
 
-/// Waits until nothing is open on the server, as far as this instance sees.
+/// Waits until nothing is open on the server, on any instance, or with `--local` on the one that is asked.
 async fn until_empty(decision: &Decision, timeout: Option<Duration>) -> anyhow::Result<ExitCode> {
     let client = Client::new(&decision.at)?;
     let deadline = timeout.map(|t| Instant::now() + t);
@@ -136,11 +138,17 @@ async fn until_empty(decision: &Decision, timeout: Option<Duration>) -> anyhow::
         let Some(server) = servers.iter().find(|s| s.backend == *backend && s.name == *name) else {
             bail!("{backend}/{name} is gone from the configuration");
         };
-        if server.active == 0 {
+        let elsewhere = if decision.local { Some(0) } else { server.elsewhere };
+        if server.active == 0 && elsewhere == Some(0) {
             return Ok(ExitCode::SUCCESS);
         }
         if deadline.is_some_and(|d| Instant::now() >= d) {
-            bail!("{} still open on {backend}/{name}", server.active);
+            let others = match elsewhere {
+                Some(0) => String::new(),
+                Some(n) => format!(", and {n} on other instances"),
+                None => ", and other instances have not told what they have".into(),
+            };
+            bail!("{} still open on {backend}/{name}{others}", server.active);
         }
         sleep(Duration::from_millis(200)).await;
     }

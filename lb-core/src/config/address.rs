@@ -1,4 +1,4 @@
-//! Where a frontend listens.
+//! Where a frontend listens, and where a server is.
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -32,6 +32,40 @@ impl std::fmt::Display for ListenAddr {
             Self::Tcp(addr) => addr.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Inherited(name) => write!(f, "fd@{name}"),
+        }
+    }
+}
+
+/// Where a server is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ServerAddr {
+    /// `"10.0.1.10:8080"`
+    Tcp(SocketAddr),
+    /// `"unix:/run/app.sock"`
+    Unix(PathBuf),
+}
+
+impl ServerAddr {
+    /// What it is called in a request that names no host.
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Tcp(addr) => addr.to_string(),
+            Self::Unix(_) => "localhost".into(),
+        }
+    }
+}
+
+impl From<SocketAddr> for ServerAddr {
+    fn from(addr: SocketAddr) -> Self {
+        Self::Tcp(addr)
+    }
+}
+
+impl std::fmt::Display for ServerAddr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

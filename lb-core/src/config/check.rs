@@ -1,6 +1,7 @@
 //! How servers are asked whether they live: `check` and `agent` of a backend.
-use std::net::IpAddr;
-use std::path::PathBuf;
+use super::{Proto, ProxyVersion, ServerAddr, ServerTls};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `backend.check`
@@ -9,7 +10,9 @@ pub struct Check {
     /// How a server is asked.
     pub probe: Probe,
     /// TLS under it; `None`: plain.
-    pub tls: Option<CheckTls>,
+    pub tls: Option<Arc<ServerTls>>,
+    /// It begins with a PROXY protocol header that names nobody.
+    pub send_proxy: Option<ProxyVersion>,
     /// Asked at this address instead of the server's.
     pub addr: Option<IpAddr>,
     /// Asked at this port instead of the server's.
@@ -33,6 +36,7 @@ impl Check {
         Self {
             probe,
             tls: None,
+            send_proxy: None,
             addr: None,
             port: None,
             interval,
@@ -40,6 +44,18 @@ impl Check {
             down_interval: interval,
             fall: 3,
             rise: 2,
+        }
+    }
+}
+
+impl Check {
+    /// Where a server at this address is asked.
+    pub fn place(&self, server: &ServerAddr) -> ServerAddr {
+        match (self.addr, self.port, server) {
+            (Some(ip), Some(port), _) => SocketAddr::new(ip, port).into(),
+            (Some(ip), None, ServerAddr::Tcp(at)) => SocketAddr::new(ip, at.port()).into(),
+            (None, Some(port), ServerAddr::Tcp(at)) => SocketAddr::new(at.ip(), port).into(),
+            _ => server.clone(),
         }
     }
 }
@@ -77,6 +93,18 @@ pub enum Probe {
         /// The service asked about; empty: the server as a whole.
         service: String,
     },
+}
+
+impl Probe {
+    /// The protocol that it speaks to servers that clients' requests reach in this one; `None`: none that has a name.
+    pub fn proto(&self, servers: Proto) -> Option<Proto> {
+        match self {
+            Self::Tcp { .. } => None,
+            Self::Http { .. } => Some(servers),
+            Self::WebSocket { .. } => Some(Proto::H1),
+            Self::Grpc { .. } => Some(Proto::H2),
+        }
+    }
 }
 
 /// One step of a TCP check: first its bytes are sent, then the answer is awaited.
@@ -135,16 +163,6 @@ pub fn shown(bytes: &[u8]) -> String {
     }
 }
 
-/// `tls` of a check.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct CheckTls {
-    /// PEM of the authorities that the certificate is verified by; `None`: whatever certificate is taken.
-    pub ca: Option<PathBuf>,
-    /// Name that is sent, and that the certificate must have. Default: none is sent, and the certificate must have the
-    /// address.
-    pub sni: Option<String>,
-}
-
 /// `backend.agent`: a process beside each server that says how it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Agent {
@@ -156,4 +174,15 @@ pub struct Agent {
     pub send: Vec<u8>,
     /// Time between two questions. Default 2s.
     pub interval: Duration,
+}
+
+impl Agent {
+    /// Where the agent of a server at this address is; `None`: a Unix socket has no IP address.
+    pub fn place(&self, server: &ServerAddr) -> Option<SocketAddr> {
+        let ip = match server {
+            ServerAddr::Tcp(at) => self.addr.unwrap_or(at.ip()),
+            ServerAddr::Unix(_) => self.addr?,
+        };
+        Some(SocketAddr::new(ip, self.port))
+    }
 }

@@ -210,7 +210,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
                 &before,
                 &after,
                 server,
-                |x, y, out| compare(&server(y), fields::server(x), fields::server(y), out),
+                |x, y, out| compare(&server(y), fields::server(a, x), fields::server(b, y), out),
                 out,
             );
         },

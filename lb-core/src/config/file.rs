@@ -39,6 +39,8 @@ pub enum Kind {
     Flag,
     /// A whole number within bounds.
     Whole(u64, u64),
+    /// A whole number within bounds, which may be below zero.
+    Signed(i64, i64),
     /// A whole number within bounds, or a text as `"100k"`.
     Size(u64, u64),
     /// A duration, not zero.
@@ -395,6 +397,15 @@ static TABLE: Shape = Shape {
         key("expire", Kind::Span, "\"30m\"", "Life of an entry that nobody uses. Default 30m.")
             .also(&["ttl", "timeout"]),
         super::file_affinity::MAX_LIFE,
+        key(
+            "max_new_keys",
+            Kind::Text,
+            "\"20/s\"",
+            "How many new keys one client address (the first 64 bits of one of IPv6) may pin here, in a second (`20/s`) or \
+             minute (`60/m`), on each instance. Past it the client is served without a pin. Clients behind one proxy are \
+             one, unless `trusted_proxies` or `accept_proxy` tell them apart. Default: no bound.",
+        )
+        .also(&["max_new", "new_keys", "key_rate"]),
         key(
             "when_full",
             Kind::Word(&["evict", "refuse"]),

@@ -1,5 +1,5 @@
 //! The shapes of `check` and `agent`: how servers are asked.
-use super::file::{Kind, Shape, key};
+use super::file::{Key, Kind, Shape, key};
 
 pub(super) static CHECK: Shape = Shape {
     doc: "Health check, asked in one way: `tcp = true`, `http = \"GET /path\"`, `websocket = \"/path\"` or `grpc = true`.",
@@ -44,38 +44,94 @@ pub(super) static CHECK: Shape = Shape {
         .also(&["status", "matcher"]),
         key("expect_body", Kind::Text, "\"ok\"", "Text that the first 64 KiB of the body must hold. Default: any.")
             .also(&["body"]),
-        key(
-            "tls",
-            Kind::Either(&[Kind::Flag, Kind::Section(&TLS)]),
-            "{ ca = \"ca.pem\", sni = \"shop.internal\" }",
-            "TLS under the check. `true`: whatever certificate the server has. Default false.",
-        )
-        .also(&["ssl", "check_ssl", "https"]),
-        key(
-            "port",
-            Kind::Whole(1, 65535),
-            "8081",
-            "Asked at this port. Default: the server's.",
-        ),
-        key("addr", Kind::Text, "\"127.0.0.1\"", "Asked at this IP address. Default: the server's.")
-            .also(&["address", "host"]),
-        key("interval", Kind::Span, "\"2s\"", "Time between two. Default 2s.").also(&["inter"]),
-        key(
-            "fast_interval",
-            Kind::Span,
-            "\"500ms\"",
-            "Time between two while the last results contradict the server's state. Default: `interval`.",
-        )
-        .also(&["fastinter"]),
-        key(
-            "down_interval",
-            Kind::Span,
-            "\"10s\"",
-            "Time between two while the server is down. Default: `interval`.",
-        )
-        .also(&["downinter"]),
-        key("fall", Kind::Whole(1, 1000), "3", "Failures in a row until a server is down. Default 3."),
-        key("rise", Kind::Whole(1, 1000), "2", "Successes in a row until it is up. Default 2."),
+        CHECK_TLS,
+        CHECK_SEND_PROXY,
+        CHECK_PORT,
+        CHECK_ADDR,
+        INTERVAL,
+        FAST_INTERVAL,
+        DOWN_INTERVAL,
+        FALL,
+        RISE,
+    ],
+};
+
+static CHECK_TLS_KINDS: [Kind; 2] = [Kind::Flag, Kind::Section(&super::file_edge::SERVER_TLS_KEYS)];
+
+const CHECK_TLS: Key = key(
+    "tls",
+    Kind::Either(&CHECK_TLS_KINDS),
+    "{ sni = \"health.internal\" }",
+    "TLS under the check; what it does not say is as in the `tls` of the server. Default: as requests go, or where `port` or \
+     `addr` is given, none.",
+)
+.also(&["ssl", "check_ssl"]);
+
+const CHECK_SEND_PROXY: Key = key(
+    "send_proxy",
+    Kind::Either(&[Kind::Flag, Kind::Word(&["v1", "v2"])]),
+    "false",
+    "Whether a check begins with a PROXY protocol header, which says that it is our own. Default: as `send_proxy` of the \
+     server, or where `port` or `addr` is given, none.",
+)
+.also(&["check_send_proxy", "check-send-proxy", "proxy_protocol"]);
+
+const CHECK_PORT: Key = key("port", Kind::Whole(1, 65535), "8081", "Asked at this port. Default: the server's.");
+
+const CHECK_ADDR: Key = key("addr", Kind::Text, "\"127.0.0.1\"", "Asked at this IP address. Default: the server's.")
+    .also(&["address", "host"]);
+
+const INTERVAL: Key = key("interval", Kind::Span, "\"2s\"", "Time between two. Default 2s.").also(&["inter"]);
+
+const FAST_INTERVAL: Key = key(
+    "fast_interval",
+    Kind::Span,
+    "\"500ms\"",
+    "Time between two while the last results contradict the server's state. Default: `interval`.",
+)
+.also(&["fastinter"]);
+
+const DOWN_INTERVAL: Key =
+    key("down_interval", Kind::Span, "\"10s\"", "Time between two while the server is down. Default: `interval`.")
+        .also(&["downinter"]);
+
+const FALL: Key = key("fall", Kind::Whole(1, 1000), "3", "Failures in a row until a server is down. Default 3.");
+
+const RISE: Key = key("rise", Kind::Whole(1, 1000), "2", "Successes in a row until it is up. Default 2.");
+
+static SERVER_CHECK_KINDS: [Kind; 2] = [Kind::Flag, Kind::Section(&SERVER_CHECK_KEYS)];
+
+/// `check` of a server.
+pub(super) const SERVER_CHECK: Key = key(
+    "check",
+    Kind::Either(&SERVER_CHECK_KINDS),
+    "{ port = 8081 }",
+    "Where the check of this server differs from its backend's; `false`: it is not checked. Default true.",
+)
+.also(&["health_check", "no_check"]);
+
+static SERVER_CHECK_KEYS: Shape = Shape {
+    doc: "Where the check of one server differs from its backend's.",
+    keys: &[CHECK_PORT, CHECK_ADDR, CHECK_TLS, CHECK_SEND_PROXY, INTERVAL, FAST_INTERVAL, DOWN_INTERVAL, FALL, RISE],
+};
+
+static SERVER_AGENT_KINDS: [Kind; 2] = [Kind::Flag, Kind::Section(&SERVER_AGENT_KEYS)];
+
+/// `agent` of a server.
+pub(super) const SERVER_AGENT: Key = key(
+    "agent",
+    Kind::Either(&SERVER_AGENT_KINDS),
+    "{ port = 9998 }",
+    "Where the agent of this server differs from its backend's; `false`: it has none. Default true.",
+)
+.also(&["agent_check", "agent-check"]);
+
+static SERVER_AGENT_KEYS: Shape = Shape {
+    doc: "Where the agent of one server differs from its backend's.",
+    keys: &[
+        key("port", Kind::Whole(1, 65535), "9998", "Its port.").also(&["agent_port"]),
+        key("addr", Kind::Text, "\"10.0.1.5\"", "Its IP address.").also(&["address", "host", "agent_addr"]),
+        key("send", Kind::Text, "\"app\\n\"", "Sent to it before it is heard.").also(&["agent_send"]),
     ],
 };
 
@@ -89,28 +145,6 @@ static STEP: Shape = Shape {
         key("expect_regex", Kind::Text, "\"^2[0-9][0-9] \"", "Regular expression that must match what comes.")
             .also(&["rstring", "regex"]),
         key("expect_hex", Kind::Text, "\"1603\"", "Bytes that must come, in hexadecimal.").also(&["binary"]),
-    ],
-};
-
-static TLS: Shape = Shape {
-    doc: "TLS under a check.",
-    keys: &[
-        key(
-            "ca",
-            Kind::Text,
-            "\"ca.pem\"",
-            "PEM of the authorities that the server's certificate is verified by. Default: none, whatever certificate is \
-             taken.",
-        )
-        .also(&["ca_file", "verify"]),
-        key(
-            "sni",
-            Kind::Text,
-            "\"shop.internal\"",
-            "Name that is sent, and that the certificate must have where `ca` is given. Default: none is sent, the \
-             certificate must have the server's address.",
-        )
-        .also(&["server_name", "verifyhost", "host"]),
     ],
 };
 

@@ -58,7 +58,7 @@ pub(super) static LISTEN: Shape = Shape {
             Kind::Either(&[Kind::Flag, Kind::Text, Kind::List(&Kind::Text)]),
             "[\"10.0.0.0/8\"]",
             "Connections from these networks begin with a PROXY protocol header, version 1 or 2, which says who the client \
-             is; others come without. `true`: from `trusted_proxies`, on a Unix socket from everybody. Default false.",
+             is, and what TLS agreed on where it ended there; others come without. `true`: from `trusted_proxies`, on a Unix socket from everybody. Default false.",
         )
         .also(&["proxy_protocol"]),
         key("v6only", Kind::Flag, "false", "An IPv6 address takes no IPv4 clients. Default false.").also(&["ipv6only"]),
@@ -142,22 +142,31 @@ pub(super) const SERVER_TLS: Key = key(
     "tls",
     Kind::Either(&SERVER_TLS_KINDS),
     "{ ca = \"ca.pem\", sni = \"app.internal\" }",
-    "TLS to the servers. `true`: certificates that the system trusts, for the server's address. Of a server: over its \
-     backend's. Default false.",
+    "TLS to the servers. `true`: certificates that the system trusts, for the server's host name or address. Of a \
+     server: what it does not say is as in its backend's. Default false.",
 )
 .also(&["ssl"]);
 
 /// `send_proxy` of a backend or server.
 pub(super) const SEND_PROXY: Key = key(
     "send_proxy",
-    Kind::Word(&["v1", "v2"]),
+    Kind::Either(&[Kind::Flag, Kind::Word(&["v1", "v2"])]),
     "\"v2\"",
     "Connections to the servers begin with a PROXY protocol header that names the client; `v2` also says what TLS agreed \
-     on. Such connections serve one request, or one tunnel. Default: none.",
+     on. Such connections serve one request, or one tunnel. Of a server: over its backend's. Default false.",
 )
 .also(&["send-proxy", "proxy_protocol", "send_proxy_v2"]);
 
-static SERVER_TLS_KEYS: Shape = Shape {
+/// `alpn` of a server's `tls`.
+const SERVER_ALPN: Key = key(
+    "alpn",
+    Kind::List(&Kind::Text),
+    "[\"mqtt\"]",
+    "Protocols that are offered in the handshake, the better liked first; `[]`: none. Default: what is spoken, \"http/1.1\" or \
+     \"h2\"; in TCP mode none.",
+);
+
+pub(super) static SERVER_TLS_KEYS: Shape = Shape {
     doc: "TLS to servers.",
     keys: &[
         key(
@@ -178,12 +187,14 @@ static SERVER_TLS_KEYS: Shape = Shape {
             "sni",
             Kind::Text,
             "\"app.internal\"",
-            "The name that the server is asked for, and that its certificate must be for. Default: its IP address.",
+            "The name that the server is asked for, and that its certificate must be for. Default: the host \
+             name that it was found by, else its IP address.",
         )
         .also(&["server_name", "proxy_ssl_name", "verifyhost"]),
         key("cert", Kind::Text, "\"lb.pem\"", "PEM of a certificate chain to show to the server. Default: none.")
             .also(&["crt", "certificate"]),
         key("key", Kind::Text, "\"lb.key\"", "PEM of its private key. Default: it is in `cert`."),
         key("min_version", Kind::Word(&["1.2", "1.3"]), "\"1.2\"", "Oldest version of TLS spoken. Default 1.2."),
+        SERVER_ALPN,
     ],
 };

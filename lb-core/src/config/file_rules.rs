@@ -131,6 +131,13 @@ static REQUEST_RULE: Shape = Shape {
             "Another path; the query stays. Later rules, routes and the server see the new one.",
         )
         .also(&["set_path", "replace_path", "strip_prefix"]),
+        key(
+            "set_priority_class",
+            Kind::Signed(-2047, 2047),
+            "-10",
+            "The request's class in queues: a server's next place is for the lowest one that waits. Default 0.",
+        )
+        .also(&["priority", "priority_class", "set-priority-class"]),
         key("auth", Kind::Text, "\"admins\"", "Asks for name and password (Basic) of this `[auth.NAME]`.").also(&[
             "auth_basic",
             "basic_auth",

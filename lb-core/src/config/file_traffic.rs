@@ -48,6 +48,15 @@ pub(super) static FRONTEND: Shape = Shape {
         .also(&["timeouts"]),
         key("maxconn", Kind::Size(1, 100_000_000), "10_000", "Connections at a time. Default: the instance's.")
             .also(&["max_connections", "max_conn"]),
+        key(
+            "maxconn_per_address",
+            Kind::Size(0, 100_000_000),
+            "100",
+            "Connections at a time from one client address (from the first 64 bits of one of IPv6), on this instance. \
+             Behind `accept_proxy` the address is the client's that the PROXY header names; `trusted_proxies` are no \
+             clients. 0: no bound. Default 0.",
+        )
+        .also(&["conn_per_ip", "max_conn_per_ip", "maxconn_per_ip", "maxconn_per_client"]),
         key("forwarded", Kind::Flag, "true", "`X-Forwarded-For` and `X-Forwarded-Proto` to the servers. Default true.")
             .also(&["forwardfor"]),
         key(
@@ -67,6 +76,15 @@ pub(super) static FRONTEND: Shape = Shape {
         .also(&["bufsize", "client_header_buffer_size"]),
         key("max_headers", Kind::Whole(1, 1000), "100", "Greatest number of header fields. Default 100.")
             .also(&["maxhdr"]),
+        key(
+            "min_rate",
+            Kind::Size(0, 1_000_000_000),
+            "240",
+            "Bytes a second with which a client must send a request's body, and take its answer, while it is waited for; \
+             it may be `timeout.client` behind. Streams of HTTP/2 without a length (gRPC) are passed over while they \
+             send. 0: no bound. Default 240.",
+        )
+        .also(&["min_body_rate", "minrate", "min_bytes_per_second"]),
         key(
             "limit",
             Kind::List(&Kind::Section(&LIMIT)),
@@ -371,7 +389,7 @@ static SERVER: Shape = Shape {
             "addr",
             Kind::Text,
             "\"10.0.1.10:8080\"",
-            "IP address and port, or host name and port: the name is looked up again and again.",
+            "IP address and port; host name and port: the name is looked up again and again; or \"unix:/run/app.sock\".",
         )
         .required()
         .also(&["address", "host", "url"]),
@@ -390,6 +408,8 @@ static SERVER: Shape = Shape {
         super::file_affinity::GENERATION,
         SERVER_TLS,
         SEND_PROXY,
+        super::file_check::SERVER_CHECK,
+        super::file_check::SERVER_AGENT,
         key(
             "state",
             Kind::Word(&["ready", "drain", "maint"]),

@@ -25,3 +25,13 @@ pub enum Proto {
     /// HTTP/2, with prior knowledge where there is no TLS.
     H2,
 }
+
+impl Proto {
+    /// Its name in TLS.
+    pub fn alpn(self) -> &'static str {
+        match self {
+            Self::H1 => "http/1.1",
+            Self::H2 => "h2",
+        }
+    }
+}

@@ -306,6 +306,26 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// A whole number within the bounds of its kind, which may be below zero.
+    pub(super) fn signed(&self) -> Option<i64> {
+        let Kind::Signed(min, max) = *self.kind else {
+            debug_assert!(false, "{} is no signed number in config::file", self.path);
+            return None;
+        };
+        let number: Option<i128> = match (self.value.get_ref(), self.variable()?) {
+            (DeValue::Integer(n), _) => i128::from_str_radix(n.as_str(), n.radix()).ok(),
+            (_, Some(text)) => text.parse().ok(),
+            _ => return self.wrong_type(),
+        };
+        match number.and_then(|n| i64::try_from(n).ok()).filter(|n| (min..=max).contains(n)) {
+            Some(n) => Some(n),
+            None => {
+                self.bad(format!("`{}` must be {}", self.path, self.kind.noun()), self.example());
+                None
+            }
+        }
+    }
+
     pub(super) fn duration(&self) -> Option<Duration> {
         debug_assert!(matches!(self.kind, Kind::Span | Kind::SpanOrZero), "{} is no duration", self.path);
         let DeValue::String(raw) = self.value.get_ref() else {

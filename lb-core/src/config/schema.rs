@@ -53,6 +53,7 @@ fn kind(kind: &Kind) -> Value {
         Kind::Text => json!({ "type": "string", "minLength": 1 }),
         Kind::Flag => any(vec![json!({ "type": "boolean" }), from_env()]),
         Kind::Whole(min, max) => any(vec![json!({ "type": "integer", "minimum": min, "maximum": max }), from_env()]),
+        Kind::Signed(min, max) => any(vec![json!({ "type": "integer", "minimum": min, "maximum": max }), from_env()]),
         Kind::Size(min, max) => any(vec![
             json!({ "type": "integer", "minimum": min, "maximum": max }),
             json!({ "type": "string", "pattern": "^[0-9_]+ ?([kKmMgG]i?)?[bB]?$" }),

@@ -10,6 +10,7 @@ impl Kind {
             Self::Text => "a text in quotes".into(),
             Self::Flag => "true or false".into(),
             Self::Whole(min, max) => format!("a whole number from {} to {}", grouped(*min), grouped(*max)),
+            Self::Signed(min, max) => format!("a whole number from {min} to {max}"),
             Self::Size(min, max) => {
                 format!("a whole number from {} to {}, or a text as \"100k\"", grouped(*min), grouped(*max))
             }
@@ -28,7 +29,7 @@ impl Kind {
     pub(super) fn fits(&self, value: &DeValue<'_>) -> bool {
         match self {
             Self::Flag => value.is_bool(),
-            Self::Whole(..) => value.is_integer(),
+            Self::Whole(..) | Self::Signed(..) => value.is_integer(),
             Self::Size(..) => value.is_integer() || value.is_str(),
             Self::Pairs | Self::Section(_) | Self::Named(_) => value.is_table(),
             Self::List(_) => value.is_array(),

@@ -89,17 +89,20 @@ pub struct ServerTls {
     pub ca: Vec<PathBuf>,
     /// Whether its certificate is looked at. Default true.
     pub verify: bool,
-    /// The name that it is asked for, and that its certificate must be for; `None`: its address.
+    /// The name that it is asked for, and that its certificate must be for; `None`: the host name that it was found by,
+    /// else its address.
     pub sni: Option<String>,
     /// Our own certificate and its key.
     pub own: Option<(PathBuf, PathBuf)>,
     /// Oldest version spoken. Default 1.2.
     pub min_version: TlsVersion,
+    /// Protocols offered (ALPN), the better liked first; `None`: what is spoken then, none in TCP mode.
+    pub alpn: Option<Vec<String>>,
 }
 
 impl Default for ServerTls {
     fn default() -> Self {
-        Self { ca: Vec::new(), verify: true, sni: None, own: None, min_version: TlsVersion::V12 }
+        Self { ca: Vec::new(), verify: true, sni: None, own: None, min_version: TlsVersion::V12, alpn: None }
     }
 }
 

@@ -63,7 +63,7 @@ impl Rule {
     /// Computes the servers' values.
     pub fn new(config: Cookie, servers: &[Arc<config::Server>]) -> Self {
         let hashed =
-            |s: &Arc<config::Server>| config.keys.iter().map(|key| dynamic(key, s.addr, s.generation)).collect();
+            |s: &Arc<config::Server>| config.keys.iter().map(|key| dynamic(key, &s.addr, s.generation)).collect();
         let identity = |s: &Arc<config::Server>| Identity { name: s.cookie.clone(), generation: s.generation };
         let values = match config.value {
             CookieValue::Name => Values::Plain(servers.iter().map(|s| vec![s.cookie.clone()]).collect()),

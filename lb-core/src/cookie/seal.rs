@@ -2,12 +2,12 @@
 //!
 //! Pure computation: the nonce of a sealed value is an argument. The cipher is AES-256-GCM-SIV, which a nonce used twice
 //! does not break; instances that share keys need not know of each other's nonces.
+use crate::config::ServerAddr;
 use crate::secret::Secret;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{hkdf, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use std::net::SocketAddr;
 
 /// Bytes of a nonce.
 pub const NONCE: usize = 12;
@@ -25,7 +25,7 @@ fn derive(secret: &Secret, purpose: &str) -> [u8; 32] {
 }
 
 /// The value of a server under one key: 16 hexadecimal digits of a keyed hash of where it is.
-pub(super) fn dynamic(secret: &Secret, addr: SocketAddr, generation: u64) -> String {
+pub(super) fn dynamic(secret: &Secret, addr: &ServerAddr, generation: u64) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, &derive(secret, "dynamic 1"));
     let tag = hmac::sign(&key, format!("{addr}/{generation}").as_bytes());
     tag.as_ref()[..8].iter().map(|b| format!("{b:02x}")).collect()

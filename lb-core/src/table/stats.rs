@@ -19,6 +19,8 @@ pub struct TableStats {
     pub evictions: u64,
     /// New keys refused because the table was full.
     pub refused: u64,
+    /// New keys that were not pinned because their client's address made too many.
+    pub over_pace: u64,
     /// Entries that reached their deadline.
     pub expired: u64,
     /// Updates from peers that changed something.

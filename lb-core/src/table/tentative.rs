@@ -69,6 +69,11 @@ impl Tries {
         }
     }
 
+    /// The servers that are tried.
+    pub(super) fn servers(&self) -> impl Iterator<Item = NameId> {
+        self.by_key.iter().map(|t| t.server)
+    }
+
     /// Bytes of memory.
     pub(super) fn memory(&self) -> usize {
         self.by_key.allocation_size() + self.by_key.iter().map(|t| t.key.outside()).sum::<usize>()

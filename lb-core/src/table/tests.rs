@@ -19,7 +19,7 @@ pub(super) fn later(ms: u64) -> Timestamp {
     NOW.plus(Duration::from_millis(ms))
 }
 
-pub(super) fn spec(size: usize) -> config::Table {
+pub(crate) fn spec(size: usize) -> config::Table {
     config::Table {
         name: "t".into(),
         kind: KeyKind::Binary,
@@ -27,6 +27,7 @@ pub(super) fn spec(size: usize) -> config::Table {
         size,
         expire: Duration::from_millis(EXPIRE),
         max_life: None,
+        max_new_keys: None,
         when_full: WhenFull::Evict,
         replicate: true,
         store: Vec::new(),
@@ -34,7 +35,7 @@ pub(super) fn spec(size: usize) -> config::Table {
 }
 
 /// A table of node `node`. All share one list of names, so that a [`NameId`] means the same everywhere.
-pub(super) fn node_table(node: &str, names: &Arc<Names>, spec: config::Table) -> Arc<StickTable> {
+pub(crate) fn node_table(node: &str, names: &Arc<Names>, spec: config::Table) -> Arc<StickTable> {
     let clock = Clock::new(crate::id::NodeId::new(node, 1), Duration::from_secs(86_400));
     Arc::new(StickTable::new(Arc::new(spec), names.clone(), Arc::new(clock), 7))
 }

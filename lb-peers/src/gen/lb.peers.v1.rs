@@ -453,7 +453,7 @@ pub struct Answer {
     #[prost(message, optional, tag = "3")]
     pub entries: ::core::option::Option<Entries>,
 }
-/// What the sender has on servers with a bound for the whole cluster. Since protocol 2.
+/// What the sender has on servers with a bound for the whole cluster, and on those that drain. Since protocol 2.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Loads {
     /// One more each time that what the sender wants is another than in its last frame on this stream.

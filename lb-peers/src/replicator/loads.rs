@@ -1,5 +1,5 @@
 //! Servers with a bound for the whole cluster (`maxconn = { cluster = 300 }`): what the nodes tell each other of them,
-//! and what this one may have of each.
+//! and what this one may have of each. Of servers that drain they tell what they have, too.
 //!
 //! Each node computes its allowance from all figures ([`lb_core::shares`]). Views differ while words are on their way, and
 //! yet two nodes never pass the bound together while they are linked, because
@@ -49,6 +49,8 @@ pub(super) struct Loads {
     strangers: usize,
     /// When figures are looked at next.
     next: Duration,
+    /// Since when the servers are told of.
+    asked: BTreeMap<Name, Duration>,
     /// Something but our figures has changed.
     news: bool,
     grown: bool,
@@ -136,6 +138,7 @@ impl Loads {
             nodes: BTreeMap::new(),
             strangers: 0,
             next: Duration::ZERO,
+            asked: BTreeMap::new(),
             news: true,
             grown: false,
         }
@@ -196,7 +199,7 @@ impl Loads {
 
     /// Does what is due; what is to be sent.
     pub(super) fn work(&mut self, now: Now, heartbeat: Duration) -> Vec<(LinkId, Frame)> {
-        let tick = !self.shared.is_empty() && now.at >= self.next;
+        let tick = self.tells() && now.at >= self.next;
         if !tick && !self.news {
             return Vec::new();
         }
@@ -206,9 +209,13 @@ impl Loads {
         self.news = false;
         self.nodes.retain(|_, node| node.link.is_some() || now.at < node.since + heartbeat * KEPT);
         let servers = self.shared.all();
+        let asked =
+            servers.iter().map(|s| name(s)).map(|name| (self.asked.get(&name).copied().unwrap_or(now.at), name));
+        self.asked = asked.map(|(since, name)| (name, since)).collect();
         for server in &servers {
             let (allowance, elsewhere) = self.allowance(now, server, heartbeat);
             self.grown |= server.set_allowance(allowance, elsewhere);
+            server.set_elsewhere(self.elsewhere(now, server, heartbeat));
         }
         // Read after allowances were lowered: an acknowledgement tells what holds from then on.
         let ours: Figures = servers.iter().map(|s| (name(s), load(s))).collect();
@@ -236,6 +243,22 @@ impl Loads {
         (if unknown { 0 } else { allowance(bound, &all, us) }, elsewhere)
     }
 
+    /// What the others have on a server; `None`: somebody is yet to tell. Who does not within three heartbeats has no such
+    /// server, or is of a release that does not tell.
+    fn elsewhere(&self, now: Now, server: &ServerState, heartbeat: Duration) -> Option<u32> {
+        let name = name(server);
+        let asked = self.asked.get(&name).copied().unwrap_or(now.at);
+        self.nodes.values().try_fold(0u32, |sum, node| match node.told.as_ref().and_then(|told| told.get(&name)) {
+            Some(load) => Some(sum.saturating_add(load.active)),
+            None => (now.at >= asked.max(node.since) + heartbeat * KEPT).then_some(sum),
+        })
+    }
+
+    /// Whether there is anything to tell; that there is nothing more is told as well.
+    fn tells(&self) -> bool {
+        !self.shared.is_empty() || !self.asked.is_empty()
+    }
+
     /// Whether an allowance grew since this was last asked.
     pub(super) fn take_grown(&mut self) -> bool {
         std::mem::take(&mut self.grown)
@@ -243,7 +266,7 @@ impl Loads {
 
     /// When [`Self::work`] wants to be called though nothing happens. Alone, there is nobody to tell.
     pub(super) fn timeout(&self) -> Option<Duration> {
-        (!self.nodes.is_empty() && !self.shared.is_empty()).then_some(self.next)
+        (!self.nodes.is_empty() && self.tells()).then_some(self.next)
     }
 }
 

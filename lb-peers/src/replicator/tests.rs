@@ -80,6 +80,7 @@ impl Bench {
             expire,
             when_full,
             max_life: None,
+            max_new_keys: None,
             replicate: true,
             store: vec![lb_core::counters::Counter::HttpReqCnt],
         };

@@ -145,6 +145,7 @@ fn table_of(settings: &Settings, name: &str) -> Arc<StickTable> {
         expire,
         when_full,
         max_life: None,
+        max_new_keys: None,
         replicate: true,
         store: Vec::new(),
     };

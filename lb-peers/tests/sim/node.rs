@@ -24,7 +24,18 @@ pub(crate) fn name(node: usize) -> String {
 pub(crate) fn spec(name: &str) -> config::Table {
     let (expire, when_full) = (Duration::from_secs(7200), WhenFull::Evict);
     let (name, kind, len, size) = (name.to_owned(), KeyKind::String, 64, 100_000);
-    config::Table { name, kind, len, size, expire, when_full, max_life: None, replicate: true, store: Vec::new() }
+    config::Table {
+        name,
+        kind,
+        len,
+        size,
+        expire,
+        when_full,
+        max_life: None,
+        max_new_keys: None,
+        replicate: true,
+        store: Vec::new(),
+    }
 }
 
 pub(crate) fn text(key: &str) -> StickKey {

@@ -43,6 +43,7 @@ pub(crate) fn spec(name: &str, kind: KeyKind, len: usize) -> Arc<config::Table> 
         expire,
         when_full,
         max_life: None,
+        max_new_keys: None,
         replicate: true,
         store: Vec::new(),
     })

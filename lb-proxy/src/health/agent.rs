@@ -49,7 +49,7 @@ impl Drop for Running {
 
 #[derive(Clone, Debug, PartialEq)]
 struct Spec {
-    agent: config::Agent,
+    agent: Arc<config::Agent>,
     timeout: Duration,
     addr: SocketAddr,
 }
@@ -60,9 +60,9 @@ impl Agents {
         let mut running = self.running.lock();
         let mut before = std::mem::take(&mut *running);
         for backend in &snapshot.backends {
-            let Some(agent) = &backend.config.agent else { continue };
             for server in &backend.servers {
-                let addr = SocketAddr::new(agent.addr.unwrap_or(server.config.addr.ip()), agent.port);
+                let Some(agent) = &server.config.agent else { continue };
+                let Some(addr) = agent.place(&server.config.addr) else { continue };
                 let spec = Spec { agent: agent.clone(), timeout: backend.config.timeout.check, addr };
                 let task = match before.remove(&server.state.uid) {
                     Some(old) if old.spec == spec => old,

@@ -33,8 +33,8 @@ impl Passive {
     pub fn poll(&mut self, snapshot: &Snapshot, checks: &Checks, now: Instant) {
         let mut seen = HashMap::with_capacity(self.0.len());
         for backend in &snapshot.backends {
-            let checked = backend.config.check.is_some();
-            for server in backend.servers.iter().map(|s| &s.state).filter(|s| s.admin() != AdminState::Maint) {
+            for server in backend.servers.iter().filter(|s| s.state.admin() != AdminState::Maint) {
+                let (checked, server) = (server.config.check.is_some(), &server.state);
                 let mark = self.0.get(&server.uid).copied();
                 let next = if checked && checks.is_checked(server.uid) {
                     nudge(server, mark, checks)

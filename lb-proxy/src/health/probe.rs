@@ -1,14 +1,15 @@
 //! One question to one server: does it take a connection, does it answer as expected?
 //!
 //! It knows a [`Probe`] and whom to ask; when to ask and what the answer means for the server is the schedule's part.
-use super::tls::Tls;
-use lb_core::config::Probe;
+use crate::proxy_protocol;
+use crate::stream::Plain;
+use crate::tls::connect::Connector;
+use lb_core::config::{Probe, ProxyVersion, ServerAddr};
 use lb_core::time::format_duration;
 use std::io;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 mod dialogue;
 mod grpc;
@@ -27,20 +28,24 @@ pub enum Failed {
 }
 
 /// Whom a probe asks.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Target {
+#[derive(Clone)]
+pub(crate) struct Target {
     /// Address.
-    pub addr: SocketAddr,
+    pub(crate) addr: ServerAddr,
+    /// The host name that it was found by.
+    pub(crate) host: Option<String>,
     /// TLS under the question.
-    pub tls: Option<Tls>,
+    pub(crate) tls: Option<Arc<Connector>>,
+    /// What the connection begins with.
+    pub(crate) send_proxy: Option<ProxyVersion>,
     /// Requests are made in HTTP/2, as clients' are.
-    pub h2: bool,
+    pub(crate) h2: bool,
 }
 
 impl Target {
     /// What it is called in a request, unless the configuration says otherwise.
     fn host(&self) -> String {
-        self.tls.as_ref().and_then(|tls| tls.sni()).map_or_else(|| self.addr.to_string(), str::to_owned)
+        self.tls.as_ref().and_then(|tls| tls.sni()).map_or_else(|| self.addr.authority(), str::to_owned)
     }
 }
 
@@ -53,9 +58,9 @@ type Stream = Box<dyn Io>;
 ///
 /// # Errors
 /// [`Failed`]
-pub async fn probe(probe: &Probe, target: &Target, within: Duration) -> Result<(), Failed> {
+pub(crate) async fn probe(probe: &Probe, target: &Target, within: Duration) -> Result<(), Failed> {
     let ask = async {
-        let stream = open(probe, target).await?;
+        let stream = open(target).await?;
         match probe {
             Probe::Tcp { steps } => dialogue::ask(steps, stream).await,
             Probe::Http { .. } => http::ask(probe, target, stream).await,
@@ -67,18 +72,15 @@ pub async fn probe(probe: &Probe, target: &Target, within: Duration) -> Result<(
     tokio::time::timeout(within, ask).await.unwrap_or_else(|_| Err(late()))
 }
 
-async fn open(probe: &Probe, target: &Target) -> Result<Stream, Failed> {
-    let stream = TcpStream::connect(target.addr).await.map_err(|e| connect_error(&e))?;
-    // Small questions must not wait for each other's acknowledgements.
-    stream.set_nodelay(true).ok();
-    let Some(tls) = &target.tls else { return Ok(Box::new(stream)) };
-    let protocol: &[u8] = match probe {
-        Probe::Tcp { .. } => b"",
-        Probe::Http { .. } if target.h2 => b"h2",
-        Probe::Http { .. } | Probe::WebSocket { .. } => b"http/1.1",
-        Probe::Grpc { .. } => b"h2",
-    };
-    let stream = tls.connect(target.addr.ip(), protocol, stream).await;
+/// Connects as requests do.
+async fn open(target: &Target) -> Result<Stream, Failed> {
+    let mut plain = Plain::connect(&target.addr).await.map_err(|e| connect_error(&e))?;
+    if let Some(version) = target.send_proxy {
+        let sent = plain.write_all(proxy_protocol::own(version)).await;
+        sent.map_err(|e| Failed::Server(format!("the connection broke: {e}")))?;
+    }
+    let Some(tls) = &target.tls else { return Ok(Box::new(plain)) };
+    let stream = tls.connect(&target.addr, target.host.as_deref(), plain).await;
     Ok(Box::new(stream.map_err(|e| Failed::Server(format!("no TLS: {e}")))?))
 }
 

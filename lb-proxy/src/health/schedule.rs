@@ -1,7 +1,10 @@
 //! The checks of one server: when it is asked, and what the answers come to.
 use super::probe::{self, Failed, Target};
 use super::{Reasons, jittered, random_unit};
-use lb_core::config::Check;
+use crate::edge::Edges;
+use crate::tls::connect::Purpose;
+use arc_swap::ArcSwap;
+use lb_core::config::{Check, Proto, ServerAddr};
 use lb_core::health::RiseFall;
 use lb_core::server::{AdminState, Health, ServerState};
 use std::sync::Arc;
@@ -15,9 +18,13 @@ pub(super) const FIRST_WITHIN: Duration = Duration::from_millis(200);
 /// What one task checks; when it changes, the task starts anew.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Spec {
-    pub(super) check: Check,
+    pub(super) check: Arc<Check>,
     pub(super) timeout: Duration,
-    pub(super) target: Target,
+    pub(super) addr: ServerAddr,
+    /// The host name that the server was found by.
+    pub(super) host: Option<String>,
+    /// What the servers speak.
+    pub(super) proto: Proto,
 }
 
 /// The checks of one server, one after the other.
@@ -29,6 +36,8 @@ pub(super) struct Schedule {
     /// needs no waiting, but its first failure takes it out, as HAProxy does.
     pub(super) known: bool,
     pub(super) reasons: Arc<Reasons>,
+    /// How connections over TLS begin, as the files say now.
+    pub(super) edges: Arc<ArcSwap<Edges>>,
 }
 
 impl Schedule {
@@ -55,7 +64,7 @@ impl Schedule {
     }
 
     async fn check(&mut self) {
-        let result = probe::probe(&self.spec.check.probe, &self.spec.target, self.spec.timeout).await;
+        let result = self.ask().await;
         // An operator may have taken it out while the probe was on its way.
         if self.server.admin() == AdminState::Maint {
             return;
@@ -72,6 +81,19 @@ impl Schedule {
                 tracing::warn!(server = %name, reason = why, "a check could not be made; the server's state stays");
             }
         }
+    }
+
+    async fn ask(&self) -> Result<(), Failed> {
+        let Spec { check, timeout, addr, host, proto } = &self.spec;
+        let tls = check.tls.as_ref().map(|terms| {
+            let purpose = Purpose::Check(check.probe.proto(*proto));
+            let tls = self.edges.load().to_server(&self.server.backend, terms, purpose).cloned();
+            tls.ok_or_else(|| Failed::Local("its TLS is being changed by a reload".into()))
+        });
+        let (tls, send_proxy) = (tls.transpose()?, check.send_proxy);
+        let (addr, host) = (addr.clone(), host.clone());
+        let target = Target { addr, host, tls, send_proxy, h2: *proto == Proto::H2 };
+        probe::probe(&check.probe, &target, *timeout).await
     }
 
     fn observe(&mut self, passed: bool, reason: &str) {

@@ -4,6 +4,7 @@ use super::*;
 use crate::fixture;
 use lb_core::config::{self, Backend, Check, Probe};
 use lb_core::server::AdminState;
+use std::net::SocketAddr;
 use std::time::Instant;
 use tokio::net::TcpListener;
 
@@ -16,7 +17,8 @@ fn check(probe: Probe) -> Check {
 
 fn backend(addr: SocketAddr, check: Option<Check>) -> Backend {
     let mut backend = fixture::backend("app", &[("node1", addr)]);
-    backend.check = check;
+    backend.check = check.map(Arc::new);
+    backend.servers = vec![Arc::new(config::Server { check: backend.check.clone(), ..fixture::server("node1", addr) })];
     backend.timeout.check = Duration::from_millis(200);
     backend.retry_after = Duration::from_secs(5);
     backend
@@ -47,7 +49,7 @@ async fn a_server_that_dies_goes_down_with_a_reason_and_comes_back() {
     let addr = listener.local_addr().unwrap();
     let (snapshot, server) = snapshot(backend(addr, Some(check(TCP))));
     let checks = Checks::default();
-    checks.apply(&snapshot, Prepared::default());
+    checks.apply(&snapshot);
     listener.accept().await.unwrap();
     assert_eq!(server.health(), Health::Up);
     assert_eq!(checks.reason(&server), None);
@@ -74,7 +76,7 @@ async fn a_new_server_that_fails_its_first_check_is_out_at_once() {
     slow.interval = Duration::from_secs(3600);
     let (snapshot, server) = snapshot(backend(addr, Some(slow)));
     let checks = Checks::default();
-    checks.apply(&snapshot, Prepared::default());
+    checks.apply(&snapshot);
     until(&server, Health::Down).await;
 }
 
@@ -85,7 +87,7 @@ async fn a_server_in_maintenance_is_not_checked() {
     let (snapshot, server) = snapshot(backend(addr, Some(check(TCP))));
     server.set_admin(AdminState::Maint);
     let checks = Checks::default();
-    checks.apply(&snapshot, Prepared::default());
+    checks.apply(&snapshot);
     let quiet = tokio::time::timeout(FIRST_WITHIN * 2, listener.accept()).await;
     assert!(quiet.is_err(), "it was checked");
     server.set_admin(AdminState::Ready);
@@ -99,14 +101,14 @@ async fn an_unchanged_check_goes_on_and_a_removed_one_ends() {
     let with = backend(listener.local_addr().unwrap(), Some(check(TCP)));
     let (snapshot, server) = snapshot(with);
     let checks = Checks::default();
-    checks.apply(&snapshot, Prepared::default());
+    checks.apply(&snapshot);
     let nudge = checks.running.lock()[&server.uid].nudge.clone();
-    checks.apply(&snapshot, Prepared::default());
+    checks.apply(&snapshot);
     assert!(Arc::ptr_eq(&nudge, &checks.running.lock()[&server.uid].nudge));
 
     let mut config = (*snapshot.config).clone();
     config.backends = vec![Arc::new(backend(listener.local_addr().unwrap(), None))];
-    checks.apply(&fixture::snapshot(config), Prepared::default());
+    checks.apply(&fixture::snapshot(config));
     assert!(checks.running.lock().is_empty());
 }
 
@@ -158,7 +160,7 @@ async fn with_a_check_failed_connects_bring_the_check_forward() {
     slow.interval = Duration::from_secs(3600);
     let (snapshot, server) = snapshot(backend(listener.local_addr().unwrap(), Some(slow)));
     let (checks, mut passive) = (Checks::default(), Passive::default());
-    checks.apply(&snapshot, Prepared::default());
+    checks.apply(&snapshot);
     listener.accept().await.unwrap();
     (0..3).for_each(|_| _ = server.connect_failed());
     passive.poll(&snapshot, &checks, Instant::now());
@@ -171,12 +173,11 @@ async fn checks_come_faster_while_in_transition_and_slower_while_down() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     // The port of a check is its own: nobody listens at the server's.
-    let mut config = backend(([127, 0, 0, 1], 1).into(), None);
     let hour = Duration::from_secs(3600);
-    config.check = Some(Check { interval: hour, fast_interval: TICK, port: Some(addr.port()), ..check(TCP) });
-    let (snapshot, server) = snapshot(config);
+    let check = Check { interval: hour, fast_interval: TICK, port: Some(addr.port()), ..check(TCP) };
+    let (snapshot, server) = snapshot(backend(([127, 0, 0, 1], 1).into(), Some(check)));
     let checks = Checks::default();
-    checks.apply(&snapshot, Prepared::default());
+    checks.apply(&snapshot);
     listener.accept().await.unwrap();
     drop(listener);
     // One failure was asked for; the rest come by themselves, though the interval is an hour.
@@ -202,9 +203,9 @@ async fn agent(lines: &'static [&'static str]) -> (SocketAddr, tokio::task::Join
 
 fn asked(addr: SocketAddr, agent: SocketAddr) -> Backend {
     let mut config = backend(addr, None);
-    config.servers = vec![Arc::new(lb_core::config::Server { weight: 10, ..fixture::server("node1", addr) })];
     let agent = config::Agent { port: agent.port(), addr: None, send: b"hello\n".to_vec(), interval: TICK };
-    config.agent = Some(agent);
+    let agent = Some(Arc::new(agent));
+    config.servers = vec![Arc::new(config::Server { weight: 10, agent, ..fixture::server("node1", addr) })];
     config
 }
 
@@ -223,7 +224,7 @@ async fn an_agent_sets_weight_state_and_health_and_an_operator_overrules_it() {
     let (snapshot, server) = snapshot(asked(([127, 0, 0, 1], 1).into(), addr));
     let weight = || snapshot.server("app", "node1").unwrap().weight();
     let checks = Checks::default();
-    checks.apply(&snapshot, Prepared::default());
+    checks.apply(&snapshot);
     eventually("drain", || server.admin() == AdminState::Drain).await;
     eventually("down", || server.health() == Health::Down && !server.takes_pinned()).await;
     eventually("a third", || weight() == 3).await;
@@ -238,7 +239,7 @@ async fn an_agent_sets_weight_state_and_health_and_an_operator_overrules_it() {
     // A configuration without an agent: nothing it said holds.
     let mut config = (*snapshot.config).clone();
     config.backends = vec![Arc::new(backend(([127, 0, 0, 1], 1).into(), None))];
-    checks.apply(&Snapshot::build(Arc::new(config), &fixture::base(), Some(&snapshot)), Prepared::default());
+    checks.apply(&Snapshot::build(Arc::new(config), &fixture::base(), Some(&snapshot)));
     assert_eq!((server.admin(), weight(), server.is_bounded()), (AdminState::Ready, 10, false));
 }
 
@@ -247,7 +248,7 @@ async fn an_agent_that_falls_silent_changes_nothing_and_is_shown() {
     let (addr, task) = agent(&["drain\n"]).await;
     let (snapshot, server) = snapshot(asked(([127, 0, 0, 1], 1).into(), addr));
     let checks = Checks::default();
-    checks.apply(&snapshot, Prepared::default());
+    checks.apply(&snapshot);
     eventually("drain", || server.admin() == AdminState::Drain).await;
     task.abort();
     let heard = || checks.heard(&server).expect("it was heard");

@@ -2,6 +2,8 @@
 use super::affinity::Why;
 use super::head;
 use super::limits::Counting;
+use super::patience;
+use super::reason::Reason;
 use crate::arrival::Arrival;
 use crate::shared::AccessLine;
 use crate::stream::Stream;
@@ -9,6 +11,7 @@ use crate::worker::Local;
 use lb_core::limit::Action;
 use lb_core::server::{Count, ServerState};
 use lb_core::snapshot::{Backend, DURATION_BUCKETS, FrontendState, Limit};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -69,6 +72,7 @@ impl Request {
             Box::new(AccessLine {
                 time: crate::shared::wall().0,
                 client: arrival.client,
+                src: arrival.client.ip().to_canonical(),
                 tls: arrival.tls_version(),
                 frontend: frontend.name.clone(),
                 backend: None,
@@ -126,6 +130,13 @@ impl Request {
             fields: Vec::new(),
         };
         Self::new(local, frontend, arrival, &request, empty)
+    }
+
+    /// Who asks, as trusted proxies say.
+    pub(crate) fn asked_by(&mut self, src: IpAddr) {
+        if let Some(log) = &mut self.log {
+            log.src = src;
+        }
     }
 
     /// What the client speaks.
@@ -240,6 +251,11 @@ impl Request {
         counters.durations[bucket].bump();
         counters.duration_us.add(total);
         class(&counters.responses, self.status);
+        match end {
+            _ if end == Reason::BODY_TOO_SLOW.code => counters.slow_in.bump(),
+            patience::TOO_SLOW => counters.slow_out.bump(),
+            _ => {}
+        }
         if let Some(server) = &self.server {
             let counters = &server.counters[self.local.id];
             class(&counters.responses, self.status);

@@ -143,6 +143,7 @@ impl<'g, 's> Gate<'g, 's> {
                         return no(reason.into(), account);
                     }
                 }
+                Action::PriorityClass(class) => passage.make().class = *class,
                 Action::Deny(status) => return no(Reason::deny(*status).into(), account),
                 Action::Allow => {
                     bump(done, self.local);

@@ -43,15 +43,16 @@ struct Keyed {
     found: Option<NameId>,
     /// The client's first server, when it was moved from there and may go back.
     home: Option<NameId>,
-    /// The pin names a server that this configuration does not know: it is left alone.
-    foreign: bool,
+    /// It is neither looked at nor written: its pin names a server that this configuration does not know, or it is new
+    /// and its client makes too many.
+    left_alone: bool,
     /// The pin names a server that was found by name, and is found no more.
     lost: bool,
 }
 
 impl Keyed {
     fn new(rule: usize, key: StickKey) -> Self {
-        Self { rule, key, found: None, home: None, foreign: false, lost: false }
+        Self { rule, key, found: None, home: None, left_alone: false, lost: false }
     }
 
     /// What the pin is to be once this server has answered.
@@ -69,6 +70,8 @@ impl Keyed {
 pub(crate) struct Plan {
     /// What its cookie says.
     cookie: Option<Found>,
+    /// Who makes new keys.
+    src: IpAddr,
     /// The cookie's rule does not hold for this request: it is neither looked at nor set.
     no_cookie: bool,
     keys: SmallVec<[Keyed; 2]>,
@@ -88,7 +91,7 @@ impl Plan {
     pub(crate) fn read(backend: &Backend, looked: &Looked<'_>, now: Timestamp) -> Self {
         let holds = |all: &[Matcher]| all.iter().any(|when| when.matches(looked));
         let persist = &backend.config.persist;
-        let mut plan = Self::new(holds(&persist.force));
+        let mut plan = Self::new(looked.src, holds(&persist.force));
         let ignored = holds(&persist.ignore);
         for (rule, (stick, table)) in backend.stick.iter().enumerate() {
             if ignored || !stick.when.matches(looked) {
@@ -115,10 +118,10 @@ impl Plan {
         plan
     }
 
-    fn new(forced: bool) -> Self {
+    fn new(src: IpAddr, forced: bool) -> Self {
         let (keys, learns) = (SmallVec::new(), SmallVec::new());
         let (cookie, no_cookie, hash, tentative, pinned) = (None, false, None, None, false);
-        Self { cookie, no_cookie, keys, learns, hash, tentative, pinned, forced, why: Why::New }
+        Self { cookie, src, no_cookie, keys, learns, hash, tentative, pinned, forced, why: Why::New }
     }
 
     /// Of the first key.
@@ -144,6 +147,11 @@ impl Plan {
     /// Whether the server was given by a pin, so that it is worth a second try.
     pub(crate) fn pinned(&self) -> bool {
         self.pinned
+    }
+
+    /// Whether it goes to its server whatever that's state.
+    pub(crate) fn forced(&self) -> bool {
+        self.forced && self.pinned
     }
 
     /// The first choice.
@@ -175,7 +183,7 @@ impl Plan {
                     self.keys[i].home.get_or_insert(backend.servers[server].id);
                 }
                 None if self.keys[i].lost => (moved, lost) = (true, true),
-                None => self.keys[i].foreign = true,
+                None => self.keys[i].left_alone = true,
             }
         }
         if moved {
@@ -198,9 +206,12 @@ impl Plan {
 
     /// For a new client: with a key, its tentative pin, so that all first requests with it go to one server.
     fn assign(&mut self, backend: &Backend, turn: &Turn<'_>) -> Result<usize, Reason> {
-        let first =
-            self.keys.iter().find(|k| !k.foreign && backend.stick[k.rule].0.action != StickAction::StoreRequest);
-        let Some(keyed) = first else { return self.pick(backend, turn) };
+        let mine = |k: &&mut Keyed| !k.left_alone && backend.stick[k.rule].0.action != StickAction::StoreRequest;
+        let Some(keyed) = self.keys.iter_mut().find(mine) else { return self.pick(backend, turn) };
+        if !backend.stick[keyed.rule].1.may_pin(&keyed.key, self.src, turn.now) {
+            keyed.left_alone = true;
+            return self.pick(backend, turn);
+        }
         let (rule, turn) = (keyed.rule, Turn { key: self.hash, ..*turn });
         let choose = || balance::pick(backend, &turn).map(|i| backend.servers[i].id);
         let assigned = backend.stick[rule].1.assign(&keyed.key, turn.now, choose).ok_or(Reason::NO_SERVER)?;
@@ -225,7 +236,7 @@ impl Plan {
     /// The next choice, after `failed` (all whom the turn excludes failed this request).
     pub(crate) fn again(&mut self, backend: &Backend, failed: usize, turn: &Turn<'_>) -> Result<usize, Reason> {
         if self.pinned {
-            if backend.config.on_down == OnDown::Fail {
+            if backend.config.on_down == OnDown::Fail && !backend.servers[failed].state.gone() {
                 return Err(Reason::PINNED_DOWN);
             }
             self.pinned = false;
@@ -271,7 +282,8 @@ impl Plan {
         self.pin(backend, id, now);
         for rule in std::mem::take(&mut self.learns) {
             let (stick, table) = &backend.stick[rule];
-            if let Some(key) = answer_key(&stick.key, table, fields, buf) {
+            let key = answer_key(&stick.key, table, fields, buf);
+            if let Some(key) = key.filter(|key| table.may_pin(key, self.src, now)) {
                 table.store(&key, id, now);
                 self.keys.push(Keyed { found: Some(id), ..Keyed::new(rule, key) });
             }
@@ -283,7 +295,7 @@ impl Plan {
         let mut tentative = self.tentative.take();
         for keyed in &self.keys {
             let (rule, table) = &backend.stick[keyed.rule];
-            if keyed.foreign || !matches!(rule.action, StickAction::On | StickAction::StoreRequest) {
+            if keyed.left_alone || !matches!(rule.action, StickAction::On | StickAction::StoreRequest) {
                 continue;
             }
             let pin = keyed.pin(backend, id);
@@ -292,9 +304,10 @@ impl Plan {
                     tentative.confirm(now);
                 }
                 None if keyed.found == Some(pin) => {}
-                None => {
+                None if table.may_pin(&keyed.key, self.src, now) => {
                     table.store(&keyed.key, pin, now);
                 }
+                None => {}
             }
         }
     }

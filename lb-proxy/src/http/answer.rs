@@ -8,6 +8,7 @@ use super::forward::Facts;
 use super::head::{self, Framing, Response, first_value};
 use super::headers::{self, Onward};
 use super::passage::Passage;
+use super::patience::{self, Lost, Patience};
 use super::reason::Reason;
 use super::upload;
 use crate::http2::{Exchange, is_unprocessed};
@@ -48,6 +49,8 @@ pub(crate) struct Answering<'a, 's, 'r> {
     /// Grows while the request's body is being sent: a server that is being sent to owes no answer yet.
     pub(crate) sent: &'a Cell<u64>,
     pub(crate) client_timeout: Duration,
+    /// With the client while it takes the body.
+    pub(crate) patience: Patience,
     /// Whether an answer with this status is dropped, and the request tried again; `None`: none is.
     pub(crate) drops: Option<&'a dyn Fn(u16) -> bool>,
 }
@@ -83,6 +86,15 @@ impl Fault {
             // It answered.
             Self::Dropped(_) => false,
         }
+    }
+}
+
+impl From<Lost> for Fault {
+    fn from(lost: Lost) -> Self {
+        Self::Cut(match lost {
+            Lost::Silent => "client-timeout",
+            Lost::Slow => patience::TOO_SLOW,
+        })
     }
 }
 
@@ -124,6 +136,7 @@ impl<'r> Answering<'_, '_, 'r> {
             self.facts.keep_alive && self.body_done.get() && !self.local.draining() && (http11 || !unbounded);
         let mut out = self.local.buffers.take();
         self.head_out(buf, &response, edits, chunked, keep_client, &mut out);
+        self.local.fields.give(response.fields);
         let done = match gzip {
             None => {
                 let mut transfer = Transfer::new(response.framing, chunked);
@@ -137,7 +150,6 @@ impl<'r> Answering<'_, '_, 'r> {
         };
         self.local.buffers.give(out);
         let clean = done?;
-        self.local.fields.give(response.fields);
         Ok(Answered::Done { keep_client, keep_server: response.keep_alive && clean })
     }
 
@@ -157,6 +169,7 @@ impl<'r> Answering<'_, '_, 'r> {
         let (gzip, edits) = self.compression(buf, &response, framing);
         let mut out = self.local.buffers.take();
         self.head_out(buf, &response, edits, false, true, &mut out);
+        self.local.fields.give(response.fields);
         let sent = client.respond(&out, framing == Framing::Empty);
         // Its memory is not held while the body waits for a window.
         self.local.buffers.give(std::mem::take(&mut out));
@@ -170,7 +183,6 @@ impl<'r> Answering<'_, '_, 'r> {
         };
         self.local.buffers.give(out);
         let clean = done?;
-        self.local.fields.give(response.fields);
         Ok(Answered::Done { keep_client: true, keep_server: response.keep_alive && clean })
     }
 
@@ -344,24 +356,24 @@ impl<'r> Answering<'_, '_, 'r> {
     /// Sends a piece of a compressed body behind what is in `out`; `end`: the last, with these trailers.
     async fn piece(&mut self, piece: &[u8], end: Option<&[u8]>, out: &mut Vec<u8>) -> Result<(), Fault> {
         self.account.sent(piece.len());
-        let client = self.client;
+        let (client, count) = (self.client, Cell::new(0));
         let sending = async {
             let Some(stream) = client.h2() else {
                 body::write_chunk(piece, out);
                 if let Some(trailers) = end {
                     [&b"0\r\n"[..], trailers, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part));
                 }
-                return io::write_all(client, out).await;
+                return io::write_counted(client, out, &[], &count).await;
             };
             stream.send(piece, &[], end.is_some_and(<[u8]>::is_empty)).await?;
             end.filter(|trailers| !trailers.is_empty()).map_or(Ok(()), |trailers| stream.finish(trailers))
         };
-        let written = self.timer.within(self.client_timeout, sending).await;
+        let written = self.patience.watch(self.timer, || taken_by(client, &count), sending).await;
         out.clear();
         match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Fault::Cut(Reason::CLIENT_GONE.code)),
-            Err(Elapsed) => Err(Fault::Cut("client-timeout")),
+            Err(lost) => Err(lost.into()),
         }
     }
 
@@ -423,10 +435,11 @@ impl<'r> Answering<'_, '_, 'r> {
             transfer.passed(pipe.held() as usize);
             self.account.sent(pipe.held() as usize);
             while pipe.held() > 0 {
-                match self.timer.within(self.client_timeout, splice::drain(&mut pipe, to)).await {
-                    Ok(Ok(())) => {}
+                let held = pipe.held();
+                match self.patience.wait(self.timer, splice::drain(&mut pipe, to)).await {
+                    Ok(Ok(())) => self.patience.moved((held - pipe.held()).into()),
                     Ok(Err(_)) => return Err(Fault::Cut(Reason::CLIENT_GONE.code)),
-                    Err(Elapsed) => return Err(Fault::Cut("client-timeout")),
+                    Err(lost) => return Err(lost.into()),
                 }
             }
         }
@@ -457,12 +470,19 @@ impl<'r> Answering<'_, '_, 'r> {
             transfer.closed(trailers, out).map_err(|_| Fault::Cut(Reason::SERVER_CLOSED.code))?;
         }
         self.account.sent(taken);
-        let written = self.timer.within(self.client_timeout, upload::write(self.client, out, rest, transfer)).await;
+        let (client, count) = (self.client, Cell::new(0));
+        let writing = upload::write(client, out, rest, transfer, &count);
+        let written = self.patience.watch(self.timer, || taken_by(client, &count), writing).await;
         out.clear();
         match written {
             Ok(Ok(())) => Ok(taken),
             Ok(Err(_)) => Err(Fault::Cut(Reason::CLIENT_GONE.code)),
-            Err(Elapsed) => Err(Fault::Cut("client-timeout")),
+            Err(lost) => Err(lost.into()),
         }
     }
+}
+
+/// How much a client has taken: what its socket took, or its stream had room for.
+fn taken_by(client: &Writer<'_>, count: &Cell<u64>) -> u64 {
+    client.h2().map_or(count.get(), Exchange::handed)
 }

@@ -6,13 +6,14 @@ use super::affinity::Plan;
 use super::answer::{Answered, Answering, Fault};
 use super::body::Transfer;
 use super::h1::Conn;
-use super::head::Request;
+use super::head::{Framing, Request};
 use super::headers::{self, Rewrite};
 use super::limits::{Denied, Opened};
 use super::looked::Looked;
 use super::outcome;
 use super::own::{Refusal, Refusing};
 use super::passage::Passage;
+use super::patience::Patience;
 use super::reason::Reason;
 use super::retry::{Again, Attempts};
 use super::upload::{self, Uploading};
@@ -23,7 +24,7 @@ use crate::listener::Admission;
 use crate::shared::now;
 use crate::stream::Stream;
 use crate::tunnel::{Holding, Start, Tunnel};
-use crate::upstream::{self, NoSlot, Slot};
+use crate::upstream::{self, NoSlot, Slot, Wish};
 use crate::websocket::{Handshake, accept::accept};
 use crate::worker::Local;
 use lb_core::config::Proto;
@@ -95,6 +96,8 @@ pub(crate) struct Facts {
     pub(crate) http11: bool,
     pub(crate) keep_alive: bool,
     pub(crate) idempotent: bool,
+    /// A stream of HTTP/2 that does not say how long its body is: it may be one of messages, with silence in between.
+    pub(crate) endless: bool,
     /// The protocol it asked to upgrade to.
     pub(crate) upgrade: Option<Box<[u8]>>,
     /// For a WebSocket what the server must answer to its key; `None`: it is no handshake of one.
@@ -146,6 +149,7 @@ pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
         http11: request.http11,
         keep_alive: request.keep_alive,
         idempotent: request.idempotent(&conn.input),
+        endless: conn.stream.h2().is_some() && request.framing == Framing::Chunked,
         upgrade: request.upgrade.map(|u| u.get(&conn.input).into()),
         accept: request.websocket_key(&conn.input).map(|key| accept(key).into()),
         close: RefCell::default(),
@@ -239,9 +243,10 @@ async fn forward<'s>(
     let buf = &conn.input;
     let client = conn.arrival.client.ip();
     let src = headers::source(buf, &request, &frontend.config, client);
+    account.asked_by(src);
     // 1. Whether it may pass, and where to.
     if conn.arrival.misdirected(request.host.get(buf)) {
-        body_done.set(request.framing == super::head::Framing::Empty);
+        body_done.set(request.framing == Framing::Empty);
         conn.consume(request.len);
         return Err(Failure::Unanswered(Reason::MISDIRECTED));
     }
@@ -255,7 +260,7 @@ async fn forward<'s>(
                 let index = route(frontend, &gate.looked(passage));
                 index.into_iter().for_each(|index| facts.at_backend(&snap.backends[index]));
             }
-            body_done.set(request.framing == super::head::Framing::Empty);
+            body_done.set(request.framing == Framing::Empty);
             conn.consume(request.len);
             return Err(failure);
         }
@@ -263,7 +268,7 @@ async fn forward<'s>(
     let backend = &snap.backends[index];
     facts.at_backend(backend);
     if facts.upgrade.is_some() && local.draining() {
-        body_done.set(request.framing == super::head::Framing::Empty);
+        body_done.set(request.framing == Framing::Empty);
         conn.consume(request.len);
         return Err(Failure::Unanswered(Reason::LEAVING));
     }
@@ -298,6 +303,11 @@ async fn forward<'s>(
         account.bytes_in += upload::at_once(stream, &local, &mut transfer, &mut out).map_err(Failure::Unanswered)?;
     }
     body_done.set(transfer.done());
+    if !transfer.done() || conn.stream.h2().is_some() {
+        // It waits for the client, or with many others on its connection: in as much memory as it needs.
+        let fitting = out.as_slice().to_vec();
+        local.buffers.give(std::mem::replace(&mut out, fitting));
+    }
     local.fields.give(request.fields);
     if let Some(budget) = &backend.budget {
         budget.request(local.id, now());
@@ -333,7 +343,7 @@ async fn attempt(
     // All of it lies in `out`, and may be said twice.
     let whole = transfer.done();
     let repeatable = whole && facts.idempotent;
-    let mut attempts = Attempts::default();
+    let mut attempts = Attempts { class: passage.priority_class(), ..Attempts::default() };
     loop {
         // 3. + 4. A server, a place on it, a connection.
         let reached = reach(&local, backend, plan, &mut conn.timer, account, &mut attempts, next).await;
@@ -444,12 +454,24 @@ pub(crate) async fn reach(
     loop {
         let target = &backend.servers[server];
         account.at_server(backend, server, plan.why, attempts.retries.get());
-        let first = faults.queue_first == QueueFirst::Pinned && plan.pinned();
-        let slot = upstream::slot(&local.shared, backend, target, first, timer, || counters.queued.bump()).await;
-        let slot = slot.map_err(|no| {
-            counters.queue_dropped.bump();
-            if no == NoSlot::Full { Reason::QUEUE_FULL } else { Reason::QUEUE_TIMEOUT }
-        })?;
+        let (pinned, forced) = (plan.pinned(), plan.forced());
+        let first = faults.queue_first == QueueFirst::Pinned && pinned;
+        let wish = Wish { class: attempts.class, first, pinned, forced };
+        let until = &mut attempts.queue_until;
+        let slot = upstream::slot(&local.shared, backend, target, wish, timer, until, || counters.queued.bump()).await;
+        let slot = match slot {
+            Ok(slot) => slot,
+            // Nothing has failed: it is no retry.
+            Err(NoSlot::Left) => {
+                attempts.failed.push(server);
+                server = plan.again(backend, server, &local.turn(&attempts.failed))?;
+                continue;
+            }
+            Err(no) => {
+                counters.queue_dropped.bump();
+                return Err(if no == NoSlot::Full { Reason::QUEUE_FULL } else { Reason::QUEUE_TIMEOUT });
+            }
+        };
         // An idle connection of HTTP is no new one: a reload may have changed the mode.
         if backend.config.mode == Mode::Http
             && let Some(stream) = local.pool.take(target.state.uid)
@@ -577,12 +599,14 @@ impl Talk<'_, '_> {
                 body_done: self.body_done,
                 sent: &sent,
                 client_timeout: frontend.config.timeout.client,
+                patience: Patience::new(frontend.config.timeout.client, frontend.config.min_rate),
                 drops: self.drops,
             };
             let mut answer = pin!(answering.run());
             if transfer.done() {
                 return answer.await;
             }
+            let rate = if self.facts.endless { 0 } else { frontend.config.min_rate };
             // Apart: its memory is for those who send more than fits beside the head.
             let upload = Box::pin(upload::run(Uploading {
                 local,
@@ -590,36 +614,40 @@ impl Talk<'_, '_> {
                 server: &to_server,
                 transfer,
                 input,
-                client_timeout: frontend.config.timeout.client,
+                patience: Patience::new(frontend.config.timeout.client, rate),
                 server_timeout: limit,
                 sent: &sent,
             }));
             both(upload, answer.as_mut(), self.body_done).await
         };
         self.account.bytes_in += sent.get();
-        answered
+        answered.unwrap_or_else(|reason| match self.account.status {
+            0 => Err(Fault::Before(reason)),
+            // It has the beginning of an answer.
+            _ => Err(Fault::Cut(reason.code)),
+        })
     }
 }
 
 /// Runs the upload beside the answer. The answer decides; an upload that the server stopped reading is given up, one
-/// that the client broke off ends both.
+/// that the client broke off ends both: an error.
 async fn both(
     mut upload: Pin<Box<impl Future<Output = Result<(), upload::Fault>>>>,
     mut answer: Pin<&mut impl Future<Output = Result<Answered, Fault>>>,
     done: &Cell<bool>,
-) -> Result<Answered, Fault> {
+) -> Result<Result<Answered, Fault>, Reason> {
     let mut uploading = true;
     poll_fn(|cx| {
         if uploading && let Poll::Ready(end) = upload.as_mut().poll(cx) {
             uploading = false;
             match end {
                 Ok(()) => done.set(true),
-                Err(upload::Fault::Client(reason)) => return Poll::Ready(Err(Fault::Before(reason))),
+                Err(upload::Fault::Client(reason)) => return Poll::Ready(Err(reason)),
                 // Perhaps it has answered already: that is read next.
                 Err(upload::Fault::Server) => {}
             }
         }
-        answer.as_mut().poll(cx)
+        answer.as_mut().poll(cx).map(Ok)
     })
     .await
 }

@@ -158,16 +158,17 @@ impl Conn {
     async fn linger(&mut self) {
         self.stream.writer().shutdown();
         let until = Instant::now() + LINGER.0;
-        let mut buf = self.local.buffers.take();
         let mut total = 0;
         while total < LINGER.1 {
-            buf.clear();
-            match self.timer.until(until, io::read(&mut self.stream, &mut buf)).await {
+            // Those who are sent away at the same time may be thousands.
+            let mut buf = Vec::new();
+            let read = self.timer.until(until, io::fill(&mut self.stream, &self.local.buffers, &mut buf)).await;
+            self.local.buffers.give(buf);
+            match read {
                 Ok(Ok(n)) if n > 0 => total += n,
                 _ => break,
             }
         }
-        self.local.buffers.give(buf);
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Made<'s> {
     pub(crate) id: Option<Box<str>>,
     /// Who showed a right password.
     pub(crate) user: Option<Box<str>>,
+    /// Its class in queues.
+    pub(crate) class: i16,
     /// The client takes gzip, and the backend compresses.
     pub(crate) gzip: bool,
     due: Vec<Due<'s>>,
@@ -77,6 +79,11 @@ impl<'s> Passage<'s> {
     /// To make something of it.
     pub(crate) fn make(&mut self) -> &mut Made<'s> {
         self.made.get_or_insert_default()
+    }
+
+    /// Its class in queues: lower ones come in first.
+    pub(crate) fn priority_class(&self) -> i16 {
+        self.made().map_or(0, |made| made.class)
     }
 
     /// Its id, if it has one.

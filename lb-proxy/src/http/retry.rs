@@ -5,6 +5,7 @@ use crate::shared::now;
 use lb_core::snapshot::Backend;
 use smallvec::SmallVec;
 use std::cell::Cell;
+use tokio::time::Instant;
 
 /// The attempts of one request.
 #[derive(Default)]
@@ -15,6 +16,10 @@ pub(crate) struct Attempts {
     pub(crate) retries: Cell<u32>,
     /// Of those in a row at the server that the client is pinned to.
     pub(crate) same: u32,
+    /// Its class in queues: lower ones come in first.
+    pub(crate) class: i16,
+    /// When its wait in queues ends, once it has waited.
+    pub(crate) queue_until: Option<Instant>,
 }
 
 /// What another attempt may do.

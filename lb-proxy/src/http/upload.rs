@@ -1,5 +1,6 @@
 //! A request's body on its way to the server, beside the answer.
 use super::body::Transfer;
+use super::patience::{Lost, Patience};
 use super::reason::Reason;
 use crate::http2::Exchange;
 use crate::io::{self, Elapsed, Timer};
@@ -18,7 +19,7 @@ pub(crate) struct Uploading<'a, 's> {
     pub(crate) transfer: &'a mut Transfer,
     /// Gets what the client sent beyond the body.
     pub(crate) input: &'a mut Vec<u8>,
-    pub(crate) client_timeout: Duration,
+    pub(crate) patience: Patience,
     pub(crate) server_timeout: Duration,
     /// Counts what was taken from the client.
     pub(crate) sent: &'a Cell<u64>,
@@ -28,6 +29,15 @@ pub(crate) struct Uploading<'a, 's> {
 pub(crate) enum Fault {
     Client(Reason),
     Server,
+}
+
+impl From<Lost> for Fault {
+    fn from(lost: Lost) -> Self {
+        Self::Client(match lost {
+            Lost::Silent => Reason::BODY_TIMEOUT,
+            Lost::Slow => Reason::BODY_TOO_SLOW,
+        })
+    }
 }
 
 /// Runs to the end of the body. Holds buffers only while it moves something.
@@ -57,11 +67,11 @@ pub(crate) async fn run(mut up: Uploading<'_, '_>) -> Result<(), Fault> {
 impl Uploading<'_, '_> {
     /// One read and its write; how many bytes belonged to the body.
     async fn step(&mut self, timer: &mut Timer, buf: &mut Vec<u8>) -> Result<usize, Fault> {
-        match timer.within(self.client_timeout, io::fill(self.client, &self.local.buffers, buf)).await {
-            Ok(Ok(1..)) => {}
+        match self.patience.wait(timer, io::fill(self.client, &self.local.buffers, buf)).await {
+            Ok(Ok(n @ 1..)) => self.patience.moved(n as u64),
             Ok(Ok(0)) if self.client.h2().is_some() => {}
             Ok(_) => return Err(Fault::Client(Reason::CLIENT_GONE)),
-            Err(Elapsed) => return Err(Fault::Client(Reason::BODY_TIMEOUT)),
+            Err(lost) => return Err(lost.into()),
         }
         if self.client.h2().is_some() || self.server.h2().is_some() {
             return self.step_h2(timer, buf).await;
@@ -89,12 +99,13 @@ impl Uploading<'_, '_> {
     async fn splice(&mut self, timer: &mut Timer) -> Result<(), Fault> {
         let (Some(from), Some(to)) = (self.client.tcp(), self.server.tcp()) else { return Ok(()) };
         while let Some(left @ 1..) = self.transfer.left() {
-            let mut pipe = match timer.within(self.client_timeout, splice::fill(from, left)).await {
+            let mut pipe = match self.patience.wait(timer, splice::fill(from, left)).await {
                 Ok(Ok(Some(pipe))) if pipe.held() > 0 => pipe,
                 Ok(Ok(None)) => return Ok(()),
                 Ok(_) => return Err(Fault::Client(Reason::CLIENT_GONE)),
-                Err(Elapsed) => return Err(Fault::Client(Reason::BODY_TIMEOUT)),
+                Err(lost) => return Err(lost.into()),
             };
+            self.patience.moved(pipe.held().into());
             self.transfer.passed(pipe.held() as usize);
             self.sent.set(self.sent.get() + u64::from(pipe.held()));
             while pipe.held() > 0 {
@@ -114,7 +125,8 @@ impl Uploading<'_, '_> {
         if let Some(client) = self.client.h2().filter(|client| client.ended() && !self.transfer.done()) {
             self.transfer.closed(client.trailers(), &mut framed).map_err(Fault::Client)?;
         }
-        let written = timer.within(self.server_timeout, write(self.server, &framed, &[], self.transfer)).await;
+        let written =
+            timer.within(self.server_timeout, write(self.server, &framed, &[], self.transfer, &Cell::new(0))).await;
         self.local.buffers.give(framed);
         match written {
             Ok(Ok(())) => Ok(taken),
@@ -129,7 +141,7 @@ pub(crate) async fn begin(to: &Writer<'_>, head: &[u8], body: &[u8], transfer: &
         None if body.is_empty() => io::write_all(to, head).await,
         None => io::write_both(to, head, body).await,
         Some(_) if body.is_empty() && transfer.trailers().is_empty() => Ok(()),
-        Some(_) => write(to, body, &[], transfer).await,
+        Some(_) => write(to, body, &[], transfer, &Cell::new(0)).await,
     }
 }
 
@@ -158,9 +170,16 @@ pub(crate) fn at_once(
     Ok(total)
 }
 
-/// Writes a piece of a body; its end and its trailers where the other side speaks HTTP/2.
-pub(crate) async fn write(to: &Writer<'_>, first: &[u8], second: &[u8], transfer: &Transfer) -> std::io::Result<()> {
-    let Some(stream) = to.h2() else { return io::write_both(to, first, second).await };
+/// Writes a piece of a body; its end and its trailers where the other side speaks HTTP/2. `count` grows by what a socket
+/// has taken; a stream of HTTP/2 counts itself.
+pub(crate) async fn write(
+    to: &Writer<'_>,
+    first: &[u8],
+    second: &[u8],
+    transfer: &Transfer,
+    count: &Cell<u64>,
+) -> std::io::Result<()> {
+    let Some(stream) = to.h2() else { return io::write_counted(to, first, second, count).await };
     let trailers = transfer.trailers();
     stream.send(first, second, transfer.done() && trailers.is_empty()).await?;
     if transfer.done() && !trailers.is_empty() { stream.finish(trailers) } else { Ok(()) }

@@ -10,7 +10,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -26,6 +26,8 @@ pub(crate) struct Exchange {
     outgoing: RefCell<Outgoing>,
     /// The client asked for a WebSocket, and this is what its server must answer.
     expected: Option<String>,
+    /// Bytes that went out.
+    handed: Cell<u64>,
     /// Its place on the connection.
     _place: Box<dyn Any>,
 }
@@ -88,6 +90,7 @@ impl Exchange {
             incoming: RefCell::new(Incoming::new(From::Body(body))),
             outgoing: RefCell::new(Outgoing::Answer(answer)),
             expected: key.map(|key| websocket::accept(key.as_bytes())),
+            handed: Cell::new(0),
             _place: Box::new(place),
         }
     }
@@ -98,6 +101,7 @@ impl Exchange {
             incoming: RefCell::new(Incoming::new(From::Nothing)),
             outgoing: RefCell::new(Outgoing::Request(send, scheme, name)),
             expected: None,
+            handed: Cell::new(0),
             _place: Box::new(place),
         }
     }
@@ -110,6 +114,11 @@ impl Exchange {
     /// Reads on; nothing read: the end.
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.incoming.borrow_mut().poll_read(cx, buf)
+    }
+
+    /// How many bytes of bodies the other side had room for.
+    pub(crate) fn handed(&self) -> u64 {
+        self.handed.get()
     }
 
     /// Whether everything that was sent has been read.
@@ -229,6 +238,7 @@ impl Exchange {
     fn put(&self, bytes: Bytes, end: bool) -> io::Result<()> {
         let mut outgoing = self.outgoing.borrow_mut();
         let Outgoing::Body(body) = &mut *outgoing else { return Err(over()) };
+        self.handed.set(self.handed.get() + bytes.len() as u64);
         body.send_data(bytes, end).map_err(error)?;
         if end {
             *outgoing = Outgoing::End;

@@ -313,6 +313,9 @@ fn open(shared: &Rc<Shared>, request: http::Request<RecvStream>, mut respond: Se
     let mut input = local.buffers.take();
     let read = read_head(&parts, body.is_end_stream(), &mut input, &frontend.config, local);
     drop(snap);
+    // Streams that a flood opens lie here by the hundred before the first of them runs.
+    let fitting = input.as_slice().to_vec();
+    local.buffers.give(std::mem::replace(&mut input, fitting));
     let (request, key) = match read {
         Ok((request, key)) => (Ok(request), key),
         Err(reason) => (Err(reason), None),

@@ -126,7 +126,7 @@ impl Servers {
         let server = self.0.borrow_mut().entry(target.state.uid).or_default().clone();
         let wrap = |shared: Rc<Shared>| {
             shared.requests.set(shared.requests.get() + 1);
-            let name = target.config.addr.to_string();
+            let name = target.config.addr.authority();
             let scheme = if target.config.tls.is_some() { "https" } else { "http" };
             Stream::H2(Rc::new(Exchange::with_server(shared.send.clone(), scheme, name, Place(shared))))
         };

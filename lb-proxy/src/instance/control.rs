@@ -103,11 +103,12 @@ pub(super) struct Parts {
 
 impl Control {
     pub(super) fn new(parts: Parts) -> Self {
+        let checks = Checks::new(parts.shared.edges.clone());
         Self {
             shared: parts.shared,
             source: parts.source,
             peers: RwLock::new(parts.peers),
-            checks: Checks::default(),
+            checks,
             discovery: parts.discovery,
             decisions: parts.decisions,
             local: parts.local,

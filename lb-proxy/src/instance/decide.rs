@@ -109,6 +109,8 @@ impl Control {
                 self.follow(server);
             }
         }
+        self.bounds.set(snapshot.servers());
+        self.shared.queues.review(&snapshot.backends);
         self.closing.notify_one();
     }
 

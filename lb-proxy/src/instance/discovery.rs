@@ -271,10 +271,8 @@ impl Control {
         tell(&before, &snapshot);
         self.discovery.mark(&snapshot);
         self.shared.snapshot.store(snapshot.clone());
-        self.checks.reapply(&snapshot);
+        self.checks.apply(&snapshot);
         self.apply_decisions();
-        self.bounds.set(snapshot.servers());
-        self.shared.queues.admit(&snapshot.backends);
     }
 }
 

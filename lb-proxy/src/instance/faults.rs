@@ -2,7 +2,6 @@
 //! that it is about, so that a start and a reload say where it stands, as they do of mistakes in the text.
 use super::StartError;
 use crate::edge::Edges;
-use crate::health::Prepared;
 use crate::reload::ReloadError;
 use crate::tls::TlsError;
 use crate::tls::tickets::Secret;
@@ -15,11 +14,10 @@ use std::time::SystemTime;
 /// What would keep it from starting.
 pub fn check(config: &Config) -> Result<Vec<String>, TlsError> {
     let own = Secret::random()?;
-    let (edges, checks) = (Edges::build(config, &own), Prepared::of(config));
+    let edges = Edges::build(config, &own);
     let peers = config.peers.as_ref().and_then(|peers| peers.tls.as_ref());
     let peers = peers.and_then(|files| lb_peers::check(files, &config.instance.name).err());
-    let mut faults: Vec<_> = peers.iter().map(of_peers).collect();
-    faults.extend(checks.err().into_iter().flat_map(|TlsError(faults)| faults));
+    let faults: Vec<_> = peers.iter().map(of_peers).collect();
     match edges {
         Ok(edges) if faults.is_empty() => Ok(edges.warnings(SystemTime::now())),
         Ok(_) => Err(TlsError(faults)),

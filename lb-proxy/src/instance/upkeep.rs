@@ -18,6 +18,10 @@ const EXPIRE_BUDGET: usize = 10_000;
 const RENEW: Duration = Duration::from_millis(50);
 /// How often the metrics recorder tidies up; without it samples pile up until somebody scrapes.
 const RECORDER: Duration = Duration::from_secs(5);
+/// How often names of servers that are gone are forgotten, where there are many.
+const FORGET: Duration = Duration::from_secs(60);
+/// So many names are no burden.
+const MANY_NAMES: usize = 4096;
 /// How soon a reload's `state_interval` is noticed.
 const SAVE_POLL: Duration = Duration::from_secs(1);
 
@@ -27,6 +31,7 @@ pub(super) fn spawn(control: &Arc<Control>, tasks: &mut JoinSet<()>) {
     tasks.spawn(renew(control.clone()));
     tasks.spawn(judge(control.clone()));
     tasks.spawn(super::discovery::run(control.clone()));
+    tasks.spawn(forget(control.clone()));
     tasks.spawn(recorder(control.clone()));
     tasks.spawn(save(control.clone()));
     tasks.spawn(super::closing::run(control.clone()));
@@ -80,8 +85,25 @@ async fn judge(control: Arc<Control>) {
         for server in standing.poll(&snapshot) {
             control.close_on(server);
         }
-        // An agent may have raised a bound.
-        control.shared.queues.admit(&snapshot.backends);
+        // A server may have gone down; an agent may have raised a bound.
+        control.shared.queues.review(&snapshot.backends);
+    }
+}
+
+/// Names of servers that are gone. Tables may be long.
+async fn forget(control: Arc<Control>) {
+    let mut ticks = every(FORGET);
+    loop {
+        ticks.tick().await;
+        if control.shared.base.names.len() < MANY_NAMES {
+            continue;
+        }
+        let control = control.clone();
+        let sweep = move || control.shared.base.forget_names(control.shared.snapshot.load().tables.values());
+        // An error: the runtime ends.
+        if let Ok(forgotten @ 1..) = tokio::task::spawn_blocking(sweep).await {
+            tracing::debug!(forgotten, "names of servers that are gone");
+        }
     }
 }
 
@@ -140,6 +162,6 @@ async fn decided(control: Arc<Control>, mut decided: tokio::sync::watch::Receive
 /// Nobody of this instance need be on a server whose place has become free elsewhere.
 async fn allowed(control: Arc<Control>, mut allowed: tokio::sync::watch::Receiver<u64>) {
     while allowed.changed().await.is_ok() {
-        control.shared.queues.admit(&control.shared.snapshot.load().backends);
+        control.shared.queues.review(&control.shared.snapshot.load().backends);
     }
 }

@@ -131,6 +131,7 @@ impl Control {
             reason: self.checks.reason(state),
             weight: server.weight(),
             active: state.in_flight(),
+            elsewhere: if self.peers.read().is_some() { state.elsewhere() } else { Some(0) },
             tunnels: state.sum(|c| &c.tunnels),
             requests: state.sum(|c| &c.requests),
             errors: state.sum(|c| &c.connect_errors) + state.sum(|c| &c.response_errors),

@@ -136,6 +136,9 @@ fn write_text(line: &AccessLine, out: &mut Vec<u8>) {
         total = line.total_us as f64 / 1000.0,
         end = line.end,
     );
+    if line.src != line.client.ip().to_canonical() {
+        let _ = write!(out, " src={}", line.src);
+    }
     if let Some(id) = &line.id {
         let _ = write!(out, " id={id}");
     }
@@ -177,6 +180,7 @@ mod tests {
         AccessLine {
             time: 1_700_000_000_123,
             client: ([192, 0, 2, 7], 4711).into(),
+            src: [198, 51, 100, 9].into(),
             tls: Some("TLSv1.3"),
             frontend: "web".into(),
             backend: Some("app".into()),
@@ -259,7 +263,7 @@ mod tests {
         assert_eq!(
             text,
             "2023-11-14T22:13:20.123Z 192.0.2.7:4711 web app/node1 table:sessions \
-             \"GET example.com/a\\u{1b}[31m\\n\\\"x\" 200 in=0 out=12 wait=1.2ms total=1.5ms ok TLSv1.3 retries=1\n"
+             \"GET example.com/a\\u{1b}[31m\\n\\\"x\" 200 in=0 out=12 wait=1.2ms total=1.5ms ok src=198.51.100.9 TLSv1.3 retries=1\n"
         );
     }
 

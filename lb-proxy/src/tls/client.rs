@@ -10,6 +10,10 @@ use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 impl ClientCertificate {
     /// Appends a part of it.
     pub(crate) fn say(&self, part: CertificatePart, out: &mut Vec<u8>) {
+        if self.der.is_empty() {
+            // A proxy before us told its name alone.
+            return;
+        }
         match part {
             CertificatePart::Whole => return out.extend(STANDARD.encode(&self.der).into_bytes()),
             CertificatePart::Fingerprint => {

@@ -1,12 +1,11 @@
 //! TLS to servers: what it is asked for, what its certificate must be, what is shown to it.
 //!
-//! Sessions are resumed. The protocol is that of the backend (ALPN).
+//! Sessions are resumed but by checks: a resumed session shows no certificate. The protocol is what is spoken then (ALPN).
 use super::provider;
 use super::terminate::roots;
 use super::trust::verifier;
-use crate::stream::{Plain, Stream};
 use arc_swap::ArcSwap;
-use lb_core::config::{Proto, ServerTls, TlsVersion};
+use lb_core::config::{Proto, ServerAddr, ServerTls, TlsVersion};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{
@@ -15,16 +14,34 @@ use rustls::{
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// What a connection is for, with the protocol that is spoken on it, where it has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Clients' requests and connections.
+    Traffic(Option<Proto>),
+    /// A check.
+    Check(Option<Proto>),
+}
+
+impl Purpose {
+    fn proto(self) -> Option<Proto> {
+        let (Self::Traffic(proto) | Self::Check(proto)) = self;
+        proto
+    }
+}
 
 /// How the servers of a backend are spoken to that have the same terms.
 pub(crate) struct Connector {
     pub(crate) tls: Arc<ServerTls>,
-    proto: Proto,
-    /// `None`: the server's address.
+    pub(crate) purpose: Purpose,
+    /// `None`: the host name that the server was found by, or its address.
     name: Option<ServerName<'static>>,
     config: ArcSwap<ClientConfig>,
 }
@@ -34,10 +51,10 @@ impl Connector {
     ///
     /// # Errors
     /// Why it cannot be had.
-    pub(crate) fn load(tls: &Arc<ServerTls>, proto: Proto) -> Result<Self, String> {
+    pub(crate) fn load(tls: &Arc<ServerTls>, purpose: Purpose) -> Result<Self, String> {
         let name = tls.sni.clone().map(ServerName::try_from).transpose().map_err(|e| format!("sni: {e}"))?;
-        let config = ArcSwap::from_pointee(client(tls, proto)?);
-        Ok(Self { tls: tls.clone(), proto, name, config })
+        let config = ArcSwap::from_pointee(client(tls, purpose)?);
+        Ok(Self { tls: tls.clone(), purpose, name, config })
     }
 
     /// Reads the files anew.
@@ -45,7 +62,7 @@ impl Connector {
     /// # Errors
     /// As [`Self::load`]; what was in use stays.
     pub(crate) fn reload(&self) -> Result<(), String> {
-        self.config.store(Arc::new(client(&self.tls, self.proto)?));
+        self.config.store(Arc::new(client(&self.tls, self.purpose)?));
         Ok(())
     }
 
@@ -55,19 +72,43 @@ impl Connector {
         self.tls.ca.iter().cloned().chain(own).collect()
     }
 
-    /// Shakes hands with the server at this address.
-    pub(crate) async fn connect(&self, addr: SocketAddr, plain: Plain) -> io::Result<Stream> {
-        let name = self.name.clone().unwrap_or_else(|| addr.ip().to_canonical().into());
-        let connector = TlsConnector::from(self.config.load_full());
+    /// The name that a server is asked for; `None`: it is asked for none.
+    pub(crate) fn sni(&self) -> Option<&str> {
+        self.tls.sni.as_deref()
+    }
+
+    /// Shakes hands with the server at this address, which was found by this host name if any.
+    pub(crate) async fn connect<S>(&self, addr: &ServerAddr, host: Option<&str>, plain: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = match (&self.name, host) {
+            (Some(name), _) => name.clone(),
+            (None, Some(host)) => {
+                ServerName::try_from(host.to_owned()).map_err(|e| io::Error::other(format!("\"{host}\": {e}")))?
+            }
+            (None, None) => address(addr).into(),
+        };
+        let config = self.config.load_full();
+        let asks_for_h2 = self.purpose.proto() == Some(Proto::H2) && config.alpn_protocols.iter().any(|p| p == b"h2");
+        let connector = TlsConnector::from(config);
         let stream = connector.connect(name.clone(), plain).await.map_err(|e| explain(e, &name))?;
-        if self.proto == Proto::H2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        if asks_for_h2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(io::Error::other("it does not offer HTTP/2 in its TLS handshake"));
         }
-        Ok(tokio_rustls::TlsStream::Client(stream).into())
+        Ok(stream)
     }
 }
 
-fn client(tls: &ServerTls, proto: Proto) -> Result<ClientConfig, String> {
+/// A Unix socket has none: whose certificate is looked at has a name, so that this one is not used.
+fn address(addr: &ServerAddr) -> IpAddr {
+    match addr {
+        ServerAddr::Tcp(addr) => addr.ip().to_canonical(),
+        ServerAddr::Unix(_) => Ipv4Addr::LOCALHOST.into(),
+    }
+}
+
+fn client(tls: &ServerTls, purpose: Purpose) -> Result<ClientConfig, String> {
     let versions: &[_] = match tls.min_version {
         TlsVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsVersion::V13 => &[&rustls::version::TLS13],
@@ -92,10 +133,14 @@ fn client(tls: &ServerTls, proto: Proto) -> Result<ClientConfig, String> {
                 .map_err(|e| format!("cert: {} cannot be used: {e}", cert.display()))?
         }
     };
-    config.alpn_protocols = match proto {
-        Proto::H1 => vec![b"http/1.1".to_vec()],
-        Proto::H2 => vec![b"h2".to_vec()],
+    config.alpn_protocols = match (&tls.alpn, purpose.proto()) {
+        (Some(alpn), _) => alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect(),
+        (None, Some(proto)) => vec![proto.alpn().into()],
+        (None, None) => Vec::new(),
     };
+    if let Purpose::Check(_) = purpose {
+        config.resumption = rustls::client::Resumption::disabled();
+    }
     Ok(config)
 }
 
@@ -155,9 +200,9 @@ fn explain(error: io::Error, name: &ServerName<'_>) -> io::Error {
     io::Error::other(why)
 }
 
-/// Whoever answers: `verify = false`, and checks without a `ca`. Signatures are checked all the same, so that at least the handshake is whole.
+/// Whoever answers: `verify = false`. Signatures are checked all the same, so that at least the handshake is whole.
 #[derive(Debug)]
-pub(crate) struct Anybody(pub(crate) Arc<CryptoProvider>);
+struct Anybody(Arc<CryptoProvider>);
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(

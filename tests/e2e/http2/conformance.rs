@@ -1,7 +1,11 @@
 //! RFC 9113 and RFC 7541 frame by frame: what must be answered, what must end a stream, what must end the connection.
 use crate::app_h2;
+use crate::foreign::{python, server};
 use lb_tests::frames::{Frame, PREFACE, block, flag, frame, get, kind, raw_block};
+use lb_tests::instance::free_port;
+use lb_tests::pki::Pki;
 use lb_tests::{Frames, Instance, Origin};
+use std::net::SocketAddr;
 
 const PROTOCOL: u32 = 1;
 const FLOW_CONTROL: u32 = 3;
@@ -677,13 +681,26 @@ fn check(c: &mut Frames, name: &str, must: &Must) {
     }
 }
 
+/// Those that fail, without TLS and with it.
 fn all(cases: &[Case], within: std::time::Duration) -> Vec<String> {
-    let a = Origin::named("a long enough answer");
-    let lb = Instance::start(&app_h2(&[&a], "timeout = { server = \"2s\" }"));
+    let (pki, a) = (Pki::new(), Origin::named("a long enough answer"));
+    pki.issue("site.pem", &["shop.example"]);
+    let port = free_port();
+    let tls = format!("{{ addr = \"127.0.0.1:{port}\", tls = {{ cert = {:?} }} }}", pki.text("site.pem"));
+    let config =
+        app_h2(&[&a], "timeout = { server = \"2s\" }").replace("h2c = true }", &format!("h2c = true }}, {tls}"));
+    let lb = Instance::start(&config);
+    let tunnel = server(python("tls_tunnel.py"), &port.to_string());
+    let over_tls = failing(cases, ([127, 0, 0, 1], tunnel.port).into(), within);
+    let plain = failing(cases, lb.addr, within);
+    plain.into_iter().chain(over_tls.into_iter().map(|name| format!("over TLS: {name}"))).collect()
+}
+
+fn failing(cases: &[Case], addr: SocketAddr, within: std::time::Duration) -> Vec<String> {
     let failed = |(name, act, must): &Case| {
         let started = std::time::Instant::now();
         let told = std::panic::catch_unwind(|| {
-            let mut c = Frames::connect(lb.addr);
+            let mut c = Frames::connect(addr);
             c.patience(within);
             act(&mut c);
             check(&mut c, name, must);

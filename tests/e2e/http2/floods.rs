@@ -65,6 +65,12 @@ const FLOODS: &[Flood] = &[
     }),
 ];
 
+/// Those that are tried on a connection whose answers nobody reads, too.
+const UNREAD: &[&str] = &["PING", "SETTINGS", "rapid reset", "made you reset by WINDOW_UPDATE"];
+
+/// How much a flood may add to the proxy's memory.
+const MEMORY: usize = 16 << 20;
+
 fn quick(lb: &Instance) -> Duration {
     let started = Instant::now();
     assert_eq!(lb.client().get("/", "").text(), "a");
@@ -78,14 +84,15 @@ fn a_flood_ends_its_connection_and_nobody_elses() {
     quick(&lb);
     let before = lb.memory();
     let mut wrong = Vec::new();
-    for (name, flood) in FLOODS {
+    let unread = FLOODS.iter().filter(|(name, _)| UNREAD.contains(name)).map(|flood| (flood, false));
+    for ((name, flood), read) in FLOODS.iter().map(|flood| (flood, true)).chain(unread) {
         let mut c = Frames::connect(lb.addr);
         let mut reader = c.again();
         let over = AtomicBool::new(false);
         let (ended, slowest) = std::thread::scope(|scope| {
             scope.spawn(|| {
-                while reader.next().is_some() {}
-                over.store(true, Ordering::SeqCst);
+                while read && reader.next().is_some() {}
+                over.store(read, Ordering::SeqCst);
             });
             let writer = scope.spawn(|| {
                 let until = Instant::now() + Duration::from_secs(15);
@@ -108,9 +115,8 @@ fn a_flood_ends_its_connection_and_nobody_elses() {
             (writer.join().expect("no panic"), slowest)
         });
         let grown = lb.memory().saturating_sub(before);
-        // The aim is half of that; a request's memory is larger in a build without optimisation.
-        if !ended || slowest > Duration::from_secs(1) || grown > 32 << 20 {
-            wrong.push(format!("{name}: ended {ended}, slowest {slowest:?}, {} KiB more", grown >> 10));
+        if !ended || slowest > Duration::from_secs(1) || grown > MEMORY {
+            wrong.push(format!("{name}, read {read}: ended {ended}, slowest {slowest:?}, {} KiB more", grown >> 10));
         }
     }
     assert_eq!(wrong, [""; 0]);
@@ -137,7 +143,7 @@ fn a_bomb_of_hpack_costs_no_more_than_a_head() {
         c.request(1 + 2 * i, &[get("/"), vec![0xbe; 12_000]].concat());
     }
     assert!(quick(&lb) < Duration::from_secs(1));
-    assert!(lb.memory().saturating_sub(before) < 16 << 20, "{} KiB", lb.memory().saturating_sub(before) >> 10);
+    assert!(lb.memory().saturating_sub(before) < MEMORY, "{} KiB", lb.memory().saturating_sub(before) >> 10);
     assert_eq!(a.seen().len(), 2);
 }
 
@@ -166,5 +172,5 @@ fn windows_held_at_zero_hold_little_memory() {
     assert_eq!(lb.client().get("/quick", "").text(), "a");
     let grown = lb.memory().saturating_sub(before);
     // Two hundred answers that wait, each with what was read of it at first.
-    assert!(grown < 32 << 20, "{} KiB", grown >> 10);
+    assert!(grown < MEMORY, "{} KiB", grown >> 10);
 }

@@ -1,16 +1,13 @@
 //! Checks and agents for people. Equal texts must mean equal values: structs are taken apart without `..`.
 use super::super::check::shown;
-use super::super::{Agent, Check, CheckTls, Probe, Step};
-use super::fields::{list, time};
+use super::super::{Agent, Check, Probe, Step};
+use super::fields::{edge::server_tls, list, time, word};
 
 pub(super) fn check(of: &Check) -> String {
-    let Check { probe, tls, addr, port, interval, fast_interval, down_interval, fall, rise } = of;
+    let Check { probe, tls, send_proxy, addr, port, interval, fast_interval, down_interval, fall, rise } = of;
     let mut words = vec![self::probe(probe)];
-    words.extend(tls.as_ref().map(|CheckTls { ca, sni }| {
-        let ca = ca.as_ref().map_or(String::new(), |path| format!(" verified by {}", path.display()));
-        let sni = sni.as_ref().map_or(String::new(), |name| format!(" as {name}"));
-        format!("over TLS{sni}{ca}")
-    }));
+    words.extend(tls.as_ref().map(|tls| format!("over TLS {}", server_tls(tls))));
+    words.extend(send_proxy.as_ref().map(|version| format!("send_proxy {}", word(version))));
     match (addr, port) {
         (None, None) => {}
         (Some(addr), None) => words.push(format!("at {addr}")),

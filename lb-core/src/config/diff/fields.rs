@@ -17,7 +17,7 @@ pub(super) use edge::{listener, tls};
 use std::fmt::{Debug, Display};
 use std::time::Duration;
 
-mod edge;
+pub(super) mod edge;
 
 /// Keys and values, in one order for one kind of thing.
 pub(super) type Fields = Vec<(&'static str, String)>;
@@ -109,13 +109,14 @@ fn rules(of: &Rules) -> Fields {
 }
 
 pub(super) fn table(of: &Table) -> Fields {
-    let Table { name: _, kind, len, size, expire, max_life, when_full, replicate, store } = of;
+    let Table { name: _, kind, len, size, expire, max_life, max_new_keys, when_full, replicate, store } = of;
     vec![
         ("type", word(kind)),
         ("len", len.to_string()),
         ("size", size.to_string()),
         ("expire", time(expire)),
         ("max_life", or_none(max_life.as_ref().map(time))),
+        ("max_new_keys", or_none(max_new_keys.as_ref())),
         ("when_full", word(when_full)),
         ("replicate", replicate.to_string()),
         ("store", list(store, ToString::to_string)),
@@ -132,10 +133,12 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         backend,
         timeout,
         maxconn,
+        maxconn_per_address,
         forwarded,
         trusted_proxies,
         max_head,
         max_headers,
+        min_rate,
         limit,
         max_tarpit,
         rules,
@@ -147,10 +150,12 @@ pub(super) fn frontend(of: &Frontend) -> Fields {
         ("routes", tcp.as_ref().map_or_else(|| list(routes, route), |tcp| list(&tcp.routes, ToString::to_string))),
         ("inspect_delay", or_none(tcp.as_ref().map(|tcp| time(&tcp.inspect_delay)))),
         ("maxconn", maxconn.to_string()),
+        ("maxconn_per_address", maxconn_per_address.to_string()),
         ("forwarded", forwarded.to_string()),
         ("trusted_proxies", list(trusted_proxies, ToString::to_string)),
         ("max_head", max_head.to_string()),
         ("max_headers", max_headers.to_string()),
+        ("min_rate", min_rate.to_string()),
         ("limit", list(limit, ToString::to_string)),
         ("max_tarpit", max_tarpit.to_string()),
         ("http2.max_streams", max_streams.to_string()),
@@ -212,8 +217,8 @@ pub(super) fn backend(of: &Backend) -> Fields {
         ("ignore_persist", list(ignore, ToString::to_string)),
         ("on_down", word(on_down)),
         ("drain", word(drain)),
-        ("check", or_none(check.as_ref().map(checks::check))),
-        ("agent", or_none(agent.as_ref().map(checks::agent))),
+        ("check", or_none(check.as_deref().map(checks::check))),
+        ("agent", or_none(agent.as_deref().map(checks::agent))),
         ("retries", retries.to_string()),
         ("retry_after", time(retry_after)),
         ("max_queue", max_queue.to_string()),
@@ -314,11 +319,14 @@ fn cookie(of: &Cookie) -> String {
     words.join(" ") + &only(when)
 }
 
-pub(super) fn server(of: &Server) -> Fields {
+/// `backend`: whose it is; what it has from there is told of that.
+pub(super) fn server(backend: &Backend, of: &Server) -> Fields {
     let Server {
         name: _,
         addr,
         origin,
+        // Of its name.
+        host: _,
         weight,
         maxconn,
         backup,
@@ -327,8 +335,11 @@ pub(super) fn server(of: &Server) -> Fields {
         generation,
         tls,
         send_proxy,
+        check,
+        agent,
         state,
     } = of;
+    let own = |same: bool, text: Option<String>| if same { "as the backend's".into() } else { or_none(text) };
     vec![
         ("addr", if let Origin::Named(name) = origin { name.to_string() } else { addr.to_string() }),
         ("weight", weight.to_string()),
@@ -339,6 +350,8 @@ pub(super) fn server(of: &Server) -> Fields {
         ("generation", generation.to_string()),
         ("tls", or_none(tls.as_deref().map(edge::server_tls))),
         ("send_proxy", or_none(send_proxy.as_ref().map(word))),
+        ("check", own(*check == backend.check, check.as_deref().map(checks::check))),
+        ("agent", own(*agent == backend.agent, agent.as_deref().map(checks::agent))),
         ("state", word(state)),
     ]
 }

@@ -1,8 +1,8 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{
-    Backend, Balance, Check, CheckTls, CookieMode, Maxconn, OnDown, Persist, Proto, ProxyVersion, Server, ServerTls,
-    SlowStart, Sticky, WebSocket,
+    Agent, Backend, Balance, CookieMode, Maxconn, OnDown, Origin, PeerAddr, Persist, Proto, ProxyVersion, Server,
+    ServerAddr, ServerTls, SlowStart, Sticky, WebSocket,
 };
 use super::{
     Defaults, Side, Unique, balance, check, cookie, discovery, faults, listen, rules, rules::Known, sticky,
@@ -10,6 +10,7 @@ use super::{
 };
 use crate::rules::Rules;
 use crate::tcp::Mode;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,12 +28,15 @@ pub(super) fn backend(
     let slow_start = section.get("slow_start").and_then(|item| balance::slow_start(&item));
     let sticky = stickies(section, mode, known.tables);
     let prefixed = sticky.iter().any(|rule| matches!(rule, Sticky::Cookie(c) if c.mode == CookieMode::Prefix));
-    let inherited = Inherited {
-        slow_start,
-        tls: listen::server_tls(section, None),
-        send_proxy: section.word("send_proxy"),
-        proto: section.word("proto").unwrap_or_default(),
-    };
+    let proto = section.word("proto").unwrap_or_default();
+    let spoken = (mode == Mode::Http).then_some(proto);
+    let tls = listen::server_tls(section, None, spoken);
+    let send_proxy = section.get("send_proxy").and_then(|item| listen::send_proxy(&item, None));
+    let way = check::Way { tls: tls.as_ref(), send_proxy };
+    let check = section.get("check").map(|item| check::check(&item.section()?, &way));
+    let agent = section.get("agent").map(|item| check::agent(&item.section()?).map(Arc::new));
+    let checked = check.as_ref().and_then(|check| Some(check.as_ref()?.of(&way)));
+    let inherited = Inherited { slow_start, tls, send_proxy, proto, spoken, check, agent };
     let templates = discovery::templates(section, &inherited);
     if inherited.send_proxy.is_some() && inherited.proto == Proto::H2 && !templates.is_empty() {
         let help = "remove `send_proxy`, or `proto = \"h2\"`";
@@ -50,7 +54,6 @@ pub(super) fn backend(
     let algorithm = section
         .get("balance")
         .map_or(Some(Balance::RoundRobin), |item| tcp::balance(&item, balance::algorithm(&item), mode));
-    let check = section.get("check").map(|item| item.section().and_then(|s| check::check(&s)));
     let backend = Backend {
         name: name.to_owned(),
         mode,
@@ -64,8 +67,8 @@ pub(super) fn backend(
         sticky,
         on_down,
         drain: section.word("drain").unwrap_or_default(),
-        check: check.flatten().map(|check| over_tls(check, inherited.tls.as_deref())),
-        agent: section.get("agent").and_then(|item| check::agent(&item.section()?)),
+        check: checked,
+        agent: inherited.agent.flatten(),
         retries: section.whole("retries", defaults.retries),
         faults: faults::faults(section),
         retry_after: section.duration("retry_after", Duration::from_secs(5)),
@@ -112,14 +115,11 @@ pub(super) struct Inherited {
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) send_proxy: Option<ProxyVersion>,
     proto: Proto,
-}
-
-/// A check goes the way that requests go, unless it says another.
-fn over_tls(mut check: Check, tls: Option<&ServerTls>) -> Check {
-    if let (None, None, Some(tls)) = (&check.tls, check.port, tls) {
-        check.tls = Some(CheckTls { ca: tls.ca.first().cloned(), sni: tls.sni.clone() });
-    }
-    check
+    /// As [`Self::proto`]; `None`: connections are passed on as they are.
+    spoken: Option<Proto>,
+    /// `None`: nothing is said; inside: what is said is wrong.
+    check: Option<Option<check::Written>>,
+    agent: Option<Option<Arc<Agent>>>,
 }
 
 /// `found`: a template makes servers, so that none need be listed. `prefixed`: a cookie has their values as its prefix.
@@ -173,16 +173,57 @@ fn server(section: &Section<'_>, inherited: &Inherited, names: &mut Unique, cook
     let backup = section.flag("backup", false);
     let slow_start = section.get("slow_start").map_or(inherited.slow_start, |item| balance::slow_start(&item));
     let generation = section.get("generation").and_then(|item| item.whole()).unwrap_or(0);
-    let tls = listen::server_tls(section, inherited.tls.as_ref());
-    let send_proxy = section.word("send_proxy").or(inherited.send_proxy);
+    let tls = listen::server_tls(section, inherited.tls.as_ref(), inherited.spoken);
+    let send_proxy = match section.get("send_proxy") {
+        Some(item) => listen::send_proxy(&item, inherited.send_proxy),
+        None => inherited.send_proxy,
+    };
     if send_proxy.is_some() && inherited.proto == Proto::H2 {
         let message = "a PROXY header is for one client's connection, with HTTP/2 clients share it";
         section.cx.bad(section.at.clone(), &section.path, message, "remove `send_proxy`, or `proto = \"h2\"`");
     }
     let state = section.word("state").unwrap_or_default();
+    // Read although something else is wrong: all mistakes are told at once.
+    let anywhere = ServerAddr::Tcp(ANYWHERE);
+    let at = addr.as_ref().map_or(&anywhere, |(addr, _)| addr);
+    let way = check::Way { tls: tls.as_ref(), send_proxy };
+    let check = check::of_server(section, inherited.check.as_ref().map(Option::as_ref), &way, at);
+    let agent = check::agent_of_server(section, inherited.agent.as_ref().map(Option::as_ref), at);
+    if matches!(at, ServerAddr::Unix(_)) && tls.as_ref().is_some_and(|tls| tls.verify && tls.sni.is_none()) {
+        let help = "add `tls = { sni = \"app.internal\" }` with the name in the certificate, or `verify = false`";
+        section.cx.bad(
+            section.at.clone(),
+            &section.path,
+            "a Unix socket has no name that a certificate could be for",
+            help,
+        );
+    }
     let (name, cookie, (addr, origin)) = (name?, cookie?, addr?);
-    Some(Server { name, addr, origin, weight, maxconn, backup, slow_start, cookie, generation, tls, send_proxy, state })
+    let host = match &origin {
+        Origin::Named(PeerAddr::Name { host, .. }) => Some(host.clone()),
+        _ => None,
+    };
+    Some(Server {
+        name,
+        addr,
+        origin,
+        host,
+        weight,
+        maxconn,
+        backup,
+        slow_start,
+        cookie,
+        generation,
+        tls,
+        send_proxy,
+        check,
+        agent,
+        state,
+    })
 }
+
+/// Stands in for an address that cannot be read.
+const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A number is for this instance; a section may bound all together.
 pub(super) fn maxconn(item: &Item<'_>) -> Option<Maxconn> {

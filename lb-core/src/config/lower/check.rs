@@ -1,9 +1,10 @@
-//! `check` and `agent` of a backend
+//! `check` and `agent` of a backend and of a server
 use super::super::reader::{Item, Section};
-use super::super::{Agent, Check, CheckTls, Expected, Probe, Step};
-use super::value;
+use super::super::{Agent, Check, Expected, Probe, ProxyVersion, ServerAddr, ServerTls, Step};
+use super::{listen, value};
 use crate::stick::is_token;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The ways to ask, and the keys that each of them has for itself.
@@ -11,13 +12,73 @@ const WAYS: [(&str, &[&str]); 4] =
     [("tcp", &[]), ("http", &["headers", "expect", "expect_body"]), ("websocket", &["headers"]), ("grpc", &[])];
 const HELP: &str = "`tcp = true`, `http = \"GET /health\"`, `websocket = \"/path\"` or `grpc = true`";
 
-pub(super) fn check(section: &Section<'_>) -> Option<Check> {
+/// A check as it is written, before it is known which server it is for.
+pub(super) struct Written {
+    check: Check,
+    /// What it says of TLS; `None`: nothing.
+    tls: Option<Option<Arc<ServerTls>>>,
+    /// What it says of PROXY headers; `None`: nothing.
+    send_proxy: Option<Option<ProxyVersion>>,
+    /// Whether it names an address, and a port, right or wrong.
+    placed: (bool, bool),
+}
+
+/// How requests reach a server.
+pub(super) struct Way<'a> {
+    pub(super) tls: Option<&'a Arc<ServerTls>>,
+    pub(super) send_proxy: Option<ProxyVersion>,
+}
+
+impl Written {
+    /// For a server that requests reach in this way. A check goes as they do, unless it says another, or goes elsewhere.
+    pub(super) fn of(&self, way: &Way<'_>) -> Arc<Check> {
+        let elsewhere = self.check.port.is_some() || self.check.addr.is_some();
+        let tls = self.tls.clone().unwrap_or_else(|| way.tls.filter(|_| !elsewhere).cloned());
+        let send_proxy = self.send_proxy.unwrap_or(way.send_proxy.filter(|_| !elsewhere));
+        Arc::new(Check { tls, send_proxy, ..self.check.clone() })
+    }
+
+    /// With what one server says of its own.
+    fn but(&self, section: &Section<'_>, way: &Way<'_>) -> Self {
+        let (base, own) = (&self.check, terms(section, way));
+        let check = Check {
+            addr: section.get("addr").map_or(base.addr, |item| ip(&item)),
+            port: section.get("port").map_or(base.port, |item| port(&item)),
+            interval: section.duration("interval", base.interval),
+            fast_interval: section.duration("fast_interval", base.fast_interval),
+            down_interval: section.duration("down_interval", base.down_interval),
+            fall: section.whole("fall", base.fall),
+            rise: section.whole("rise", base.rise),
+            ..base.clone()
+        };
+        let placed = placed(section);
+        Self {
+            check,
+            tls: own.0.or_else(|| self.tls.clone()),
+            send_proxy: own.1.or(self.send_proxy),
+            placed: (self.placed.0 || placed.0, self.placed.1 || placed.1),
+        }
+    }
+}
+
+fn placed(section: &Section<'_>) -> (bool, bool) {
+    (section.get("addr").is_some(), section.get("port").is_some())
+}
+
+/// What a check says of TLS and of PROXY headers.
+type Terms = (Option<Option<Arc<ServerTls>>>, Option<Option<ProxyVersion>>);
+
+fn terms(section: &Section<'_>, way: &Way<'_>) -> Terms {
+    let tls = section.get("tls").map(|_| listen::server_tls(section, way.tls, None));
+    (tls, section.get("send_proxy").map(|item| listen::send_proxy(&item, way.send_proxy)))
+}
+
+/// `backend.check`
+pub(super) fn check(section: &Section<'_>, way: &Way<'_>) -> Option<Written> {
     let probe = probe(section);
-    let tls = section.get("tls").and_then(|item| tls(&item));
+    let (tls, send_proxy) = terms(section, way);
     let interval = section.duration("interval", Duration::from_secs(2));
     let check = Check {
-        probe: Probe::Tcp { steps: Vec::new() },
-        tls,
         addr: section.get("addr").and_then(|item| ip(&item)),
         port: section.get("port").and_then(|item| port(&item)),
         interval,
@@ -25,8 +86,44 @@ pub(super) fn check(section: &Section<'_>) -> Option<Check> {
         down_interval: section.duration("down_interval", interval),
         fall: section.whole("fall", 3),
         rise: section.whole("rise", 2),
+        ..Check::new(Probe::Tcp { steps: Vec::new() })
     };
-    Some(Check { probe: probe?, ..check })
+    Some(Written { check: Check { probe: probe?, ..check }, tls, send_proxy, placed: placed(section) })
+}
+
+/// What a backend says, for all its servers: nothing, or something that may be wrong.
+pub(super) type OfBackend<'a, T> = Option<Option<&'a T>>;
+
+/// The check of a server at this address.
+pub(super) fn of_server(
+    section: &Section<'_>,
+    backend: OfBackend<'_, Written>,
+    way: &Way<'_>,
+    addr: &ServerAddr,
+) -> Option<Arc<Check>> {
+    let own = section.get("check");
+    let value = own.as_ref().and_then(Item::either);
+    if value.as_ref().is_some_and(|v| v.is_flag() && v.flag() == Some(false)) {
+        return None;
+    }
+    if let (Some(item), None) = (&own, backend) {
+        let message = "the backend has no `check` that says how this server is asked";
+        item.cx.bad(
+            item.word.clone(),
+            &item.path,
+            message,
+            "add `check = { tcp = true }` to the backend, or remove it",
+        );
+    }
+    let keys = value.as_ref().filter(|v| !v.is_flag()).and_then(Item::section);
+    let own_check = keys.as_ref().and_then(|keys| Some(backend??.but(keys, way)));
+    let check = own_check.as_ref().or(backend.flatten())?;
+    if matches!(addr, ServerAddr::Unix(_)) && check.placed.0 != check.placed.1 {
+        let (at, path) = own.map_or((section.at.clone(), section.path.clone()), |item| (item.word.clone(), item.path));
+        let help = "give the check both `addr` and `port`, or neither of them";
+        section.cx.bad(at, &path, "a check of a Unix socket has no port, and no address but the socket's", help);
+    }
+    Some(check.of(way))
 }
 
 /// `backend.agent`
@@ -36,6 +133,46 @@ pub(super) fn agent(section: &Section<'_>) -> Option<Agent> {
     let send = section.text("send").unwrap_or_default().into_bytes();
     let interval = section.duration("interval", Duration::from_secs(2));
     Some(Agent { port: port?, addr, send, interval })
+}
+
+/// The agent of a server at this address.
+pub(super) fn agent_of_server(
+    section: &Section<'_>,
+    backend: OfBackend<'_, Arc<Agent>>,
+    addr: &ServerAddr,
+) -> Option<Arc<Agent>> {
+    let own = section.get("agent");
+    let value = own.as_ref().and_then(Item::either);
+    if value.as_ref().is_some_and(|v| v.is_flag() && v.flag() == Some(false)) {
+        return None;
+    }
+    if let (Some(item), None) = (&own, backend) {
+        let message = "the backend has no `agent` that this server could have";
+        item.cx.bad(
+            item.word.clone(),
+            &item.path,
+            message,
+            "add `agent = { port = 9999 }` to the backend, or remove it",
+        );
+    }
+    let base = backend.flatten()?;
+    let keys = value.as_ref().filter(|v| !v.is_flag()).and_then(Item::section);
+    let named = keys.as_ref().is_some_and(|keys| keys.get("addr").is_some());
+    let agent = match keys {
+        None => base.clone(),
+        Some(keys) => Arc::new(Agent {
+            port: keys.get("port").map_or(Some(base.port), |item| port(&item))?,
+            addr: keys.get("addr").map_or(base.addr, |item| ip(&item)),
+            send: keys.text("send").map_or_else(|| base.send.clone(), String::into_bytes),
+            interval: base.interval,
+        }),
+    };
+    if agent.place(addr).is_none() && !named {
+        let (at, path) = own.map_or((section.at.clone(), section.path.clone()), |item| (item.word.clone(), item.path));
+        let help = "add `agent = { addr = \"127.0.0.1\" }` to the server, or `agent = false`";
+        section.cx.bad(at, &path, "the agent of a server on a Unix socket needs an address of its own", help);
+    }
+    Some(agent)
 }
 
 /// The one way in which this check asks.
@@ -169,23 +306,6 @@ fn pattern(item: &Item<'_>) -> Option<regex::bytes::Regex> {
             None
         }
     }
-}
-
-fn tls(item: &Item<'_>) -> Option<CheckTls> {
-    let value = item.either()?;
-    if value.is_flag() {
-        return value.flag()?.then(CheckTls::default);
-    }
-    let section = value.section()?;
-    let sni = section.get("sni").and_then(|item| {
-        let name = item.text()?;
-        let good = super::peers::is_host(&name);
-        if !good {
-            item.bad(format!("\"{name}\" is no host name"), item.example());
-        }
-        good.then_some(name)
-    });
-    Some(CheckTls { ca: section.text("ca").map(Into::into), sni })
 }
 
 fn ip(item: &Item<'_>) -> Option<IpAddr> {

@@ -1,7 +1,7 @@
 //! Servers that are found by name.
-use super::super::PeerAddr;
 use super::super::discovery::{Identity, Origin, Template};
 use super::super::reader::{Item, Section};
+use super::super::{PeerAddr, ServerAddr};
 use super::backend::Inherited;
 use super::{Unique, backend, peers, value};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -62,12 +62,21 @@ fn source(item: &Item<'_>) -> Option<PeerAddr> {
     None
 }
 
-/// Where a server is: at an address, or at a name, with a stand-in for its address.
-pub(super) fn place(item: &Item<'_>) -> Option<(SocketAddr, Origin)> {
+/// Where a server is: at an address, on a Unix socket, or at a name, with a stand-in for its address.
+pub(super) fn place(item: &Item<'_>) -> Option<(ServerAddr, Origin)> {
     let text = item.text()?;
+    if let Some(path) = text.strip_prefix("unix:") {
+        let path = value::unix_path(item, &text, path, UNIX_PATH, "unix:/run/app.sock")?;
+        return Some((ServerAddr::Unix(path), Origin::Written));
+    }
+    if text.starts_with(['/', '.', '@']) {
+        let help = format!("for a Unix socket write \"unix:{}\"", text.trim_start_matches('@'));
+        item.bad(format!("\"{text}\" is no address"), help);
+        return None;
+    }
     let stands_in = |name: PeerAddr| {
         let port = if let PeerAddr::Name { port, .. } = &name { *port } else { 0 };
-        (SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port), Origin::Named(name))
+        (SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port).into(), Origin::Named(name))
     };
     if text.parse::<SocketAddr>().is_err() {
         if let Some(name) = named(&text) {
@@ -83,8 +92,11 @@ pub(super) fn place(item: &Item<'_>) -> Option<(SocketAddr, Origin)> {
             return None;
         }
     }
-    value::target(item).map(|addr| (addr, Origin::Written))
+    value::target(item).map(|addr| (addr.into(), Origin::Written))
 }
+
+/// What the kernel takes.
+const UNIX_PATH: usize = 107;
 
 /// `"app.internal:8080"`
 fn named(text: &str) -> Option<PeerAddr> {

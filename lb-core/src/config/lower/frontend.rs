@@ -74,10 +74,12 @@ fn frontend(
         backend: backend_item.and_then(|item| backend_name(&item, backends)),
         timeout: defaults.timeouts(section, Side::Frontend),
         maxconn: section.size("maxconn", maxconn),
+        maxconn_per_address: section.size("maxconn_per_address", 0),
         forwarded: section.flag("forwarded", true),
         trusted_proxies: trusted,
         max_head: section.size("max_head", 16 * 1024),
         max_headers: section.size("max_headers", 100),
+        min_rate: section.size("min_rate", 240) as u64,
         limit: limit_item
             .iter()
             .flat_map(Item::elements)

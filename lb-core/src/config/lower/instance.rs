@@ -42,7 +42,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 const MAXCONN: usize = 100_000;
 const STATE_INTERVAL: Duration = Duration::from_secs(60);
 
-fn pace(item: &Item<'_>) -> Option<Pace> {
+pub(super) fn pace(item: &Item<'_>) -> Option<Pace> {
     let text = item.text()?;
     text.parse().map_err(|_| item.bad(format!("\"{text}\" is no pace"), "write as \"50/s\" or \"30/m\"")).ok()
 }

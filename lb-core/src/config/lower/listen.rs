@@ -1,6 +1,8 @@
 //! `[tls]`, and `listen` of a frontend
 use super::super::reader::{Item, Section};
-use super::super::{ClientCerts, Listen, ListenAddr, ListenTls, ServerTls, SocketOptions, Tls, Wanted};
+use super::super::{
+    ClientCerts, Listen, ListenAddr, ListenTls, Proto, ProxyVersion, ServerTls, SocketOptions, Tls, Wanted,
+};
 use super::{Addresses, instance, peers, tcp, value};
 use crate::tcp::Mode;
 use ipnet::IpNet;
@@ -63,10 +65,10 @@ pub(super) fn listen(item: &Item<'_>, mode: Mode, trusted: &[IpNet], addresses: 
 /// An address that nothing else in the file listens on.
 fn address(item: &Item<'_>, addresses: &mut Addresses) -> Option<ListenAddr> {
     let text = item.text()?;
-    let (addr, rest, eg) = if let Some(path) = text.strip_prefix("unix:") {
-        (ListenAddr::Unix(path.into()), path, "unix:/run/lb/web.sock")
+    let addr = if let Some(path) = text.strip_prefix("unix:") {
+        ListenAddr::Unix(value::unix_path(item, &text, path, UNIX_PATH, "unix:/run/lb/web.sock")?)
     } else if let Some(name) = text.strip_prefix("fd@") {
-        (ListenAddr::Inherited(name.into()), name, "fd@web")
+        ListenAddr::Inherited(value::unix_path(item, &text, name, UNIX_PATH, "fd@web")?.display().to_string())
     } else if text.starts_with(['/', '.', '@']) {
         item.bad(
             format!("\"{text}\" is no address"),
@@ -76,15 +78,6 @@ fn address(item: &Item<'_>, addresses: &mut Addresses) -> Option<ListenAddr> {
     } else {
         return instance::claimed(item, addresses).map(ListenAddr::Tcp);
     };
-    if rest.is_empty() {
-        item.bad(format!("\"{text}\" is no address: it ends too early"), format!("write \"{eg}\""));
-        return None;
-    }
-    if rest.len() > UNIX_PATH {
-        let help = format!("choose a path of at most {UNIX_PATH} bytes");
-        item.bad(format!("\"{text}\" is too long for a Unix socket"), help);
-        return None;
-    }
     addresses.claim_text(item, &text);
     Some(addr)
 }
@@ -146,26 +139,36 @@ fn accept_proxy(item: &Item<'_>, addr: Option<&ListenAddr>, mode: Mode, trusted:
     }
 }
 
-/// `tls` of a backend or server: `Some(None)` is `false`. `default`: what a server's backend says.
-pub(super) fn server_tls(section: &Section<'_>, default: Option<&Arc<ServerTls>>) -> Option<Arc<ServerTls>> {
+/// `tls` of a backend, a server or a check; `None`: there is none. `default`: what holds where it says nothing. `spoken`: the
+/// one protocol that is spoken then, where there is one.
+pub(super) fn server_tls(
+    section: &Section<'_>,
+    default: Option<&Arc<ServerTls>>,
+    spoken: Option<Proto>,
+) -> Option<Arc<ServerTls>> {
     let Some(item) = section.get("tls") else { return default.cloned() };
     let value = item.either()?;
+    let base = || default.cloned().unwrap_or_default();
     if item.is_flag() {
-        let inherited = || default.cloned().unwrap_or_default();
-        return value.flag().unwrap_or_default().then(inherited);
+        return value.flag().unwrap_or_default().then(base);
     }
-    let section = value.section()?;
+    let (section, base) = (value.section()?, base());
     let system = |path: &PathBuf| path.as_os_str() == "system";
-    let mut ca = paths(&section, "ca");
-    if let Some(item) = section.get("ca").filter(|_| ca.len() > 1 && ca.iter().any(system)) {
+    let ca_item = section.get("ca");
+    let mut ca = if ca_item.is_some() { paths(&section, "ca") } else { base.ca.clone() };
+    if let Some(item) = ca_item.as_ref().filter(|_| ca.len() > 1 && ca.iter().any(system)) {
         item.bad("\"system\" stands alone", "write \"system\", or the files of your own CAs");
     }
     ca.retain(|path| !system(path));
-    let verify = section.flag("verify", true);
-    if let Some(item) = section.get("ca").filter(|_| !verify) {
+    // Who names a CA wants it asked.
+    let verify = section.flag("verify", base.verify || ca_item.is_some());
+    if let Some(item) = ca_item.filter(|_| !verify) {
         item.cx.bad(item.word.clone(), &item.path, "nothing is verified, so that no CA is needed", "remove it");
     }
-    let sni = section.get("sni").and_then(|item| {
+    if !verify {
+        ca.clear();
+    }
+    let sni = section.get("sni").map(|item| {
         let name = item.text()?;
         if !peers::is_host(&name) {
             item.bad(
@@ -184,8 +187,50 @@ pub(super) fn server_tls(section: &Section<'_>, default: Option<&Arc<ServerTls>>
         let key = key.unwrap_or_else(|| cert.clone());
         (cert.into(), key.into())
     });
-    let min_version = section.word("min_version").unwrap_or_default();
-    Some(Arc::new(ServerTls { ca, verify, sni, own, min_version }))
+    let alpn = section.get("alpn").map(|item| offered(&item, spoken));
+    Some(Arc::new(ServerTls {
+        ca,
+        verify,
+        sni: sni.unwrap_or_else(|| base.sni.clone()),
+        own: own.or_else(|| base.own.clone()),
+        min_version: section.word("min_version").unwrap_or(base.min_version),
+        alpn: alpn.or_else(|| base.alpn.clone()),
+    }))
+}
+
+/// What is offered to a server. It may choose any of these: in HTTP there is only one that is spoken then.
+fn offered(item: &Item<'_>, spoken: Option<Proto>) -> Vec<String> {
+    let read = |item: &Item<'_>| {
+        let text = item.text()?;
+        let spoken = spoken.map(Proto::alpn);
+        if spoken.is_some_and(|spoken| text != spoken) || text.len() > 255 {
+            let help = match spoken {
+                Some("h2") => {
+                    "write `alpn = [\"h2\"]` or `alpn = []`, or remove `proto = \"h2\"` of the backend".into()
+                }
+                Some(_) if text == "h2" => "write `proto = \"h2\"` in the backend, or remove it here".into(),
+                Some(spoken) => format!("write `alpn = [\"{spoken}\"]`, `alpn = []`, or leave it out"),
+                None => "a protocol's name has 255 bytes at most".into(),
+            };
+            item.bad(format!("\"{text}\" is not what is spoken to these servers"), help);
+            return None;
+        }
+        Some(text)
+    };
+    item.elements().iter().filter_map(read).collect()
+}
+
+/// `send_proxy` of a backend, a server or a check; `None`: there is none. `default`: what `true` stands for.
+pub(super) fn send_proxy(item: &Item<'_>, default: Option<ProxyVersion>) -> Option<ProxyVersion> {
+    let value = item.either()?;
+    if !value.is_flag() {
+        return value.word();
+    }
+    let on = value.flag()?;
+    if on && default.is_none() {
+        item.bad("this does not say which version", "write \"v2\", or \"v1\" where a server knows no other");
+    }
+    default.filter(|_| on)
 }
 
 /// Those that are spoken, the better liked first.

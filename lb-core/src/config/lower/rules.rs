@@ -30,8 +30,8 @@ pub(super) fn rules(section: &Section<'_>, known: &Known<'_>) -> Rules {
     }
 }
 
-const ACTIONS: [&str; 8] =
-    ["set_header", "add_header", "remove_header", "deny", "allow", "redirect", "rewrite", "auth"];
+const ACTIONS: [&str; 9] =
+    ["set_header", "add_header", "remove_header", "deny", "allow", "redirect", "rewrite", "auth", "set_priority_class"];
 
 /// `if` of a rule; without it everything.
 fn given(section: &Section<'_>, known: &Known<'_>) -> Option<Matcher> {
@@ -72,6 +72,7 @@ fn rule(section: &Section<'_>, known: &Known<'_>) -> Option<Rule> {
         "redirect" => Action::Redirect(Box::new(redirect(&item.section()?)?)),
         "rewrite" => Action::Rewrite(Box::new(rewrite(&item.section()?)?)),
         "auth" => Action::Auth(auth(&item, known)?),
+        "set_priority_class" => Action::PriorityClass(i16::try_from(item.signed()?).ok()?),
         name => Action::Edit(edit::edits(name, &item, false)?),
     };
     Some(Rule { when: when?, then })

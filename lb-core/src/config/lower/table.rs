@@ -1,7 +1,7 @@
 //! `[table.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{KeyKind, Table, suggest};
-use super::{counter, value};
+use super::{counter, instance, value};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ fn table(name: &str, section: &Section<'_>) -> Option<Table> {
         size: section.size("size", 100_000),
         expire: section.duration("expire", Duration::from_secs(1800)),
         max_life: section.get("max_life").and_then(|item| item.duration()),
+        max_new_keys: section.get("max_new_keys").and_then(|item| instance::pace(&item)),
         when_full: section.word("when_full").unwrap_or_default(),
         replicate: section.flag("replicate", true),
         store: Vec::new(),

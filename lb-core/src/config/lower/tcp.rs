@@ -9,8 +9,8 @@ use crate::tcp::{Mode, Route, Tcp};
 use std::time::Duration;
 
 /// What a frontend has in either mode, or in this one alone.
-const FRONTEND_KEYS: [&str; 8] =
-    ["mode", "listen", "backend", "routes", "timeout", "maxconn", "limit", "inspect_delay"];
+const FRONTEND_KEYS: [&str; 9] =
+    ["mode", "listen", "backend", "routes", "timeout", "maxconn", "maxconn_per_address", "limit", "inspect_delay"];
 /// What a route has in this mode.
 const ROUTE_KEYS: [&str; 4] = ["sni", "alpn", "src", "backend"];
 /// What a backend has in HTTP alone.

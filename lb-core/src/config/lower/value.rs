@@ -5,6 +5,7 @@ use crate::stick::{KeyExpr, is_token};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// An IP address and port.
 pub(super) fn address(item: &Item<'_>) -> Option<SocketAddr> {
@@ -61,6 +62,20 @@ fn address_help(text: &str) -> (&'static str, Option<String>) {
         _ if host.contains(':') => ("an IPv6 address stands in brackets", Some(format!("write \"[{host}]:{port}\""))),
         _ => ("an IP address is needed here, names are not resolved", None),
     }
+}
+
+/// The path of a Unix socket, what follows `unix:` in a text; `most`: bytes that it may have.
+pub(super) fn unix_path(item: &Item<'_>, text: &str, path: &str, most: usize, eg: &str) -> Option<PathBuf> {
+    if path.is_empty() {
+        item.bad(format!("\"{text}\" is no address: it ends too early"), format!("write \"{eg}\""));
+        return None;
+    }
+    if path.len() > most {
+        let help = format!("choose a path of at most {most} bytes");
+        item.bad(format!("\"{text}\" is too long for a Unix socket"), help);
+        return None;
+    }
+    Some(path.into())
 }
 
 /// Checks the name of a section: it appears in metrics, in `lb server drain BACKEND/SERVER`, in cookies.

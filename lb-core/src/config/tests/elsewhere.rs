@@ -31,9 +31,9 @@ fn a_key_that_belongs_elsewhere_is_told_where() {
         ],
     );
     each(&[(
-        "[backend.app]\nserver = [{ name = \"a\", addr = \"127.0.0.1:1\", ¦check = {} }]",
+        "[backend.app]\nserver = [{ name = \"a\", addr = \"127.0.0.1:1\", ¦on_down = \"fail\" }]",
         "unknown key",
-        "`check` belongs under `backend.NAME`",
+        "`on_down` belongs under `backend.NAME`",
     )]);
 }
 

@@ -73,7 +73,7 @@ fn takes(kind: &Kind, value: &str) -> bool {
     match kind {
         Kind::Text | Kind::Word(_) | Kind::Span | Kind::SpanOrZero => first == b'"',
         Kind::Flag => value == "true",
-        Kind::Whole(..) => value == "7",
+        Kind::Whole(..) | Kind::Signed(..) => value == "7",
         Kind::Size(..) => value == "7" || first == b'"',
         Kind::Pairs | Kind::Section(_) | Kind::Named(_) => first == b'{',
         Kind::List(_) => first == b'[',
@@ -103,6 +103,7 @@ fn wrong(kind: &Kind) -> Vec<String> {
             all.extend(matches!(kind, Kind::Size(..)).then(|| "\"lots\"".to_owned()));
             all
         }
+        Kind::Signed(min, max) => vec![(min - 1).to_string(), (max + 1).to_string(), "9".repeat(60)],
         Kind::Span => ["\"0s\"", "\"5\"", "\"5 parsecs\"", "\"99999d\""].map(Into::into).to_vec(),
         Kind::SpanOrZero => ["\"5\"", "\"5 parsecs\"", "\"99999d\""].map(Into::into).to_vec(),
         Kind::Word(words) => words.iter().map(|word| format!("\"{word}zz\"")).chain([String::from("\"\"")]).collect(),

@@ -147,3 +147,27 @@ fn rules_do_one_of_a_few_things() {
         "add `then = \"deny 429\"`",
     )]);
 }
+
+#[test]
+fn what_clients_may_hold_has_defaults_and_is_read() {
+    let file = |table: &str, frontend: &str| {
+        format!(
+            "[table.t]\ntype = \"string\"\n{table}\n[frontend.web]\nlisten = \"127.0.0.1:1\"\nbackend = \"app\"\n{frontend}\n\
+             [backend.app]\nserver = [{{ name = \"a\", addr = \"127.0.0.1:9001\" }}]\n"
+        )
+    };
+    let held = |config: &Config| {
+        let (table, web) = (&config.tables[0], &config.frontends[0]);
+        (table.max_new_keys, web.maxconn_per_address, web.min_rate)
+    };
+    assert_eq!(held(&valid(&file("", ""))), (None, 0, 240));
+    let given = file("max_new_keys = \"20/s\"", "maxconn_per_address = 100\nmin_rate = \"10k\"");
+    assert_eq!(held(&valid(&given)), ("20/s".parse().ok(), 100, 10_000));
+    each(&[
+        (&file("max_new_keys = ¦\"20\"", ""), "\"20\" is no pace", "\"50/s\""),
+        (&file("", "min_rate = ¦-1"), "from 0 to 1_000_000_000", "240"),
+        (&file("", "¦conn_per_ip = 10"), "conn_per_ip", "maxconn_per_address"),
+        (&file("", "mode = \"tcp\"\n¦min_rate = 10"), "`min_rate` is of HTTP", "remove it"),
+    ]);
+    valid(&file("", "mode = \"tcp\"\nmaxconn_per_address = 10"));
+}

@@ -356,7 +356,7 @@ fn checks_say_how_to_ask() {
             ("check = { websocket = ¦\"GET /ws\" }", "is no path", "write \"/ws\""),
             ("check = { websocket = \"/ws\", ¦expect_body = \"x\" }", "has no `expect_body`", "remove it"),
             ("check = { grpc = ¦7 }", "must be true or false", "write `grpc"),
-            ("check = { tcp = true, tls = { sni = ¦\"a b\" } }", "is no host name", "write `sni"),
+            ("check = { tcp = true, tls = { sni = ¦\"a b\" } }", "is no host name", "write the name"),
             ("check = { tcp = true, ¦ssl = true }", "unknown key `ssl`", "did you mean `tls`?"),
             (
                 "check = { tcp = true, addr = ¦\"10.0.0.1:80\" }",
@@ -374,6 +374,17 @@ fn checks_say_how_to_ask() {
             ("check = { http = \"GET /\", headers = { ¦Content-Length = \"5\" } }", "frames the message", "remove it"),
             ("check = { tcp = true, fall = ¦0 }", "from 1 to 1_000, not 0", "fall = 3"),
             ("check = { tcp = true, interval = ¦\"0s\" }", "is zero", "leave it out"),
+            ("check = { tcp = true, send_proxy = ¦true }", "does not say which version", "write \"v2\""),
+            ("check = { tcp = true, send_proxy = ¦\"v3\" }", "is no value", "\"v1\", \"v2\""),
+            ("send_proxy = ¦true", "does not say which version", "write \"v2\""),
+            ("tls = { alpn = [¦\"h2\"] }", "not what is spoken", "write `proto = \"h2\"`"),
+            (
+                "proto = \"h2\"\ntls = { alpn = [\"h2\", ¦\"http/1.1\"] }",
+                "not what is spoken",
+                "write `alpn = [\"h2\"]`",
+            ),
+            ("request = [{ set_priority_class = ¦2048 }]", "from -2047 to 2047", "write `set_priority_class = -10`"),
+            ("request = [{ ¦set-priority-class = 1 }]", "unknown key", "did you mean `set_priority_class`?"),
             ("on_down = ¦\"503\"", "is no value of `backend.app.on_down`", "\"redispatch\", \"fail\""),
         ],
     );
@@ -397,6 +408,55 @@ fn what_is_said_about_failures_is_checked_piece_by_piece() {
             ("panic_threshold = ¦30", "must be a text", "write `panic_threshold = \"30%\"`"),
             ("on_marked_down = ¦\"shutdown-sessions\"", "is no value", "\"stay\", \"close\""),
             ("¦priority = \"pinned\"", "unknown key", "did you mean `queue_first`?"),
+        ],
+    );
+}
+
+#[test]
+fn servers_on_unix_sockets_and_what_differs_for_one_server_are_looked_at() {
+    all(
+        |inner| {
+            let (lines, server) = inner.split_once('|').unwrap_or(("", inner));
+            format!("[backend.app]\n{lines}\nserver = [{server}]\n")
+        },
+        &[
+            ("{ name = \"a\", addr = ¦\"/run/a.sock\" }", "is no address", "write \"unix:/run/a.sock\""),
+            ("{ name = \"a\", addr = ¦\"unix:\" }", "it ends too early", "write \"unix:/run/app.sock\""),
+            (
+                "tls = true|¦{ name = \"a\", addr = \"unix:/a\" }",
+                "no name that a certificate could be for",
+                "add `tls = { sni",
+            ),
+            (
+                "check = { tcp = true, port = 81 }|¦{ name = \"a\", addr = \"unix:/a\" }",
+                "no port, and no address",
+                "both `addr` and `port`",
+            ),
+            (
+                "check = { tcp = true }|{ name = \"a\", addr = \"unix:/a\", ¦check = { addr = \"10.0.0.1\" } }",
+                "no port, and no address",
+                "both `addr` and `port`",
+            ),
+            (
+                "{ name = \"a\", addr = \"10.0.0.1:1\", ¦check = { port = 81 } }",
+                "the backend has no `check`",
+                "add `check = { tcp = true }`",
+            ),
+            (
+                "{ name = \"a\", addr = \"10.0.0.1:1\", ¦agent = { port = 81 } }",
+                "the backend has no `agent`",
+                "add `agent = { port = 9999 }`",
+            ),
+            (
+                "agent = { port = 9 }|¦{ name = \"a\", addr = \"unix:/a\" }",
+                "needs an address of its own",
+                "`agent = false`",
+            ),
+            (
+                "check = { tcp = true }|{ name = \"a\", addr = \"10.0.0.1:1\", check = { ¦http = \"GET /\" } }",
+                "unknown key `http`",
+                "belongs under `backend.NAME.check`",
+            ),
         ],
     );
 }

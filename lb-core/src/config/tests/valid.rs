@@ -274,16 +274,86 @@ fn every_way_to_check_is_read() {
     assert_eq!(steps[1].expect.as_ref().and_then(|e| e.find(b"1\n220 ready")), None, "`^` is the beginning");
     assert_eq!(steps[1].expect.as_ref().and_then(|e| e.find(b"220 ready")), Some(1));
     assert_eq!(steps[2].expect, Some(Expected::Bytes(vec![0xff])));
-    assert_eq!(check("grpc = true, tls = true").tls, Some(CheckTls::default()));
+    assert_eq!(check("grpc = true, tls = true").tls.as_deref(), Some(&ServerTls::default()));
     assert_eq!(check("grpc = \"shop.Orders\"").probe, Probe::Grpc { service: "shop.Orders".into() });
     let websocket =
         check("websocket = \"/ws\", headers = { Origin = \"https://a\" }, tls = { ca = \"ca.pem\", sni = \"a.b\" }");
     assert!(matches!(&websocket.probe, Probe::WebSocket { path, headers } if path == "/ws" && headers.len() == 1));
-    assert_eq!(websocket.tls, Some(CheckTls { ca: Some("ca.pem".into()), sni: Some("a.b".into()) }));
+    let tls = ServerTls { ca: vec!["ca.pem".into()], sni: Some("a.b".into()), ..ServerTls::default() };
+    assert_eq!(websocket.tls.as_deref(), Some(&tls));
     let paced = check("tcp = true, interval = \"4s\", fast_interval = \"1s\", addr = \"::1\", port = 81");
     let s = Duration::from_secs;
     assert_eq!((paced.interval, paced.fast_interval, paced.down_interval), (s(4), s(1), s(4)));
     assert_eq!((paced.addr, paced.port), (Some(std::net::Ipv6Addr::LOCALHOST.into()), Some(81)));
+}
+
+/// The servers of a backend with these lines.
+fn servers_of(lines: &str) -> Vec<Arc<Server>> {
+    let text = format!("[frontend.web]\nlisten = \"127.0.0.1:80\"\nbackend = \"app\"\n[backend.app]\n{lines}\n");
+    valid(&text).backends[0].servers.clone()
+}
+
+#[test]
+fn a_check_goes_as_requests_do_unless_it_says_another_way_or_goes_elsewhere() {
+    let checks = |check: &str, servers: &str| -> Vec<Option<Arc<Check>>> {
+        let all = servers_of(&format!(
+            "tls = {{ ca = [\"a.pem\", \"b.pem\"], cert = \"lb.pem\", min_version = \"1.3\" }}\nsend_proxy = \"v2\"\n\
+             check = {{ tcp = true{check} }}\nserver = [{servers}]"
+        ));
+        all.iter().map(|s| s.check.clone()).collect()
+    };
+    let (a, b) = ("name = \"a\", addr = \"10.0.0.1:1\"", "name = \"b\", addr = \"10.0.0.2:1\"");
+    let both = |own: &str| format!("{{ {a}, tls = {{ sni = \"a.internal\" }} }}, {{ {b}{own} }}");
+    let of = |all: &[Option<Arc<Check>>], at: usize| all[at].clone().expect("a check");
+    let same = checks("", &both(""));
+    let tls = of(&same, 0).tls.clone().expect("TLS");
+    assert_eq!(tls.ca, [std::path::PathBuf::from("a.pem"), "b.pem".into()]);
+    assert_eq!((tls.sni.as_deref(), tls.min_version), (Some("a.internal"), TlsVersion::V13));
+    assert!(tls.own.is_some() && of(&same, 1).tls.as_ref().is_some_and(|tls| tls.sni.is_none()));
+    assert_eq!(of(&same, 0).send_proxy, Some(ProxyVersion::V2));
+    let off = checks(", send_proxy = false, tls = false", &both(""));
+    assert_eq!((of(&off, 0).send_proxy, of(&off, 0).tls.clone()), (None, None));
+    let elsewhere = checks(", port = 81", &both(", check = { tls = true, send_proxy = \"v1\" }"));
+    assert_eq!((of(&elsewhere, 0).send_proxy, of(&elsewhere, 0).tls.clone()), (None, None));
+    let own = of(&elsewhere, 1);
+    assert_eq!((own.send_proxy, own.tls.as_ref().map(|tls| tls.ca.len())), (Some(ProxyVersion::V1), Some(2)));
+    assert_eq!(own.place(&"10.0.0.2:1".parse::<std::net::SocketAddr>().unwrap().into()).to_string(), "10.0.0.2:81");
+    let placed = checks(", fall = 5", &both(", check = { addr = \"10.9.9.9\", port = 9, interval = \"9s\" }"));
+    let own = of(&placed, 1);
+    assert_eq!((own.fall, own.interval), (5, Duration::from_secs(9)));
+    assert_eq!(own.place(&ServerAddr::Unix("/a".into())).to_string(), "10.9.9.9:9");
+    assert_eq!(checks("", &both(", check = false"))[1], None);
+}
+
+#[test]
+fn a_servers_agent_may_be_elsewhere_or_not_at_all() {
+    let all = servers_of(
+        "agent = { port = 9999, send = \"x\" }\nserver = [{ name = \"a\", addr = \"10.0.0.1:1\", agent = { port = 9998 } }, \
+         { name = \"b\", addr = \"10.0.0.2:1\", agent = false }, \
+         { name = \"c\", addr = \"unix:/run/c.sock\", agent = { addr = \"10.0.0.3\", send = \"c\" } }]",
+    );
+    let at = |i: usize| all[i].agent.as_ref().and_then(|agent| agent.place(&all[i].addr)).map(|at| at.to_string());
+    assert_eq!((at(0).as_deref(), at(1), at(2).as_deref()), (Some("10.0.0.1:9998"), None, Some("10.0.0.3:9999")));
+    let send = |i: usize| all[i].agent.as_ref().map(|agent| agent.send.clone());
+    assert_eq!((send(0), send(2)), (Some(b"x".to_vec()), Some(b"c".to_vec())));
+}
+
+#[test]
+fn what_a_server_says_of_tls_is_over_its_backends_key_by_key() {
+    let all = servers_of(
+        "tls = { ca = \"a.pem\", sni = \"app.internal\" }\nsend_proxy = \"v1\"\nserver = [\
+         { name = \"a\", addr = \"10.0.0.1:1\", tls = { sni = \"a.internal\", alpn = [] }, send_proxy = false }, \
+         { name = \"b\", addr = \"app.internal:1\", tls = { ca = \"system\" } }, \
+         { name = \"c\", addr = \"unix:/run/c.sock\", tls = { verify = false } }, \
+         { name = \"d\", addr = \"10.0.0.1:4\", tls = false }]",
+    );
+    let tls = |i: usize| all[i].tls.clone();
+    let (a, b, c) = (tls(0).unwrap(), tls(1).unwrap(), tls(2).unwrap());
+    assert_eq!((a.sni.as_deref(), a.ca.len(), a.alpn.as_deref()), (Some("a.internal"), 1, Some(&[][..])));
+    assert_eq!((b.sni.as_deref(), b.ca.len(), all[1].host.as_deref()), (Some("app.internal"), 0, Some("app.internal")));
+    assert!(!c.verify && c.ca.is_empty() && tls(3).is_none());
+    assert_eq!((all[0].send_proxy, all[1].send_proxy), (None, Some(ProxyVersion::V1)));
+    assert_eq!(all[2].addr.to_string(), "unix:/run/c.sock");
 }
 
 #[test]

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 fn server(name: &str, port: u16, generation: u64) -> Arc<config::Server> {
     Arc::new(config::Server {
         name: name.into(),
-        addr: ([10, 0, 0, 1], port).into(),
+        addr: config::ServerAddr::Tcp(([10, 0, 0, 1], port).into()),
         origin: config::Origin::Written,
+        host: None,
         weight: 1,
         maxconn: Maxconn::default(),
         backup: false,
@@ -17,6 +18,8 @@ fn server(name: &str, port: u16, generation: u64) -> Arc<config::Server> {
         generation,
         tls: None,
         send_proxy: None,
+        check: None,
+        agent: None,
         state: AdminState::Ready,
     })
 }
@@ -187,4 +190,13 @@ proptest! {
             let _ = rule.read(&value, Timestamp(5));
         }
     }
+}
+
+#[test]
+fn the_dynamic_value_of_a_unix_socket_is_of_its_path_and_that_of_an_address_what_it_always_was() {
+    let key = Secret::new("0123456789abcdef0123456789abcdef".into());
+    let of = |path: &str| crate::cookie::seal::dynamic(&key, &config::ServerAddr::Unix(path.into()), 0);
+    assert_eq!(of("/run/a.sock"), of("/run/a.sock"));
+    assert_ne!(of("/run/a.sock"), of("/run/b.sock"));
+    assert_eq!(of("/run/a.sock").len(), 16);
 }

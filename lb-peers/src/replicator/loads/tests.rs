@@ -204,6 +204,44 @@ fn a_peer_whose_numbers_make_no_sense_is_told_so() {
     assert!(loads.received("nobody", (1, 1), Vec::new()).is_ok(), "late words of one that has gone");
 }
 
+#[test]
+fn what_the_others_have_is_known_once_all_have_told_and_nothing_of_before_counts() {
+    let mut world = World::new(3, 300, vec![5]);
+    let elsewhere = |world: &World| world.sides[0].server.elsewhere();
+    assert_eq!(elsewhere(&world), None);
+    world.arrive(1, 3);
+    world.arrive(2, 4);
+    world.run(150);
+    assert_eq!(elsewhere(&world), Some(7));
+    world.leave(1, 3);
+    world.run(50);
+    assert_eq!(elsewhere(&world), Some(4));
+    let tell = |world: &mut World, us: usize, on: bool| {
+        let server = world.sides[us].server.clone();
+        world.sides[us].loads.shared.set([server].into_iter().filter(|_| on));
+    };
+    (0..3).for_each(|us| tell(&mut world, us, false));
+    world.run(50);
+    tell(&mut world, 0, true);
+    assert_eq!(elsewhere(&world), None);
+    tell(&mut world, 1, true);
+    world.run(50);
+    assert_eq!(elsewhere(&world), None, "one is yet to tell");
+    tell(&mut world, 2, true);
+    world.run(50);
+    assert_eq!(elsewhere(&world), Some(4));
+}
+
+#[test]
+fn who_never_tells_of_a_server_has_none_after_three_heartbeats() {
+    let mut world = World::new(2, 300, vec![1]);
+    world.sides[1].loads.shared.set(std::iter::empty());
+    world.run(299);
+    assert_eq!(world.sides[0].server.elsewhere(), None);
+    world.run(40);
+    assert_eq!(world.sides[0].server.elsewhere(), Some(0));
+}
+
 proptest! {
     #[test]
     fn whatever_comes_and_goes_wherever_the_bound_holds_and_is_used(

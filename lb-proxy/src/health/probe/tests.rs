@@ -1,16 +1,17 @@
 use super::*;
+use crate::tls::connect::Purpose;
 use futures_util::{SinkExt, StreamExt};
-use lb_core::config::{CheckTls, Expected, Step};
+use lb_core::config::{Expected, Proto, ServerTls, Step};
 use rustls_pki_types::PrivateKeyDer;
-use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::net::SocketAddr;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
 
 const SOON: Duration = Duration::from_secs(10);
 
 fn at(addr: SocketAddr) -> Target {
-    Target { addr, tls: None, h2: false }
+    Target { addr: addr.into(), host: None, tls: None, send_proxy: None, h2: false }
 }
 
 fn tcp(steps: &[Step]) -> Probe {
@@ -260,32 +261,87 @@ fn certificate(names: &[&str], alpn: &[u8]) -> (tokio_rustls::TlsAcceptor, Strin
     (Arc::new(config).into(), made.cert.pem())
 }
 
-fn over_tls(addr: SocketAddr, ca: Option<&str>, sni: Option<&str>) -> Target {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let ca = ca.map(|pem| {
-        std::fs::write(file.path(), pem).unwrap();
-        file.path().to_owned()
-    });
-    Target { addr, tls: Some(Tls::new(&CheckTls { ca, sni: sni.map(Into::into) }).unwrap()), h2: false }
+fn over_tls(addr: SocketAddr, proto: Option<Proto>, tls: ServerTls) -> Target {
+    let tls = Connector::load(&Arc::new(tls), Purpose::Check(proto)).unwrap();
+    Target { tls: Some(Arc::new(tls)), ..at(addr) }
+}
+
+fn trusting(dir: &tempfile::TempDir, pem: &str, sni: Option<&str>) -> ServerTls {
+    let file = dir.path().join(format!("{:x}.pem", lb_core::hash::stable(pem.as_bytes())));
+    std::fs::write(&file, pem).unwrap();
+    ServerTls { ca: vec![file], sni: sni.map(Into::into), ..ServerTls::default() }
 }
 
 #[tokio::test]
-async fn over_tls_the_certificate_counts_only_where_an_authority_is_named() {
+async fn over_tls_a_check_verifies_as_requests_do() {
+    let dir = tempfile::tempdir().unwrap();
     let (acceptor, pem) = certificate(&["shop.internal", "127.0.0.1"], b"h2");
     let (_, other) = certificate(&["shop.internal"], b"h2");
     let addr = grpc(Some(acceptor)).await;
-    for (ca, sni) in [(None, None), (None, Some("any.name")), (Some(&pem), Some("shop.internal")), (Some(&pem), None)] {
-        probe(&asks(""), &over_tls(addr, ca.map(|p| p.as_str()), sni), SOON).await.unwrap();
-        probe(&tcp(&[]), &over_tls(addr, ca.map(|p| p.as_str()), sni), SOON).await.unwrap();
+    let anybody = ServerTls { verify: false, ..ServerTls::default() };
+    for tls in [anybody, trusting(&dir, &pem, Some("shop.internal")), trusting(&dir, &pem, None)] {
+        probe(&asks(""), &over_tls(addr, Some(Proto::H2), tls.clone()), SOON).await.unwrap();
+        probe(&tcp(&[]), &over_tls(addr, None, tls), SOON).await.unwrap();
     }
-    for (ca, sni) in [(&other, "shop.internal"), (&pem, "other.internal")] {
-        let why = why(probe(&tcp(&[]), &over_tls(addr, Some(ca), Some(sni)), SOON).await);
-        assert!(why.starts_with("no TLS: invalid peer certificate"), "{why}");
-    }
+    // Of several authorities any will do.
+    let both = trusting(&dir, &other, Some("shop.internal"));
+    let both =
+        ServerTls { ca: [both.ca, trusting(&dir, &pem, None).ca].concat(), sni: both.sni, ..ServerTls::default() };
+    probe(&tcp(&[]), &over_tls(addr, None, both), SOON).await.unwrap();
+    // By the name that the server was found by.
+    let found = Target { host: Some("shop.internal".into()), ..over_tls(addr, None, trusting(&dir, &pem, None)) };
+    probe(&tcp(&[]), &found, SOON).await.unwrap();
+    let strange = why(probe(&tcp(&[]), &over_tls(addr, None, trusting(&dir, &other, None)), SOON).await);
+    // Both sign themselves under one name: it is the signature that does not fit.
+    assert!(strange.starts_with("no TLS: "), "{strange}");
+    let wrong = over_tls(addr, None, trusting(&dir, &pem, Some("other.internal")));
+    let wrong = why(probe(&tcp(&[]), &wrong, SOON).await);
+    assert_eq!(wrong, "no TLS: its certificate is not for \"other.internal\": see `tls.sni`");
 }
 
 #[tokio::test]
 async fn a_server_without_tls_fails_a_check_over_tls() {
     let addr = talker("220 plain\r\n", |_| "").await;
-    assert!(why(probe(&tcp(&[]), &over_tls(addr, None, None), SOON).await).starts_with("no TLS: "));
+    let anybody = ServerTls { verify: false, ..ServerTls::default() };
+    assert!(why(probe(&tcp(&[]), &over_tls(addr, None, anybody), SOON).await).starts_with("no TLS: "));
+}
+
+#[tokio::test]
+async fn a_check_begins_with_a_header_that_names_nobody() {
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let said = proxy_protocol::read(&mut stream).await.unwrap();
+            let mut buf = [0; 16];
+            stream.read_exact(&mut buf).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            (said, buf)
+        });
+        let target = Target { send_proxy: Some(version), ..at(addr) };
+        probe(&get(&[(200, 200)], None), &target, SOON).await.unwrap();
+        let (told, asked) = server.await.unwrap();
+        assert!(told.is_none() && asked == *b"GET /health?deep");
+    }
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_asked_as_localhost() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let target = Target { addr: ServerAddr::Unix(path), ..at(([127, 0, 0, 1], 1).into()) };
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut buf = [0; 512];
+        let n = stream.read(&mut buf).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        String::from_utf8_lossy(&buf[..n]).to_ascii_lowercase()
+    });
+    probe(&get(&[(200, 200)], None), &target, SOON).await.unwrap();
+    let asked = server.await.unwrap();
+    assert!(asked.contains("\r\nhost: localhost\r\n"), "{asked}");
+    std::fs::remove_file(target.addr.to_string().trim_start_matches("unix:")).unwrap();
+    assert!(why(probe(&tcp(&[]), &target, SOON).await).contains("cannot connect"));
 }

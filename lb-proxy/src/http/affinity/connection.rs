@@ -11,7 +11,7 @@ use lb_core::time::Timestamp;
 impl Plan {
     /// Takes the keys out of what opens a connection.
     pub(crate) fn of_connection(backend: &Backend, opening: &Opening<'_>) -> Self {
-        let mut plan = Self::new(false);
+        let mut plan = Self::new(opening.src, false);
         for (rule, (stick, table)) in backend.stick.iter().enumerate() {
             match stick.action {
                 StickAction::StoreResponse => plan.learns.push(rule),
@@ -48,7 +48,8 @@ impl Plan {
                 KeyExpr::Const(text) => text.as_bytes(),
                 _ => continue,
             };
-            if let Some(key) = StickKey::from_value(table.kind(), table.key_len(), value) {
+            let key = StickKey::from_value(table.kind(), table.key_len(), value);
+            if let Some(key) = key.filter(|key| table.may_pin(key, self.src, now)) {
                 table.store(&key, id, now);
                 self.keys.push(Keyed { found: Some(id), ..Keyed::new(rule, key) });
             }

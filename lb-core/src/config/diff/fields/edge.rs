@@ -42,13 +42,14 @@ fn listen_tls(of: &ListenTls) -> String {
     words.join(" ")
 }
 
-pub(super) fn server_tls(of: &ServerTls) -> String {
-    let ServerTls { ca, verify, sni, own, min_version } = of;
+pub(in super::super) fn server_tls(of: &ServerTls) -> String {
+    let ServerTls { ca, verify, sni, own, min_version, alpn } = of;
     let ca = if ca.is_empty() { "system".into() } else { paths(ca) };
     let mut words = vec![if *verify { format!("ca {ca}") } else { "not verified".into() }];
     words.extend(sni.as_ref().map(|sni| format!("sni {sni}")));
     words.extend(own.as_ref().map(|(cert, key)| format!("cert {} key {}", cert.display(), key.display())));
     words.push(format!("from {}", min_version.as_str()));
+    words.extend(alpn.as_ref().map(|alpn| format!("alpn {}", list(alpn, Clone::clone))));
     words.join(" ")
 }
 
