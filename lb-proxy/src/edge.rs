@@ -103,7 +103,11 @@ impl Edges {
                     Ok(connector) => edges.servers.entry(backend.name.clone()).or_default().push(Arc::new(connector)),
                     Err(why) => {
                         let (name, place, key) = (&backend.name, place(purpose), about(&why));
-                        let message = format!("backend \"{name}\": {place}: {why}");
+                        // The reason begins with the key that it is about.
+                        let message = match purpose {
+                            Purpose::Traffic(_) => format!("backend \"{name}\": {place}: {why}"),
+                            Purpose::Check(_) => format!("backend \"{name}\": {place}.{why}"),
+                        };
                         let fault = Fault::new(format!("backend.{name}.server[{number}].{place}.{key}"), message);
                         errors.push(Fault { or: Some(format!("backend.{name}.{place}.{key}")), ..fault });
                         failed.push(tls);
