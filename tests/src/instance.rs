@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -58,9 +59,19 @@ impl Default for Host {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago; not one of those that the system gives to outgoing connections, which would take it
+/// before whoever is to listen there has started.
+///
+/// # Panics
+/// None is free.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Runs that go on beside this one begin elsewhere.
+    let start = std::process::id().wrapping_mul(97);
+    let port = |n: u32| 10_000 + u16::try_from(start.wrapping_add(n) % 20_000).expect("it is small");
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut ports = std::iter::repeat_with(|| port(NEXT.fetch_add(1, Ordering::Relaxed)));
+    ports.by_ref().take(20_000).find(free).expect("a free port")
 }
 
 impl Instance {
