@@ -82,10 +82,11 @@ fn a_flood_ends_its_connection_and_nobody_elses() {
     let a = Origin::named("a");
     let lb = Instance::start(&app_h2(&[&a], ""));
     quick(&lb);
-    let before = lb.memory();
+    let first = lb.memory();
     let mut wrong = Vec::new();
     let unread = FLOODS.iter().filter(|(name, _)| UNREAD.contains(name)).map(|flood| (flood, false));
     for ((name, flood), read) in FLOODS.iter().map(|flood| (flood, true)).chain(unread) {
+        let before = lb.memory();
         let mut c = Frames::connect(lb.addr);
         let mut reader = c.again();
         let over = AtomicBool::new(false);
@@ -120,6 +121,8 @@ fn a_flood_ends_its_connection_and_nobody_elses() {
         }
     }
     assert_eq!(wrong, [""; 0]);
+    let all = lb.memory().saturating_sub(first);
+    assert!(all < 2 * MEMORY, "{} KiB more after all of them", all >> 10);
     assert!(lb.admin_text("/metrics").contains("lb_http2_connections_closed_total{frontend=\"web\",reason=\"flood\"}"));
     let floods = lb.admin_text("/metrics");
     let floods = floods.lines().find(|l| l.starts_with("lb_http2_connections_closed_total") && l.contains("flood"));
