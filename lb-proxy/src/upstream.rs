@@ -1,4 +1,4 @@
-//! A connection to a server: an idle one of this worker, or a new one; and in [`queue`] a place on the server.
+//! A connection to a server: an idle one of this worker, or a new one; and in `queue` a place on the server.
 use crate::arrival::Arrival;
 use crate::io::{Elapsed, Timer};
 use crate::proxy_protocol;
