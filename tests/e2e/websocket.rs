@@ -391,7 +391,8 @@ fn sockets_on_a_server_that_goes_down_get_1011_where_that_is_wanted_and_in_maint
     }
     assert_eq!(talks(&mut other, "still"), "b still");
     eventually("the server hears the ends", || said(&seen).iter().filter(|word| *word == "end").count() == 3);
-    assert_eq!(lb.metric("lb_websocket_closes_total{backend=\"app\",code=\"1011\",by=\"lb\"}"), 3.0);
+    let counted = "lb_websocket_closes_total{backend=\"app\",code=\"1011\",by=\"lb\"}";
+    eventually("each is counted once it is over", || lb.metric(counted) == 3.0);
     assert_eq!(lb.metric("lb_server_closed_total{backend=\"app\",server=\"node1\"}"), 3.0);
     // Whoever comes back is served elsewhere; what an operator does is no loss.
     assert_eq!(talks(&mut Socket::connect(lb.addr, "Cookie: S=node1\r\n"), "back"), "b back");
