@@ -31,7 +31,7 @@ fn curl(pki: &Pki, lb: &Instance, host: &str, args: &[&str]) -> (bool, String) {
 }
 
 /// What `openssl s_client` says to these arguments, when it has sent a request and read the answer.
-fn openssl(lb: &Instance, args: &[&str]) -> String {
+pub(crate) fn openssl(lb: &Instance, args: &[&str]) -> String {
     let mut child = Command::new("openssl")
         .args(["s_client", "-connect", &lb.addr.to_string(), "-ign_eof"])
         .args(args)

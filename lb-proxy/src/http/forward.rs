@@ -228,7 +228,7 @@ enum Forwarded {
     },
 }
 
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments, reason = "what a request is, once")]
 async fn forward<'s>(
     conn: &mut Conn,
     snap: &'s Snapshot,
@@ -246,8 +246,7 @@ async fn forward<'s>(
     account.asked_by(src);
     // 1. Whether it may pass, and where to.
     if conn.arrival.misdirected(request.host.get(buf)) {
-        body_done.set(request.framing == Framing::Empty);
-        conn.consume(request.len);
+        body_done.set(conn.give_up(&request));
         return Err(Failure::Unanswered(Reason::MISDIRECTED));
     }
     let gate =
@@ -260,16 +259,14 @@ async fn forward<'s>(
                 let index = route(frontend, &gate.looked(passage));
                 index.into_iter().for_each(|index| facts.at_backend(&snap.backends[index]));
             }
-            body_done.set(request.framing == Framing::Empty);
-            conn.consume(request.len);
+            body_done.set(conn.give_up(&request));
             return Err(failure);
         }
     };
     let backend = &snap.backends[index];
     facts.at_backend(backend);
     if facts.upgrade.is_some() && local.draining() {
-        body_done.set(request.framing == Framing::Empty);
-        conn.consume(request.len);
+        body_done.set(conn.give_up(&request));
         return Err(Failure::Unanswered(Reason::LEAVING));
     }
     // 2. Keys, and the request as the server will see it; after this its bytes are no longer needed.

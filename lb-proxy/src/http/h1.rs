@@ -139,6 +139,12 @@ impl Conn {
         }
     }
 
+    /// Drops a request that is answered without its body; true: it has none.
+    pub(crate) fn give_up(&mut self, request: &Request) -> bool {
+        self.consume(request.len);
+        request.framing == head::Framing::Empty
+    }
+
     /// Answers a request that could not be read.
     pub(crate) async fn refuse(&mut self, reason: Reason) -> After {
         let frontend = self.listening.state.clone();

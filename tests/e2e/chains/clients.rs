@@ -4,8 +4,6 @@ use crate::foreign::python;
 use crate::servers;
 use lb_tests::pki::Pki;
 use lb_tests::{Instance, Origin, eventually};
-use std::io::Write;
-use std::process::{Command, Stdio};
 
 /// Asks for certificates, tells the server whose it was, and shares sessions with others of the same secret.
 fn config(pki: &Pki, origin: &Origin, tls: &str, listen: &str) -> String {
@@ -21,21 +19,9 @@ fn config(pki: &Pki, origin: &Origin, tls: &str, listen: &str) -> String {
     )
 }
 
-/// What `openssl s_client` prints, having sent a request of HTTP/1.1.
+/// What `openssl s_client` prints that asks for the shop.
 fn openssl(lb: &Instance, args: &[&str]) -> String {
-    let mut child = Command::new("openssl")
-        .args(["s_client", "-connect", &lb.addr.to_string(), "-servername", "shop.example", "-ign_eof"])
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("openssl, installed by tests/run");
-    let request = b"GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n";
-    // A refused client has gone already.
-    let _ = child.stdin.take().expect("piped").write_all(request);
-    let output = child.wait_with_output().expect("it ends");
-    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    crate::tls::openssl(lb, &[&["-servername", "shop.example"], args].concat())
 }
 
 #[test]
