@@ -5,6 +5,7 @@ use crate::closing::Watches;
 use crate::http::head::Field;
 use crate::http::ids::Ids;
 use crate::http::passwords::Passwords;
+use crate::http2::serve::Runners;
 use crate::http2::servers::Servers;
 use crate::io::Buffers;
 use crate::listener::{self, Accepting, Listening};
@@ -137,6 +138,7 @@ pub(crate) struct Local {
     /// Servers whose TLS failed, and when the log was last told.
     complaints: RefCell<HashMap<u32, Instant>>,
     pub(crate) h2: Servers,
+    pub(crate) runners: Runners,
     snapshot: RefCell<Pinned>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
     next_id: Cell<u64>,
@@ -181,6 +183,7 @@ impl Local {
             handshakes: handshake::Bounds::default(),
             complaints: RefCell::default(),
             h2: Servers::default(),
+            runners: Runners::default(),
             snapshot,
             clients: RefCell::default(),
             next_id: Cell::new(0),

@@ -118,6 +118,26 @@ fn a_large_body_comes_whole_both_ways_through_small_windows() {
 }
 
 #[test]
+fn a_length_of_nothing_is_believed_once_the_stream_has_ended() {
+    let a = Origin::named("a");
+    let lb = Instance::start(&app_h2(&[&a], "[defaults.timeout]\nhttp_request = \"1s\"\n"));
+    let mut c = Frames::connect(lb.addr);
+    for id in [1, 3, 5] {
+        c.send(kind::HEADERS, flag::END_HEADERS, id, &post("/", &[("content-length", "0")]));
+    }
+    assert!(c.lives());
+    assert_eq!(a.seen(), [], "none of them has ended");
+    c.send(kind::DATA, flag::END_STREAM, 1, b"");
+    assert_eq!(status(c.head(1).as_ref()), Some(200));
+    c.send(kind::DATA, flag::END_STREAM, 3, b"x");
+    assert!(c.head(3).expect("a reset").error().is_some());
+    // One that never ends is told so.
+    assert_eq!(status(c.head(5).as_ref()), Some(408));
+    assert_eq!(a.seen().len(), 1);
+    assert!(c.lives());
+}
+
+#[test]
 fn trailers_pass_both_ways_and_those_that_must_not_come_late_do_not() {
     let (tell, told) = channel();
     let a = Origin::raw(move |mut stream| {
@@ -311,6 +331,6 @@ fn a_slow_reader_is_cut_off_and_holds_up_nobody() {
         let end = c.find(|f| f.kind == kind::RST_STREAM).expect("a reset");
         assert!(end.error().is_some());
     }
-    assert!(lb.access().contains("\"end\":\"client-timeout\""));
+    eventually("it is logged", || lb.access().contains("\"end\":\"client-timeout\""));
     assert!(c.lives());
 }
