@@ -270,12 +270,17 @@ impl Builder {
 pub(super) struct Trailers {
     pub(super) lines: Vec<u8>,
     pub(super) malformed: bool,
+    /// Bytes of all fields, also of those that are not kept.
+    size: usize,
 }
 
 impl Trailers {
-    /// Takes in a field; as many bytes as `most` in all.
+    /// Takes in a field; as many bytes as `most` in all. Once it is malformed nothing more is looked at: a byte on the wire may
+    /// stand for a field of thousands.
     pub(super) fn field(&mut self, name: &[u8], value: &[u8], most: usize) {
-        self.malformed |= !is_name(name) || !is_value(value) || of_connection(name) || self.lines.len() > most;
+        self.size += name.len() + value.len() + 32;
+        self.malformed =
+            self.malformed || self.size > most || !is_name(name) || !is_value(value) || of_connection(name);
         if !self.malformed && trailer_allowed(name) {
             line(name, value, &mut self.lines);
         }
@@ -343,6 +348,17 @@ mod tests {
         assert_eq!(built(&GET[..3], true).0, refused(Reason::BAD_HOST));
         assert_eq!(built(&GET[1..], true).0, Finished::Malformed);
         assert_eq!(built(&[(":method", "CONNECT"), (":authority", "t:1")], true).0, refused(Reason::CONNECT_METHOD));
+    }
+
+    #[test]
+    fn trailers_are_bounded_by_all_that_was_said_and_not_by_what_is_kept() {
+        let mut trailers = Trailers::default();
+        trailers.field(b"x-sum", b"1", 1000);
+        // Comes too late to be passed on.
+        trailers.field(b"content-length", &[b'1'; 900], 1000);
+        assert_eq!((trailers.malformed, &trailers.lines[..]), (false, &b"x-sum: 1\r\n"[..]));
+        trailers.field(b"x", b"", 1000);
+        assert!(trailers.malformed);
     }
 
     proptest! {

@@ -327,8 +327,7 @@ fn open(shared: &Rc<Shared>, new: New) {
     let snap = local.snapshot();
     let New { stream, text: input, head } = new;
     if stream.is_gone() {
-        // Taken back at once: nobody need hear of it.
-        return;
+        return shared.session.refuse(&stream);
     }
     let empty = matches!(head, Finished::Head { length: Some(0), .. });
     let (key, request) = match head {

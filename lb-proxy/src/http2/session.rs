@@ -245,9 +245,14 @@ impl Session {
         inner.drop_all();
     }
 
-    /// Nobody serves this stream.
+    /// Nobody serves this stream; what came for it is as good as read. One that the client has taken back already need not hear
+    /// of it.
     pub(super) fn refuse(&self, stream: &Stream) {
-        self.inner.borrow_mut().reset(&self.local, stream.id, Reason::REFUSED_STREAM);
+        let mut inner = self.inner.borrow_mut();
+        if !stream.is_gone() {
+            inner.reset(&self.local, stream.id, Reason::REFUSED_STREAM);
+        }
+        inner.release(&self.local, stream.unread());
     }
 
     /// The socket has taken what waited.

@@ -149,6 +149,11 @@ impl Stream {
         self.state.borrow().gone
     }
 
+    /// Bytes of its body that nobody has read.
+    pub(super) fn unread(&self) -> usize {
+        self.state.borrow().unread()
+    }
+
     /// The connection can take something again.
     pub(super) fn unblocked(&self) {
         let mut state = self.state.borrow_mut();

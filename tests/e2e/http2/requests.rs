@@ -1,6 +1,6 @@
 //! Requests over HTTP/2 as clients and servers see them: bodies both ways, trailers, many at a time, what ends early.
 use crate::{app_h2, servers};
-use lb_tests::frames::{Frame, block, flag, get, kind};
+use lb_tests::frames::{Frame, block, flag, frame, get, kind};
 use lb_tests::origin::Reply;
 use lb_tests::{Frames, Instance, Origin, eventually};
 use std::io::{Read, Write};
@@ -135,6 +135,29 @@ fn a_length_of_nothing_is_believed_once_the_stream_has_ended() {
     assert_eq!(status(c.head(5).as_ref()), Some(408));
     assert_eq!(a.seen().len(), 1);
     assert!(c.lives());
+}
+
+#[test]
+fn bodies_that_are_taken_back_unread_leave_the_connection_its_window() {
+    let a = Origin::answering(|seen| Reply::Body(seen.body.len().to_string()));
+    let lb = Instance::start(&app_h2(&[&a], "[frontend.web.http2]\nmax_streams = 1\nwindow = \"64KiB\"\n"));
+    let mut c = Frames::connect(lb.addr);
+    let piece = vec![b'x'; 16_000];
+    for id in (1..=19).step_by(2) {
+        // At once, so that the reset is there before the request begins.
+        let head = post("/", &[]);
+        let frames = [
+            frame(kind::HEADERS, flag::END_HEADERS, id, &head),
+            frame(kind::DATA, 0, id, &piece),
+            frame(kind::RST_STREAM, 0, id, &8u32.to_be_bytes()),
+        ];
+        assert!(c.bytes(&frames.concat()));
+        // Never more on its way than the window allows.
+        assert!(c.lives());
+    }
+    c.send(kind::HEADERS, flag::END_HEADERS, 21, &post("/", &[]));
+    assert!(c.send(kind::DATA, flag::END_STREAM, 21, &piece));
+    assert_eq!(status(c.head(21).as_ref()), Some(200));
 }
 
 #[test]
