@@ -127,7 +127,7 @@ pub(crate) struct Local {
     /// The worker's number.
     pub(crate) id: usize,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) buffers: Buffers,
+    pub(crate) buffers: Rc<Buffers>,
     pub(crate) fields: SpareFields,
     pub(crate) pool: Pool,
     pub(crate) sockets: Sockets,
@@ -173,7 +173,7 @@ impl Local {
             dice: Cell::new(shared.base.seed.wrapping_add(id as u64)),
             id,
             shared,
-            buffers: Buffers::default(),
+            buffers: Rc::default(),
             fields: SpareFields::default(),
             pool: Pool::default(),
             sockets: Sockets::default(),

@@ -47,7 +47,7 @@ impl Head {
 }
 
 /// A frame's first nine bytes.
-pub(super) fn head(length: usize, kind: u8, flags: u8, stream: u32) -> [u8; HEAD] {
+pub(super) const fn head(length: usize, kind: u8, flags: u8, stream: u32) -> [u8; HEAD] {
     let [a, b, c, d] = stream.to_be_bytes();
     [(length >> 16) as u8, (length >> 8) as u8, length as u8, kind, flags, a, b, c, d]
 }

@@ -120,7 +120,7 @@ pub(crate) async fn serve(
         window: frontend.http2.window,
         head: frontend.max_head + 32 * frontend.max_headers,
     };
-    let session = Session::new(&local, bounds);
+    let session = Session::new(&local.buffers, bounds);
     let client = local.remember();
     let shared = Rc::new(Shared {
         local: local.clone(),
@@ -206,7 +206,7 @@ impl<'a> Driver<'a> {
         self.yielded = false;
         let drained = {
             let mut inner = session.inner.borrow_mut();
-            inner.out.poll_drain(&local.buffers, &self.socket.writer(), cx)
+            inner.out.poll_drain(&self.socket.writer(), cx)
         };
         match drained {
             Poll::Ready(Err(_)) => return Poll::Ready(()),

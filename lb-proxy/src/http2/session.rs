@@ -3,6 +3,8 @@
 //! It moves nothing by itself. The connection's task feeds it with what came and drains what is to go; the tasks of the
 //! streams write their frames into it through [`super::stream`].
 mod frames;
+#[cfg(test)]
+mod tests;
 
 use self::frames::{Block, Wrong};
 use super::frame::{self, Head};
@@ -12,7 +14,7 @@ use super::out::Out;
 use super::request::{Builder, Finished};
 use super::stream::Stream;
 use super::{PREFACE, message};
-use crate::worker::Local;
+use crate::io::Buffers;
 use h2::Reason;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -43,7 +45,6 @@ pub(super) struct Bounds {
 
 /// A connection, shared by its own task and those of its streams.
 pub(super) struct Session {
-    pub(super) local: Rc<Local>,
     pub(super) inner: RefCell<Inner>,
     /// The connection's task.
     waker: RefCell<Option<Waker>>,
@@ -113,7 +114,7 @@ pub(super) struct Inner {
 
 impl Session {
     /// A connection whose client has said nothing yet. Our settings are the first to go.
-    pub(super) fn new(local: &Rc<Local>, bounds: Bounds) -> Rc<Self> {
+    pub(super) fn new(spare: &Rc<Buffers>, bounds: Bounds) -> Rc<Self> {
         let window = u64::from(bounds.window) * u64::from(bounds.streams);
         let most = window.clamp(u64::from(WINDOW), 16 << 20).max(u64::from(bounds.window)) as u32;
         let settings =
@@ -126,8 +127,8 @@ impl Session {
         if most > WINDOW {
             hello.extend(frame::short(frame::WINDOW_UPDATE, 0, &[most - WINDOW]));
         }
-        let mut out = Out::default();
-        out.push(&local.buffers, &hello);
+        let mut out = Out::new(spare.clone());
+        out.push(&hello);
         let inner = Inner {
             out,
             guard: Guard::of_client(),
@@ -151,12 +152,7 @@ impl Session {
             read: 0,
             blocked: Vec::new(),
         };
-        Rc::new(Self {
-            local: local.clone(),
-            inner: RefCell::new(inner),
-            waker: RefCell::new(None),
-            woken: Cell::new(false),
-        })
+        Rc::new(Self { inner: RefCell::new(inner), waker: RefCell::new(None), woken: Cell::new(false) })
     }
 
     /// The connection's task runs, and sees all that is there.
@@ -181,12 +177,12 @@ impl Session {
     /// appended to `new`.
     pub(super) fn feed(&self, bytes: &[u8], new: &mut Vec<New>) -> usize {
         let mut inner = self.inner.borrow_mut();
-        let mut at = inner.preface(&self.local, bytes);
+        let mut at = inner.preface(bytes);
         while inner.over.is_none() && inner.preface && inner.out.waiting() < MOST {
             let Some(head) = bytes[at..].first_chunk() else { break };
             let head = Head::read(*head);
             if head.length > frame::MOST {
-                inner.fatal(&self.local, Reason::FRAME_SIZE_ERROR);
+                inner.fatal(Reason::FRAME_SIZE_ERROR);
                 break;
             }
             let Some(payload) = bytes.get(at + frame::HEAD..at + frame::HEAD + head.length) else { break };
@@ -194,16 +190,16 @@ impl Session {
             inner.guard.frame(head.kind, head.flags, head.length);
             let taken = match inner.guard.tripped() {
                 Some(reason) => Err(Wrong::Connection(reason)),
-                None => inner.take(&self.local, head, payload, new),
+                None => inner.take(head, payload, new),
             };
             match taken {
                 Ok(()) => {}
-                Err(Wrong::Connection(reason)) => inner.fatal(&self.local, reason),
+                Err(Wrong::Connection(reason)) => inner.fatal(reason),
                 Err(Wrong::Stream(id, reason)) => {
-                    inner.reset(&self.local, id, reason);
+                    inner.reset(id, reason);
                     // Perhaps it was one too many.
                     if let Some(reason) = inner.guard.tripped() {
-                        inner.fatal(&self.local, reason);
+                        inner.fatal(reason);
                     }
                 }
             }
@@ -233,8 +229,8 @@ impl Session {
         let mut inner = self.inner.borrow_mut();
         if inner.going == Going::No && inner.over.is_none() {
             inner.going = Going::Told;
-            inner.push(&self.local, &frame::short(frame::GOAWAY, 0, &[0x7fff_ffff, 0]));
-            inner.push(&self.local, &[&frame::head(8, frame::PING, 0, 0)[..], &FAREWELL].concat());
+            inner.push(&frame::short(frame::GOAWAY, 0, &[0x7fff_ffff, 0]));
+            inner.push(&[&frame::head(8, frame::PING, 0, 0)[..], &FAREWELL].concat());
         }
     }
 
@@ -250,9 +246,9 @@ impl Session {
     pub(super) fn refuse(&self, stream: &Stream) {
         let mut inner = self.inner.borrow_mut();
         if !stream.is_gone() {
-            inner.reset(&self.local, stream.id, Reason::REFUSED_STREAM);
+            inner.reset(stream.id, Reason::REFUSED_STREAM);
         }
-        inner.release(&self.local, stream.unread());
+        inner.release(stream.unread());
     }
 
     /// The socket has taken what waited.
@@ -262,18 +258,18 @@ impl Session {
 }
 
 impl Inner {
-    pub(super) fn push(&mut self, local: &Local, bytes: &[u8]) {
-        self.out.push(&local.buffers, bytes);
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.out.push(bytes);
     }
 
     /// How much of `bytes` was the preface.
-    fn preface(&mut self, local: &Local, bytes: &[u8]) -> usize {
+    fn preface(&mut self, bytes: &[u8]) -> usize {
         if self.preface || self.over.is_some() {
             return 0;
         }
         let n = bytes.len().min(PREFACE.len());
         if bytes[..n] != PREFACE[..n] {
-            self.fatal(local, Reason::PROTOCOL_ERROR);
+            self.fatal(Reason::PROTOCOL_ERROR);
             return 0;
         }
         self.preface = n == PREFACE.len();
@@ -296,7 +292,7 @@ impl Inner {
     }
 
     /// Resets a stream.
-    pub(super) fn reset(&mut self, local: &Local, id: u32, reason: Reason) {
+    pub(super) fn reset(&mut self, id: u32, reason: Reason) {
         if let Some(stream) = self.find(id) {
             stream.gone();
             self.close(id);
@@ -306,13 +302,13 @@ impl Inner {
         }
         self.forgotten.push_back(id);
         self.guard.sent(frame::RST_STREAM);
-        self.push(local, &frame::rst_stream(id, reason));
+        self.push(&frame::rst_stream(id, reason));
     }
 
     /// Ends the connection.
-    fn fatal(&mut self, local: &Local, reason: Reason) {
+    fn fatal(&mut self, reason: Reason) {
         self.over = Some(Over::Because(reason));
-        self.push(local, &frame::short(frame::GOAWAY, 0, &[self.last, reason.into()]));
+        self.push(&frame::short(frame::GOAWAY, 0, &[self.last, reason.into()]));
         self.drop_all();
     }
 
@@ -326,19 +322,19 @@ impl Inner {
     }
 
     /// So much of what came is out of the way: the client may send as much again. Whether it is told now.
-    pub(super) fn release(&mut self, local: &Local, n: usize) -> bool {
+    pub(super) fn release(&mut self, n: usize) -> bool {
         self.read += n as i64;
         let tell = self.read >= self.most / 2 && self.over.is_none();
         if tell {
             let read = std::mem::take(&mut self.read);
             self.allowed += read;
-            self.push(local, &frame::short(frame::WINDOW_UPDATE, 0, &[read as u32]));
+            self.push(&frame::short(frame::WINDOW_UPDATE, 0, &[read as u32]));
         }
         tell
     }
 
     /// Writes lines of HTTP/1.1, the first of them a status line where it is a head, as a block of fields.
-    pub(super) fn block(&mut self, local: &Local, id: u32, text: &[u8], trailers: bool, end: bool) -> io::Result<()> {
+    pub(super) fn block(&mut self, id: u32, text: &[u8], trailers: bool, end: bool) -> io::Result<()> {
         let mut block = std::mem::take(&mut self.scratch);
         block.clear();
         if !self.no_table {
@@ -355,8 +351,8 @@ impl Inner {
                 let (piece, more) = rest.split_at(rest.len().min(frame::MOST));
                 rest = more;
                 flags |= if rest.is_empty() { frame::END_HEADERS } else { 0 };
-                self.push(local, &frame::head(piece.len(), kind, flags, id));
-                self.push(local, piece);
+                self.push(&frame::head(piece.len(), kind, flags, id));
+                self.push(piece);
                 if rest.is_empty() {
                     break;
                 }

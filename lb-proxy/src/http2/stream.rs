@@ -225,14 +225,14 @@ impl Requested {
         }
         state.read += n as i64;
         let mut inner = self.session.inner.borrow_mut();
-        let mut told = inner.release(&self.session.local, n);
+        let mut told = inner.release(n);
         if state.read >= state.most / 2 && !state.came && !state.gone {
             let more = std::mem::take(&mut state.read);
             // What the client could send before it knew of our settings was perhaps more than it may send now.
             let more = more.min(state.most - state.allowed);
             if more > 0 {
                 state.allowed += more;
-                inner.push(&self.session.local, &frame::short(frame::WINDOW_UPDATE, self.stream.id, &[more as u32]));
+                inner.push(&frame::short(frame::WINDOW_UPDATE, self.stream.id, &[more as u32]));
                 told = true;
             }
         }
@@ -276,7 +276,7 @@ impl Requested {
             return;
         }
         drop(state);
-        self.session.inner.borrow_mut().reset(&self.session.local, self.stream.id, reason);
+        self.session.inner.borrow_mut().reset(self.stream.id, reason);
         self.session.wake();
     }
 
@@ -286,7 +286,7 @@ impl Requested {
         if state.gone || state.answered {
             return Err(over());
         }
-        self.session.inner.borrow_mut().block(&self.session.local, self.stream.id, head, false, end)?;
+        self.session.inner.borrow_mut().block(self.stream.id, head, false, end)?;
         // Interim answers have a status of 1xx; that one which switches protocols is none here.
         state.answered = head.get(9) != Some(&b'1') || head.get(9..12) == Some(b"101");
         self.sent(&mut state, end);
@@ -302,7 +302,7 @@ impl Requested {
         if state.gone || state.went {
             return Err(over());
         }
-        self.session.inner.borrow_mut().block(&self.session.local, self.stream.id, trailers, true, true)?;
+        self.session.inner.borrow_mut().block(self.stream.id, trailers, true, true)?;
         self.sent(&mut state, true);
         Ok(())
     }
@@ -332,7 +332,7 @@ impl Requested {
         if state.gone || state.went {
             return Err(over());
         }
-        let (local, id) = (&self.session.local, self.stream.id);
+        let id = self.stream.id;
         let mut inner = self.session.inner.borrow_mut();
         let (mut first, mut second) = (first, second);
         loop {
@@ -340,9 +340,9 @@ impl Requested {
             let b = second.len().min(frame::MOST - a);
             let last = a == first.len() && b == second.len();
             let flags = if last && end { frame::END_STREAM } else { 0 };
-            inner.push(local, &frame::head(a + b, frame::DATA, flags, id));
-            inner.push(local, &first[..a]);
-            inner.push(local, &second[..b]);
+            inner.push(&frame::head(a + b, frame::DATA, flags, id));
+            inner.push(&first[..a]);
+            inner.push(&second[..b]);
             inner.guard.sent(frame::DATA);
             state.handed += (a + b) as u64;
             state.window -= (a + b) as i64;
@@ -374,7 +374,7 @@ impl Drop for Requested {
         drop(state);
         // An answer that is whole says all: the client need not go on.
         self.reset(if answered { Reason::NO_ERROR } else { Reason::CANCEL });
-        if unread > 0 && self.session.inner.borrow_mut().release(&self.session.local, unread) {
+        if unread > 0 && self.session.inner.borrow_mut().release(unread) {
             self.session.wake();
         }
     }

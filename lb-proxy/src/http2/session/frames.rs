@@ -4,7 +4,6 @@ use super::super::hpack;
 use super::super::request::{Finished, Trailers};
 use super::super::stream::Stream;
 use super::{FAREWELL, Going, Inner, New, WINDOW};
-use crate::worker::Local;
 use Wrong::{Connection, Stream as OfStream};
 use h2::Reason;
 use std::rc::Rc;
@@ -25,7 +24,7 @@ pub(super) struct Block {
 
 impl Inner {
     /// Takes in one frame.
-    pub(super) fn take(&mut self, local: &Local, head: Head, payload: &[u8], new: &mut Vec<New>) -> Result<(), Wrong> {
+    pub(super) fn take(&mut self, head: Head, payload: &[u8], new: &mut Vec<New>) -> Result<(), Wrong> {
         let id = head.stream;
         if let Some(block) = &self.block
             && (head.kind != frame::CONTINUATION || id != block.stream)
@@ -39,7 +38,7 @@ impl Inner {
             return Err(Connection(Reason::PROTOCOL_ERROR));
         }
         match head.kind {
-            frame::DATA => self.data(local, head, payload),
+            frame::DATA => self.data(head, payload),
             frame::HEADERS => self.headers(head, payload, new),
             frame::CONTINUATION => self.continuation(head, payload, new),
             // Its size is the guard's to look at, here and below.
@@ -54,9 +53,9 @@ impl Inner {
                 }
                 Ok(())
             }
-            frame::SETTINGS => self.settings(local, head, payload),
+            frame::SETTINGS => self.settings(head, payload),
             frame::PING => {
-                self.ping(local, head, payload);
+                self.ping(head, payload);
                 Ok(())
             }
             frame::WINDOW_UPDATE => self.window_update(id, payload),
@@ -64,7 +63,7 @@ impl Inner {
         }
     }
 
-    fn data(&mut self, local: &Local, head: Head, payload: &[u8]) -> Result<(), Wrong> {
+    fn data(&mut self, head: Head, payload: &[u8]) -> Result<(), Wrong> {
         let id = head.stream;
         let data = frame::unpadded(head, payload).ok_or(Connection(Reason::PROTOCOL_ERROR))?;
         if data.is_empty() && !payload.is_empty() && !head.has(frame::END_STREAM) {
@@ -76,14 +75,14 @@ impl Inner {
         }
         let Some(stream) = self.find(id) else {
             // What was on its way when we reset the stream.
-            self.release(local, payload.len());
+            self.release(payload.len());
             return if self.forgotten.contains(&id) { Ok(()) } else { Err(OfStream(id, Reason::STREAM_CLOSED)) };
         };
         let ended = head.has(frame::END_STREAM);
         let taken = stream.data(data, payload.len(), ended);
         // Padding is read by nobody else; neither is what came too much.
         let unread = if taken.is_ok() { payload.len() - data.len() } else { payload.len() };
-        self.release(local, unread);
+        self.release(unread);
         if taken.map_err(|reason| OfStream(id, reason))? {
             self.close(id);
         }
@@ -164,7 +163,7 @@ impl Inner {
         Ok(())
     }
 
-    fn settings(&mut self, local: &Local, head: Head, payload: &[u8]) -> Result<(), Wrong> {
+    fn settings(&mut self, head: Head, payload: &[u8]) -> Result<(), Wrong> {
         if head.has(frame::ACK) {
             self.heard = true;
             return Ok(());
@@ -185,17 +184,17 @@ impl Inner {
                 _ => {}
             }
         }
-        self.push(local, &frame::head(0, frame::SETTINGS, frame::ACK, 0));
+        self.push(&frame::head(0, frame::SETTINGS, frame::ACK, 0));
         Ok(())
     }
 
-    fn ping(&mut self, local: &Local, head: Head, payload: &[u8]) {
+    fn ping(&mut self, head: Head, payload: &[u8]) {
         if !head.has(frame::ACK) {
-            self.push(local, &frame::head(payload.len(), frame::PING, frame::ACK, 0));
-            self.push(local, payload);
+            self.push(&frame::head(payload.len(), frame::PING, frame::ACK, 0));
+            self.push(payload);
         } else if payload == FAREWELL && self.going == Going::Told {
             self.going = Going::Last(self.last);
-            self.push(local, &frame::short(frame::GOAWAY, 0, &[self.last, 0]));
+            self.push(&frame::short(frame::GOAWAY, 0, &[self.last, 0]));
         }
     }
 
