@@ -5,12 +5,13 @@ use super::limits::Counting;
 use super::patience;
 use super::reason::Reason;
 use crate::arrival::Arrival;
-use crate::shared::AccessLine;
+use crate::shared::{AccessLine, at};
 use crate::stream::Stream;
 use crate::worker::Local;
 use lb_core::limit::Action;
 use lb_core::server::{Count, ServerState};
 use lb_core::snapshot::{Backend, DURATION_BUCKETS, FrontendState, Limit};
+use lb_core::time::Timestamp;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -111,6 +112,11 @@ impl Request {
         }
     }
 
+    /// When it began.
+    pub(crate) fn began(&self) -> Timestamp {
+        at(self.started.into())
+    }
+
     /// A malformed request, of which nothing is known but the client.
     pub(crate) fn unread(local: &Rc<Local>, frontend: &Arc<FrontendState>, arrival: &Rc<Arrival>) -> Self {
         let empty = b"- -";
@@ -127,6 +133,7 @@ impl Request {
             framing: head::Framing::Empty,
             keep_alive: false,
             upgrade: None,
+            names: false,
             fields: Vec::new(),
         };
         Self::new(local, frontend, arrival, &request, empty)

@@ -272,7 +272,7 @@ async fn forward<'s>(
     let tls = conn.arrival.tls.as_deref();
     let looked =
         Looked { request: &request, buf, client, src, snap, frontend, backend: Some(backend), tls, made: None };
-    let mut plan = Plan::read(backend, &looked, now());
+    let mut plan = Plan::read(backend, &looked, account.began());
     for (table, key) in plan.counted(backend) {
         account.counting().meet(&mut conn.opened, table, key);
     }

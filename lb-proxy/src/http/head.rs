@@ -4,7 +4,6 @@
 //! of slices, so that a parsed head does not borrow its buffer.
 use super::reason::Reason;
 use lb_core::matcher::path;
-use memchr::memchr_iter;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -141,6 +140,8 @@ pub(crate) struct Request {
     pub(crate) keep_alive: bool,
     /// The one protocol it asks to upgrade to.
     pub(crate) upgrade: Option<Piece>,
+    /// Whether `Connection` has options of its own: fields that end here.
+    pub(crate) names: bool,
     pub(crate) fields: Vec<Field>,
 }
 
@@ -186,6 +187,8 @@ pub(crate) struct Response {
     pub(crate) keep_alive: bool,
     /// Whether `Connection` names `upgrade`.
     pub(crate) upgrade: Option<Piece>,
+    /// As that of a request.
+    pub(crate) names: bool,
     pub(crate) fields: Vec<Field>,
 }
 
@@ -238,6 +241,7 @@ pub(crate) fn request(buf: &[u8], max_fields: usize, mut fields: Vec<Field>) -> 
         framing,
         keep_alive: if http11 { !connection.close } else { connection.keep_alive && !connection.close },
         upgrade,
+        names: connection.names,
         fields,
     }))
 }
@@ -280,19 +284,17 @@ pub(crate) fn response(buf: &[u8], head_request: bool, mut fields: Vec<Field>) -
         framing,
         keep_alive: keep_alive && framing != Framing::UntilClose,
         upgrade: upgrade(buf, &fields, connection.upgrade),
+        names: connection.names,
         fields,
     }))
 }
 
 /// Every LF follows a CR, every CR but the last byte is followed by an LF, and there is no NUL.
 fn lines_are_strict(head: &[u8]) -> bool {
-    let mut ends = 0;
-    let followed = memchr_iter(b'\r', head).all(|i| {
-        ends += usize::from(i + 1 < head.len());
-        i + 1 == head.len() || head[i + 1] == b'\n'
-    });
-    // As many line feeds as carriage returns before one: none stands alone. Counting costs less than looking at each.
-    followed && memchr_iter(b'\n', head).count() == ends && memchr::memchr(0, head).is_none()
+    // Without a way out in the middle, so that many bytes are looked at in one step.
+    let pairs = head.iter().zip(head.iter().skip(1));
+    let strict = pairs.fold(true, |strict, (a, b)| strict & ((*a == b'\r') == (*b == b'\n')) & (*b != 0));
+    strict && !matches!(head.first(), Some(b'\n' | 0))
 }
 
 fn take_fields(buf: &[u8], headers: &[httparse::Header<'_>], fields: &mut Vec<Field>) -> bool {
@@ -354,6 +356,8 @@ struct Connection {
     close: bool,
     keep_alive: bool,
     upgrade: bool,
+    /// Something else.
+    names: bool,
 }
 
 impl Connection {
@@ -365,7 +369,7 @@ impl Connection {
                 o if o.eq_ignore_ascii_case(b"keep-alive") => said.keep_alive = true,
                 o if o.eq_ignore_ascii_case(b"upgrade") => said.upgrade = true,
                 o if !o.iter().all(|b| lb_core::stick::is_token(*b)) => return Err(Reason::BAD_REQUEST),
-                _ => {}
+                _ => said.names = true,
             }
         }
         Ok(said)
@@ -417,7 +421,10 @@ fn host_of(buf: &[u8], authority: Piece) -> Result<Piece, Reason> {
     };
     let (host, port) = bytes.split_at(end);
     let port_ok = port.is_empty() || (port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit) && port.len() <= 6);
-    let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(b);
+    let allowed = |b: &u8| {
+        matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'$'..=b'.' | b';' | b'=' | b'_' | b'~')
+            && *b != b','
+    };
     let host_ok = if end > 0 && bytes[0] == b'[' {
         host[1..end - 1].iter().all(|b| b.is_ascii_hexdigit() || b":.%".contains(b))
     } else {
@@ -560,6 +567,21 @@ mod tests {
         assert_eq!(head.path.get(text), b"/a/b");
         assert_eq!(head.query.get(text), b"q=1");
         assert_eq!(head.host.get(text), b"Shop");
+    }
+
+    #[test]
+    fn a_line_ends_with_both_and_nothing_else_ends_one() {
+        for strict in ["", "\r", "\r\n", "a\r\nb", "a\r\n\r\n", "a\r\n\r"] {
+            assert!(lines_are_strict(strict.as_bytes()), "{strict:?}");
+        }
+        for loose in ["\n", "a\n", "\ra", "a\rb\r\n", "a\n\r", "\r\r\n", "\0", "a\0", "a\r\n\0", "\r\n\n"] {
+            assert!(!lines_are_strict(loose.as_bytes()), "{loose:?}");
+            // Wherever it stands in a long head.
+            for before in 0..70 {
+                let head = format!("{}{loose}", "x".repeat(before));
+                assert!(!lines_are_strict(head.as_bytes()), "{head:?}");
+            }
+        }
     }
 
     proptest! {
