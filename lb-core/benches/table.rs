@@ -2,7 +2,7 @@
 //! 32 bytes. Run by `cargo bench -p lb-core --bench table`; the allocator is the one that `lb` runs with.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 use divan::{Bencher, black_box};
-use lb_core::config::{self, KeyKind, WhenFull};
+use lb_core::config::{self, KeyKind};
 use lb_core::counters::{Counter, Event};
 use lb_core::hlc::{Clock, Stamp};
 use lb_core::id::{NameId, Names, NodeId};
@@ -29,18 +29,7 @@ fn main() {
 }
 
 fn table(size: usize) -> Arc<StickTable> {
-    let spec = config::Table {
-        name: "sessions".into(),
-        kind: KeyKind::Binary,
-        len: 64,
-        size,
-        expire: EXPIRE,
-        max_life: None,
-        max_new_keys: None,
-        when_full: WhenFull::Evict,
-        replicate: true,
-        store: Vec::new(),
-    };
+    let spec = config::Table { size, ..config::Table::new("sessions", KeyKind::Binary) };
     let clock = Clock::new(NodeId::new("a", 1), Duration::from_secs(86_400));
     Arc::new(StickTable::new(Arc::new(spec), Arc::new(Names::default()), Arc::new(clock), 0x5eed))
 }

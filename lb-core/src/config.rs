@@ -3,6 +3,7 @@
 //! | module | for |
 //! | --- | --- |
 //! | [`mod@file`] | what the user may write: every section and key, as one table |
+//! | `affinity`, `table` | what binds a client to its server, and where that is remembered |
 //! | [`check`], [`faults`] | how servers are asked; what becomes of failures |
 //! | `condition` | comparisons with counters |
 //! | `reader`, `env`, `suggest` | reading by that table; every mistake with its place, and what was meant |
@@ -11,13 +12,11 @@
 //! | `fault` | mistakes that show outside of the text, and their place in it |
 //! | [`unused`] | what a file says in vain |
 //! | [`diff`] | what a reload changes |
-use crate::counters::Counter;
 use crate::jwt::Keys;
 use crate::limit::Limit;
 use crate::matcher::Matcher;
 use crate::pace::Pace;
 use crate::rules::{Auth, Rules};
-use crate::secret::Secret;
 use crate::stick::KeyExpr;
 use crate::tcp::{Mode, Tcp};
 use ipnet::IpNet;
@@ -28,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod address;
+mod affinity;
 pub mod check;
 mod condition;
 pub mod diagnostic;
@@ -51,11 +51,15 @@ pub mod lower;
 mod reader;
 pub mod schema;
 mod suggest;
+mod table;
 mod tls;
 mod unused;
 pub mod websocket;
 
 pub use address::{ListenAddr, ServerAddr, SocketOptions};
+pub use affinity::{
+    Cookie, CookieMode, CookieValue, DrainMode, FailBack, OnDown, Persist, SameSite, StickAction, Sticky, TableRule,
+};
 pub use check::{Agent, Check, Expected, Probe, Step};
 pub use condition::{Mistake, conditions};
 pub use diagnostic::Diagnostic;
@@ -65,6 +69,7 @@ pub use faults::Faults;
 pub use http2::{Http2, Proto};
 pub use lower::{load, load_with};
 pub use reader::{Env, Files};
+pub use table::{KeyKind, Table, WhenFull};
 pub use tls::{ClientCerts, ListenTls, ProxyVersion, ServerTls, Tls, TlsVersion, Wanted};
 pub use unused::unused;
 pub use websocket::WebSocket;
@@ -261,58 +266,6 @@ impl Default for Timeouts {
     }
 }
 
-/// `[table.NAME]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table {
-    /// Name, unique.
-    pub name: String,
-    /// Type of the keys.
-    pub kind: KeyKind,
-    /// Greatest length of a string or binary key in bytes; longer ones are cut. Default 64.
-    pub len: usize,
-    /// Greatest number of entries. Default 100,000.
-    pub size: usize,
-    /// Life of an entry that nobody touches. Default 30m.
-    pub expire: Duration,
-    /// A pin ends this long after it was made, used or not; `None`: no bound.
-    pub max_life: Option<Duration>,
-    /// How fast one client address makes keys at most; `None`: no bound.
-    pub max_new_keys: Option<Pace>,
-    /// What a new key gets when the table is full.
-    pub when_full: WhenFull,
-    /// Whether peers get it. Default true.
-    pub replicate: bool,
-    /// What is counted for each key, summed over the cluster. Default nothing.
-    pub store: Vec<Counter>,
-}
-
-/// Type of a table's keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum KeyKind {
-    /// IPv4 address (IPv4-mapped IPv6 included); an IPv6 address is no key here.
-    Ip,
-    /// IPv6 address; IPv4 as its mapped form.
-    Ipv6,
-    /// Signed 64-bit number.
-    Integer,
-    /// Text.
-    String,
-    /// Bytes, shown in hexadecimal.
-    Binary,
-}
-
-/// What a new key gets when its table is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum WhenFull {
-    /// The entry nearest its deadline goes.
-    #[default]
-    Evict,
-    /// The new one is not stored.
-    Refuse,
-}
-
 /// `[frontend.NAME]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frontend {
@@ -462,163 +415,6 @@ pub struct SlowStart {
     pub time: Duration,
     /// Meanwhile at most so many new clients a second.
     pub pace: Option<NonZeroU32>,
-}
-
-/// When affinity is kept in spite of all, when not at all, and when a client goes back.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Persist {
-    /// Such requests go to their pinned server though it is down or in maintenance. Any of them.
-    pub force: Vec<Matcher>,
-    /// Such requests have no affinity: nothing is looked up, stored or set. Any of them.
-    pub ignore: Vec<Matcher>,
-    /// When a redispatched client goes back to its first server.
-    pub fail_back: FailBack,
-}
-
-/// `backend.fail_back`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum FailBack {
-    /// It stays where it is.
-    #[default]
-    Never,
-    /// Once it was idle for a quarter of the pin's life.
-    Idle,
-    /// At its next request.
-    Now,
-}
-
-/// One sticky rule.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Sticky {
-    /// A cookie of ours that names the server.
-    Cookie(Cookie),
-    /// A table.
-    Table(TableRule),
-}
-
-/// A cookie that names a server.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct Cookie {
-    /// Its name.
-    pub name: String,
-    /// Who sets it.
-    pub mode: CookieMode,
-    /// What it says of the server.
-    pub value: CookieValue,
-    /// Keys of dynamic and sealed values, shared by the cluster. The first writes, all are read.
-    pub keys: Vec<Secret>,
-    /// Of which requests; all: for every one.
-    pub when: Matcher,
-    /// The server does not see it, and a client that has a right one is not sent it again.
-    pub indirect: bool,
-    /// `Cache-Control: private` where the cookie is set.
-    pub nocache: bool,
-    /// Attribute.
-    pub httponly: bool,
-    /// Attribute.
-    pub secure: bool,
-    /// Attribute.
-    pub samesite: Option<SameSite>,
-    /// Attribute; one `Domain` only.
-    pub domain: Option<String>,
-    /// Attribute. Default `/`.
-    pub path: String,
-    /// A cookie of that name that the server itself sets is left as it is.
-    pub preserve: bool,
-    /// Ignored when it was not used for this long.
-    pub max_idle: Option<Duration>,
-    /// Ignored this long after it was first set.
-    pub max_life: Option<Duration>,
-    /// More attributes, as they are written.
-    pub attr: Vec<String>,
-}
-
-/// Who sets the cookie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CookieMode {
-    /// `insert`: lb.
-    #[default]
-    Insert,
-    /// `rewrite`: the server; lb puts in its own value.
-    Rewrite,
-    /// `prefix`: the server; lb puts its own value before.
-    Prefix,
-    /// `passive`: the server, with the value that names it; lb only looks.
-    Passive,
-}
-
-/// What the cookie says of the server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CookieValue {
-    /// Its cookie name.
-    #[default]
-    Name,
-    /// A keyed hash of its address and port, or of its path.
-    Dynamic,
-    /// Its cookie name, encrypted and authenticated.
-    Sealed,
-}
-
-/// `SameSite`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SameSite {
-    /// `Strict`
-    Strict,
-    /// `Lax`
-    Lax,
-    /// `None`
-    None,
-}
-
-/// A stick rule on a table.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TableRule {
-    /// What it does.
-    pub action: StickAction,
-    /// Where the key comes from.
-    pub key: KeyExpr,
-    /// Which table.
-    pub table: String,
-    /// Of which requests; all: for every one.
-    pub when: Matcher,
-}
-
-/// What a stick rule does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StickAction {
-    /// `on`: look up, and store on the request.
-    On,
-    /// `match`: look up.
-    Match,
-    /// `store_request`: store under a key of the request.
-    StoreRequest,
-    /// `store_response`: store under a key of the answer.
-    StoreResponse,
-}
-
-/// `backend.on_down`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnDown {
-    /// Another server takes the client, and the pin moves.
-    #[default]
-    Redispatch,
-    /// 503; the pin stays.
-    Fail,
-}
-
-/// `backend.drain`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DrainMode {
-    /// Pinned clients still come.
-    #[default]
-    Stay,
-    /// Pinned clients go elsewhere at their next request.
-    Move,
 }
 
 /// `maxconn` of a server; 0: no bound.

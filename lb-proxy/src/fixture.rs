@@ -1,7 +1,7 @@
 //! Small valid configurations for unit tests.
 use lb_core::config::{
     AccessLog, Admin, Backend, Balance, Config, DrainMode, Frontend, Instance, KeyKind, Listen, ListenTls, Log,
-    LogFormat, Maxconn, OnDown, Persist, Server, Spread, Table, Timeouts, TlsVersion, WhenFull,
+    LogFormat, Maxconn, OnDown, Persist, Server, Spread, Table, Timeouts, TlsVersion,
 };
 use lb_core::hlc::Clock;
 use lb_core::id::{Names, NodeId};
@@ -126,18 +126,7 @@ pub(crate) fn frontend(name: &str, listen: &[SocketAddr]) -> Frontend {
 }
 
 pub(crate) fn table(name: &str) -> Table {
-    Table {
-        name: name.into(),
-        kind: KeyKind::String,
-        len: 64,
-        size: 100_000,
-        expire: Duration::from_secs(1800),
-        max_life: None,
-        max_new_keys: None,
-        when_full: WhenFull::Evict,
-        replicate: true,
-        store: Vec::new(),
-    }
+    Table::new(name, KeyKind::String)
 }
 
 /// TLS with a certificate for `shop.example`, read from a file that lasts as long as the process.

@@ -19,8 +19,10 @@ mod own;
 mod passage;
 pub(crate) mod passwords;
 mod patience;
+pub(crate) mod reach;
 pub(crate) mod reason;
 pub(crate) mod retry;
+mod talk;
 mod upload;
 
 use crate::stream::Writer;

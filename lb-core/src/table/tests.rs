@@ -20,18 +20,8 @@ pub(super) fn later(ms: u64) -> Timestamp {
 }
 
 pub(crate) fn spec(size: usize) -> config::Table {
-    config::Table {
-        name: "t".into(),
-        kind: KeyKind::Binary,
-        len: 64,
-        size,
-        expire: Duration::from_millis(EXPIRE),
-        max_life: None,
-        max_new_keys: None,
-        when_full: WhenFull::Evict,
-        replicate: true,
-        store: Vec::new(),
-    }
+    let expire = Duration::from_millis(EXPIRE);
+    config::Table { size, expire, ..config::Table::new("t", KeyKind::Binary) }
 }
 
 /// A table of node `node`. All share one list of names, so that a [`NameId`] means the same everywhere.

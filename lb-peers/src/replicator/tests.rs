@@ -1,7 +1,7 @@
 //! One replicator, and what a peer of flesh and blood would not send.
 use super::*;
 use crate::wire::{Entries, PROTOCOL};
-use lb_core::config::{KeyKind, PeerAddr, WhenFull};
+use lb_core::config::{KeyKind, PeerAddr};
 use lb_core::hlc::Stamp;
 use lb_core::id::{NameId, NodeId};
 use lb_core::table::Update;
@@ -71,18 +71,11 @@ impl Bench {
     fn new(join: Vec<PeerAddr>) -> Self {
         let names = Arc::new(Names::default());
         let clock = Arc::new(Clock::new(NodeId::new("a", 1), Duration::from_secs(86_400)));
-        let (expire, when_full) = (Duration::from_secs(600), WhenFull::Evict);
         let spec = config::Table {
-            name: "sessions".into(),
-            kind: KeyKind::String,
-            len: 64,
             size: 10_000,
-            expire,
-            when_full,
-            max_life: None,
-            max_new_keys: None,
-            replicate: true,
+            expire: Duration::from_secs(600),
             store: vec![lb_core::counters::Counter::HttpReqCnt],
+            ..config::Table::new("sessions", KeyKind::String)
         };
         let table = Arc::new(StickTable::new(Arc::new(spec), names.clone(), clock.clone(), 1));
         let (decisions, shared) = (Arc::default(), Arc::default());

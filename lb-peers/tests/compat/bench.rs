@@ -1,5 +1,5 @@
 //! A node without a network: frames go in, frames come out, and time passes when it is told.
-use lb_core::config::{self, KeyKind, PeerAddr, WhenFull};
+use lb_core::config::{self, KeyKind, PeerAddr};
 use lb_core::decisions::Decisions;
 use lb_core::hlc::{Clock, Stamp};
 use lb_core::id::NodeId;
@@ -135,19 +135,7 @@ impl Node {
 }
 
 fn table_of(settings: &Settings, name: &str) -> Arc<StickTable> {
-    let (expire, when_full) = (Duration::from_secs(600), WhenFull::Evict);
-    let (kind, len, size) = (KeyKind::String, 64, 1000);
-    let spec = config::Table {
-        name: name.into(),
-        kind,
-        len,
-        size,
-        expire,
-        when_full,
-        max_life: None,
-        max_new_keys: None,
-        replicate: true,
-        store: Vec::new(),
-    };
+    let spec =
+        config::Table { size: 1000, expire: Duration::from_secs(600), ..config::Table::new(name, KeyKind::String) };
     Arc::new(StickTable::new(Arc::new(spec), settings.names.clone(), settings.clock.clone(), 1))
 }

@@ -1,6 +1,6 @@
 //! What a node of the simulated cluster is made of.
 use super::model::Place;
-use lb_core::config::{self, KeyKind, WhenFull};
+use lb_core::config::{self, KeyKind};
 use lb_core::decisions::Decisions;
 use lb_core::hlc::Clock;
 use lb_core::id::Names;
@@ -22,20 +22,7 @@ pub(crate) fn name(node: usize) -> String {
 
 /// A table as nodes have it if nothing else is said.
 pub(crate) fn spec(name: &str) -> config::Table {
-    let (expire, when_full) = (Duration::from_secs(7200), WhenFull::Evict);
-    let (name, kind, len, size) = (name.to_owned(), KeyKind::String, 64, 100_000);
-    config::Table {
-        name,
-        kind,
-        len,
-        size,
-        expire,
-        when_full,
-        max_life: None,
-        max_new_keys: None,
-        replicate: true,
-        store: Vec::new(),
-    }
+    config::Table { expire: Duration::from_secs(7200), ..config::Table::new(name, KeyKind::String) }
 }
 
 pub(crate) fn text(key: &str) -> StickKey {

@@ -3,7 +3,7 @@
 
 pub(crate) mod stranger;
 
-use lb_core::config::{self, KeyKind, PeerAddr, WhenFull};
+use lb_core::config::{self, KeyKind, PeerAddr};
 use lb_core::decisions::Decisions;
 use lb_core::hlc::Clock;
 use lb_core::id::{NameId, Names, NodeId};
@@ -34,19 +34,7 @@ pub(crate) fn kept_port() -> SocketAddr {
 }
 
 pub(crate) fn spec(name: &str, kind: KeyKind, len: usize) -> Arc<config::Table> {
-    let (expire, when_full) = (Duration::from_secs(600), WhenFull::Evict);
-    Arc::new(config::Table {
-        name: name.into(),
-        kind,
-        len,
-        size: 100_000,
-        expire,
-        when_full,
-        max_life: None,
-        max_new_keys: None,
-        replicate: true,
-        store: Vec::new(),
-    })
+    Arc::new(config::Table { len, expire: Duration::from_secs(600), ..config::Table::new(name, kind) })
 }
 
 /// As [`spec`], with counters.

@@ -1,9 +1,10 @@
 //! ONE REQUEST, top to bottom: backend, keys, server, connection, the request out, the answer back, what is remembered
-//! and counted. All branching is here; what it calls is small.
+//! and counted. All branching is here; what it calls is small. The way to a server is [`super::reach`], what is said with it
+//! [`super::talk`].
 use super::account;
 use super::admit::{Gate, admit};
 use super::affinity::Plan;
-use super::answer::{Answered, Answering, Fault};
+use super::answer::{Answered, Fault};
 use super::body::Transfer;
 use super::h1::Conn;
 use super::head::{Framing, Request};
@@ -13,30 +14,27 @@ use super::looked::Looked;
 use super::outcome;
 use super::own::{Refusal, Refusing};
 use super::passage::Passage;
-use super::patience::Patience;
+use super::reach::{Reached, ask_peers, reach};
 use super::reason::Reason;
 use super::retry::{Again, Attempts};
-use super::upload::{self, Uploading};
+use super::talk::Talk;
+use super::upload;
 use crate::closing::{Watch, Watches};
-use crate::http2::{Exchange, is_unprocessed};
-use crate::io::{Elapsed, Timer};
+use crate::http2::Exchange;
 use crate::listener::Admission;
 use crate::shared::now;
 use crate::stream::Stream;
 use crate::tunnel::{Holding, Start, Tunnel};
-use crate::upstream::{self, NoSlot, Slot, Wish};
+use crate::upstream::{self, Slot};
 use crate::websocket::{Handshake, accept::accept};
-use crate::worker::Local;
 use lb_core::config::Proto;
-use lb_core::config::faults::{OnMarkedDown, QueueFirst};
+use lb_core::config::faults::OnMarkedDown;
 use lb_core::config::websocket::Refuse;
 use lb_core::route::route;
 use lb_core::snapshot::{Backend, BackendState, Frontend, Snapshot};
-use lb_core::tcp::Mode;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -418,104 +416,6 @@ async fn attempt(
     }
 }
 
-/// While this instance has not pulled the tables, a miss asks the peers before it assigns anew.
-pub(crate) async fn ask_peers(local: &Local, backend: &Backend, plan: &Plan) {
-    let Some(ask) = local.shared.ask.load_full() else { return };
-    for (table, key) in plan.lookups(backend) {
-        if table.peek(key, now()).is_none() {
-            (ask.0)(&table.spec().name, key.bytes()).await;
-        }
-    }
-}
-
-/// A connection to the chosen server.
-pub(crate) struct Reached {
-    pub(crate) server: usize,
-    pub(crate) slot: Slot,
-    pub(crate) stream: Stream,
-    pub(crate) reused: bool,
-}
-
-/// Connects to this server or, while connecting fails and retries last, to others. Nothing of the request is sent yet.
-pub(crate) async fn reach(
-    local: &Rc<Local>,
-    backend: &Backend,
-    plan: &mut Plan,
-    timer: &mut Timer,
-    account: &mut account::Request,
-    attempts: &mut Attempts,
-    mut server: usize,
-) -> Result<Reached, Reason> {
-    let counters = &backend.state.counters[local.id];
-    let faults = &backend.config.faults;
-    loop {
-        let target = &backend.servers[server];
-        account.at_server(backend, server, plan.why, attempts.retries.get());
-        let (pinned, forced) = (plan.pinned(), plan.forced());
-        let first = faults.queue_first == QueueFirst::Pinned && pinned;
-        let wish = Wish { class: attempts.class, first, pinned, forced };
-        let until = &mut attempts.queue_until;
-        let slot = upstream::slot(&local.shared, backend, target, wish, timer, until, || counters.queued.bump()).await;
-        let slot = match slot {
-            Ok(slot) => slot,
-            // Nothing has failed: it is no retry.
-            Err(NoSlot::Left) => {
-                attempts.failed.push(server);
-                server = plan.again(backend, server, &local.turn(&attempts.failed))?;
-                continue;
-            }
-            Err(no) => {
-                counters.queue_dropped.bump();
-                return Err(if no == NoSlot::Full { Reason::QUEUE_FULL } else { Reason::QUEUE_TIMEOUT });
-            }
-        };
-        // An idle connection of HTTP is no new one: a reload may have changed the mode.
-        if backend.config.mode == Mode::Http
-            && let Some(stream) = local.pool.take(target.state.uid)
-        {
-            return Ok(Reached { server, slot, stream, reused: true });
-        }
-        let limit = backend.config.timeout.connect;
-        // Apart: its memory, with a TLS handshake in it, is not for those who find a connection.
-        let connected = Box::pin(upstream::connect(local, backend, target, &account.arrival, limit, timer));
-        let error = match connected.await {
-            // One of HTTP/2 shares a connection that may have been there before.
-            Ok(stream) if stream.h2().is_some() => {
-                return Ok(Reached { server, slot, stream, reused: true });
-            }
-            Ok(stream) => {
-                target.state.connected();
-                target.state.counters[local.id].connects.bump();
-                return Ok(Reached { server, slot, stream, reused: false });
-            }
-            Err(error) => error,
-        };
-        drop(slot);
-        target.state.connect_failed();
-        target.state.counters[local.id].connect_errors.bump();
-        tracing::debug!(backend = backend.config.name, server = target.config.name, %error, "connect failed");
-        if let Some(outlier) = &faults.outlier {
-            target.state.failed(local.id, outlier.consecutive);
-        }
-        if !faults.retry_on.connect_failure || !attempts.take(backend, local.id) {
-            return Err(Reason::CONNECT_FAILED);
-        }
-        // A pinned client's state is there and nowhere else: a short second and third try, the last elsewhere.
-        let refused = error.kind() != std::io::ErrorKind::TimedOut;
-        let left = attempts.retries.get() < backend.config.retries;
-        if plan.pinned() && refused && attempts.same < 2 && left && target.state.takes_pinned() {
-            attempts.same += 1;
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            continue;
-        }
-        attempts.failed.push(server);
-        server = plan.again(backend, server, &local.turn(&attempts.failed)).map_err(|reason| match reason {
-            Reason::NO_SERVER => Reason::CONNECT_FAILED,
-            other => other,
-        })?;
-    }
-}
-
 /// An exchange's end, or `None` when its server went down before. By the future's place, as [`poll_until_reset`].
 fn poll_watched<T>(
     watch: Option<&Watch>,
@@ -527,126 +427,6 @@ fn poll_watched<T>(
         (Poll::Pending, Some(watch)) => watch.poll(cx).map(|()| None),
         (Poll::Pending, None) => Poll::Pending,
     }
-}
-
-/// A request and its answer over one connection.
-struct Talk<'a, 's> {
-    conn: &'a mut Conn,
-    backend: &'a Backend,
-    server: usize,
-    retries: u32,
-    plan: &'a mut Plan,
-    passage: &'a Passage<'s>,
-    account: &'a mut account::Request,
-    facts: &'a Facts,
-    body_done: &'a Cell<bool>,
-    /// As [`Answering::drops`].
-    drops: Option<&'a dyn Fn(u16) -> bool>,
-}
-
-impl Talk<'_, '_> {
-    /// The server went down in the middle of it.
-    fn lost(&self) -> Fault {
-        self.account.closed_on_down();
-        match self.account.status {
-            0 => Fault::Before(Reason::SERVER_DOWN),
-            _ => Fault::Cut(Reason::SERVER_DOWN.code),
-        }
-    }
-
-    async fn run(
-        &mut self,
-        frontend: &Frontend,
-        stream: &mut Stream,
-        (head, body): (&[u8], &[u8]),
-        transfer: &mut Transfer,
-    ) -> Result<Answered, Fault> {
-        let limit = self.backend.config.timeout.server;
-        let writer = stream.writer();
-        if let Some(server) = writer.h2() {
-            server.request(head, transfer.done() && body.is_empty() && transfer.trailers().is_empty()).map_err(
-                |e| {
-                    if is_unprocessed(&e) { Fault::Unprocessed } else { Fault::Nothing(Reason::SERVER_CLOSED) }
-                },
-            )?;
-        }
-        match self.conn.timer.within(limit, upload::begin(&writer, head, body, transfer)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(Fault::Nothing(Reason::SERVER_CLOSED)),
-            Err(Elapsed) => return Err(Fault::Before(Reason::SERVER_TIMEOUT)),
-        }
-        let Conn { local, stream: client, timer, input, .. } = &mut *self.conn;
-        let (mut from_client, to_client) = client.split();
-        let (mut from_server, to_server) = stream.split();
-        let sent = Cell::new(0);
-        let answered = {
-            let mut answering = Answering {
-                local,
-                client: &to_client,
-                server: &mut from_server,
-                timer,
-                backend: self.backend,
-                chosen: self.server,
-                retries: self.retries,
-                plan: self.plan,
-                passage: self.passage,
-                frontend,
-                account: self.account,
-                facts: self.facts,
-                body_done: self.body_done,
-                sent: &sent,
-                client_timeout: frontend.config.timeout.client,
-                patience: Patience::new(frontend.config.timeout.client, frontend.config.min_rate),
-                drops: self.drops,
-            };
-            let mut answer = pin!(answering.run());
-            if transfer.done() {
-                return answer.await;
-            }
-            let rate = if self.facts.endless { 0 } else { frontend.config.min_rate };
-            // Apart: its memory is for those who send more than fits beside the head.
-            let upload = Box::pin(upload::run(Uploading {
-                local,
-                client: &mut from_client,
-                server: &to_server,
-                transfer,
-                input,
-                patience: Patience::new(frontend.config.timeout.client, rate),
-                server_timeout: limit,
-                sent: &sent,
-            }));
-            both(upload, answer.as_mut(), self.body_done).await
-        };
-        self.account.bytes_in += sent.get();
-        answered.unwrap_or_else(|reason| match self.account.status {
-            0 => Err(Fault::Before(reason)),
-            // It has the beginning of an answer.
-            _ => Err(Fault::Cut(reason.code)),
-        })
-    }
-}
-
-/// Runs the upload beside the answer. The answer decides; an upload that the server stopped reading is given up, one
-/// that the client broke off ends both: an error.
-async fn both(
-    mut upload: Pin<Box<impl Future<Output = Result<(), upload::Fault>>>>,
-    mut answer: Pin<&mut impl Future<Output = Result<Answered, Fault>>>,
-    done: &Cell<bool>,
-) -> Result<Result<Answered, Fault>, Reason> {
-    let mut uploading = true;
-    poll_fn(|cx| {
-        if uploading && let Poll::Ready(end) = upload.as_mut().poll(cx) {
-            uploading = false;
-            match end {
-                Ok(()) => done.set(true),
-                Err(upload::Fault::Client(reason)) => return Poll::Ready(Err(reason)),
-                // Perhaps it has answered already: that is read next.
-                Err(upload::Fault::Server) => {}
-            }
-        }
-        answer.as_mut().poll(cx).map(Ok)
-    })
-    .await
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@ use super::super::reader::{Item, Section};
 use super::super::{KeyKind, Table, suggest};
 use super::{counter, instance, value};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Every table of the file by name; `None` where it has mistakes, so that rules that use it are not reported as well.
 pub(super) type Tables = Vec<(String, Option<Arc<Table>>)>;
@@ -20,7 +19,9 @@ pub(super) fn tables(root: &Section<'_>) -> Tables {
 
 fn table(name: &str, section: &Section<'_>) -> Option<Table> {
     let kind: Option<KeyKind> = section.need("type").and_then(|item| item.word());
-    let len = section.size("len", 64);
+    // The rest is read all the same, so that all mistakes are told at once.
+    let silent = Table::new(name, kind.unwrap_or(KeyKind::String));
+    let len = section.size("len", silent.len);
     if let (Some(kind), Some(item)) = (kind, section.get("len"))
         && !matches!(kind, KeyKind::String | KeyKind::Binary)
     {
@@ -30,19 +31,17 @@ fn table(name: &str, section: &Section<'_>) -> Option<Table> {
         );
     }
     let store = counter::store(section);
-    let rest = Table {
-        name: name.to_owned(),
-        kind: KeyKind::String,
+    let read = Table {
         len,
-        size: section.size("size", 100_000),
-        expire: section.duration("expire", Duration::from_secs(1800)),
+        size: section.size("size", silent.size),
+        expire: section.duration("expire", silent.expire),
         max_life: section.get("max_life").and_then(|item| item.duration()),
         max_new_keys: section.get("max_new_keys").and_then(|item| instance::pace(&item)),
-        when_full: section.word("when_full").unwrap_or_default(),
-        replicate: section.flag("replicate", true),
-        store: Vec::new(),
+        when_full: section.word("when_full").unwrap_or(silent.when_full),
+        replicate: section.flag("replicate", silent.replicate),
+        ..silent
     };
-    Some(Table { kind: kind?, store: store?, ..rest })
+    Some(Table { kind: kind?, store: store?, ..read })
 }
 
 /// The name of a table that the file has, and the table, unless it has mistakes of its own.
