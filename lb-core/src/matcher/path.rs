@@ -22,8 +22,11 @@ pub fn spellings(path: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
     let odd = path.starts_with(b"/") && !is_plain(path);
     let simple = if odd { unescape(path) } else { Vec::new() };
     let dots = simple.split(|b| *b == b'/').any(|segment| matches!(segment, b"." | b".."));
-    let simple = odd.then(|| resolve(&simple)).filter(|simple| simple != path);
-    let plain = odd.then(|| resolve(&decode(path))).filter(|plain| plain != path && simple.as_ref() != Some(plain));
+    let plain = odd.then(|| resolve(&decode(path)));
+    // `..` may take away what only looks like one segment: then there is but one reading.
+    let alike = |simple: &Vec<u8>| plain.as_ref().is_some_and(|plain| resolve(&decode(simple)) == *plain);
+    let simple = odd.then(|| resolve(&simple)).filter(|simple| simple != path && alike(simple));
+    let plain = plain.filter(|plain| plain != path && simple.as_ref() != Some(plain));
     let came = (!dots).then_some(Cow::Borrowed(path));
     came.into_iter().chain(simple.map(Cow::Owned)).chain(plain.map(Cow::Owned))
 }
@@ -173,6 +176,7 @@ mod tests {
         assert_eq!(of("/npm/@x%2fy"), ["/npm/@x%2fy", "/npm/@x%2Fy", "/npm/@x/y"]);
         assert_eq!(of("/x/..%2Fadmin"), ["/x/..%2Fadmin", "/admin"]);
         assert_eq!(of("/x/%2e%2e/admin"), ["/admin"]);
+        assert_eq!(of("/x/a%2Fb/../c"), ["/x/a/c"]);
         assert_eq!(of("/a%20b%zz"), ["/a%20b%zz", "/a%20b%25zz"]);
         assert_eq!(of("/%%32%65/x"), ["/%%32%65/x", "/%252e/x"]);
     }
