@@ -31,6 +31,7 @@ mod pressure;
 mod queue;
 mod races;
 mod refusals;
+mod returns;
 mod rules;
 mod shared_maxconn;
 mod slow;
