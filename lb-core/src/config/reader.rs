@@ -402,6 +402,11 @@ impl<'a> Item<'a> {
         self.value.get_ref().is_table()
     }
 
+    /// Whether the value is a section with nothing in it.
+    pub(super) fn is_empty_section(&self) -> bool {
+        self.value.get_ref().as_table().is_some_and(DeTable::is_empty)
+    }
+
     /// Whether the value is `true` or `false`.
     pub(super) fn is_flag(&self) -> bool {
         self.value.get_ref().is_bool()
@@ -436,7 +441,12 @@ impl<'a> Item<'a> {
                 }
                 _ => {
                     let message = format!("`{path}` must be a section");
-                    self.cx.bad(value.span(), &path, message, format!("write `[{path}]` and its keys below it"));
+                    // What is in a list has no header.
+                    let help = match path.contains('[') {
+                        true => format!("write `{name_text} = {{ … }}` with {}", shape.needs()),
+                        false => format!("write `[{path}]` and its keys below it"),
+                    };
+                    self.cx.bad(value.span(), &path, message, help);
                     None
                 }
             }

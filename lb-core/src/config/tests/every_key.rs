@@ -196,7 +196,7 @@ fn a_slip_in_any_key_gives_one_report_with_the_key_that_was_meant() {
         for slip in [format!("{name}{}", &name[last..]), swapped].into_iter().filter(|slip| slip != name) {
             // Under one spelling or the other: sections that name each other stay together.
             let text = match place.key.kind {
-                Kind::Named(_) => FILE.replace(&format!("[{name}."), &format!("[{slip}.")),
+                Kind::Named(_) if place.has_header() => FILE.replace(&format!("[{name}."), &format!("[{slip}.")),
                 _ => with(&place.word, &slip),
             };
             if let Some(why) = complaint(&text, place.word.start, 0, &format!("did you mean `{name}`?")) {
