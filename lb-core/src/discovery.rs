@@ -151,7 +151,7 @@ impl Known {
             let Some(places) = self.places.get(&(written.name.clone(), template.name.clone())) else { continue };
             let taken: HashSet<String> = backend.servers.iter().map(|s| s.name.clone()).collect();
             let found = places.by_name.iter().filter(|(name, _)| !taken.contains(*name));
-            backend.servers.extend(found.map(|(name, place)| Arc::new(server(written, template, name, place))));
+            backend.servers.extend(found.map(|(name, place)| Arc::new(server(template, name, place))));
         }
         backend
     }
@@ -179,7 +179,7 @@ fn rank(addr: &SocketAddr) -> (bool, SocketAddr) {
     (addr.is_ipv6(), *addr)
 }
 
-fn server(backend: &Backend, template: &Template, name: &str, place: &Place) -> Server {
+fn server(template: &Template, name: &str, place: &Place) -> Server {
     Server {
         name: name.to_owned(),
         addr: place.addr.into(),
@@ -187,15 +187,15 @@ fn server(backend: &Backend, template: &Template, name: &str, place: &Place) -> 
         host: Some(place.host.clone()),
         weight: place.weight,
         maxconn: template.maxconn,
-        backup: place.backup,
+        backup: place.backup || template.backup,
         slow_start: template.slow_start,
         // Shows no address to those who do not know it.
         cookie: format!("{:016x}", crate::hash::stable(name.as_bytes())),
         generation: 0,
         tls: template.tls.clone(),
         send_proxy: template.send_proxy,
-        check: backend.check.clone(),
-        agent: backend.agent.clone(),
+        check: template.check.clone(),
+        agent: template.agent.clone(),
         state: AdminState::Ready,
     }
 }

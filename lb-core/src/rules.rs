@@ -1,14 +1,16 @@
 //! Rules of frontends and backends on requests and answers, as values: what is changed, denied, redirected, asked for a
 //! password; pages of our own answers. Who carries them out is not known here.
-use crate::matcher::{AnswerMatcher, Matcher};
+use crate::matcher::{AnswerMatcher, Matcher, Pattern};
 use ipnet::IpNet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod fixed;
 pub mod place;
 pub mod template;
+pub use fixed::Fixed;
 pub use place::Place;
 pub use template::{CertificatePart, Template, Var};
 
@@ -80,6 +82,8 @@ pub enum Action {
     Edit(Vec<Edit>),
     /// Our answer, with this status.
     Deny(u16),
+    /// An answer of the configuration.
+    Return(Box<Fixed>),
     /// The rest of the list is passed over.
     Allow,
     /// The client is sent elsewhere.
@@ -112,6 +116,8 @@ pub enum Edit {
     Add(String, Template),
     /// No field of that name.
     Remove(String),
+    /// In each field of that name, everything that is like the pattern becomes this.
+    Replace(String, Pattern, Template),
 }
 
 /// Where a client is sent.
@@ -176,8 +182,36 @@ pub struct Compression {
     pub types: Vec<String>,
     /// Answers that are known to be smaller are left alone, in bytes.
     pub min_size: u64,
-    /// 1 (fast) to 9 (small).
+    /// 1 (fast) to 9 (small), of each encoding.
     pub level: u32,
+    /// What it is done with, the better liked first; not empty.
+    pub encodings: Vec<Encoding>,
+}
+
+/// How an answer is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// Zstandard (RFC 8878).
+    Zstd,
+    /// Brotli (RFC 7932).
+    Br,
+    /// gzip (RFC 1952).
+    Gzip,
+}
+
+impl Encoding {
+    /// All, in the order in which they are liked where the file does not say.
+    pub const ALL: [Self; 3] = [Self::Zstd, Self::Br, Self::Gzip];
+
+    /// Its name in HTTP and in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Br => "br",
+            Self::Gzip => "gzip",
+        }
+    }
 }
 
 /// `[auth.NAME]`: who may pass with a password.
@@ -218,6 +252,7 @@ impl Action {
         match self {
             Self::Edit(edits) => edits.first().map_or("set_header", Edit::word),
             Self::Deny(_) => "deny",
+            Self::Return(_) => "return",
             Self::Allow => "allow",
             Self::Redirect(_) => "redirect",
             Self::Rewrite(_) => "rewrite",
@@ -241,6 +276,7 @@ impl Edit {
             Self::Set(..) => "set_header",
             Self::Add(..) => "add_header",
             Self::Remove(_) => "remove_header",
+            Self::Replace(..) => "replace_header",
         }
     }
 }
@@ -287,6 +323,7 @@ impl fmt::Display for Rule {
         match &self.then {
             Action::Edit(edits) => all(f, edits),
             Action::Deny(status) => write!(f, "deny {status}"),
+            Action::Return(fixed) => fixed.fmt(f),
             Action::Allow => f.write_str("allow"),
             Action::Redirect(to) => to.fmt(f),
             Action::Rewrite(place) => write!(f, "rewrite {place}"),
@@ -317,6 +354,7 @@ impl fmt::Display for Edit {
             Self::Set(name, value) => write!(f, "set {name}: {value}"),
             Self::Add(name, value) => write!(f, "add {name}: {value}"),
             Self::Remove(name) => write!(f, "remove {name}"),
+            Self::Replace(name, pattern, to) => write!(f, "replace {name}: {pattern} by {to}"),
         }
     }
 }
@@ -363,7 +401,9 @@ impl fmt::Display for RequestId {
 
 impl fmt::Display for Compression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} from {} bytes on, level {}", self.types.join(" "), self.min_size, self.level)
+        let names: Vec<_> = self.encodings.iter().map(|e| e.name()).collect();
+        let (types, names) = (self.types.join(" "), names.join(" "));
+        write!(f, "{types} from {} bytes on, {names}, level {}", self.min_size, self.level)
     }
 }
 

@@ -47,18 +47,21 @@ impl Edge {
     }
 }
 
-/// The terms on which a backend's servers are spoken to, by requests and by checks, with the server's number; several times
-/// where several have the same.
-fn to_servers(backend: &Backend) -> impl Iterator<Item = (usize, &Arc<ServerTls>, Purpose)> {
+/// The terms on which a backend's servers are spoken to, by requests and by checks, with what stands in the file for the
+/// server; several times where several have the same.
+fn to_servers(backend: &Backend) -> impl Iterator<Item = (String, &Arc<ServerTls>, Purpose)> {
     let traffic = Purpose::Traffic((backend.mode == Mode::Http).then_some(backend.proto));
-    let listed = backend.servers.iter().enumerate().filter_map(|(i, server)| Some((i, server.tls.as_ref()?)));
-    let found = backend.templates.iter().filter_map(|template| Some((usize::MAX, template.tls.as_ref()?)));
-    let checks = backend.servers.iter().map(|server| &server.check).enumerate().chain([(usize::MAX, &backend.check)]);
-    let checks = checks.filter_map(move |(i, check)| {
-        let check = check.as_ref()?;
-        Some((i, check.tls.as_ref()?, Purpose::Check(check.probe.proto(backend.proto))))
-    });
-    listed.chain(found).map(move |(i, tls)| (i, tls, traffic)).chain(checks)
+    // Those that a template made stand behind those of the file.
+    let listed = backend.servers.iter().enumerate().map(|(i, s)| (format!("server[{i}]"), &s.tls, &s.check));
+    let found = backend.templates.iter().enumerate();
+    let found = found.map(|(i, t)| (format!("server_template[{i}]"), &t.tls, &t.check));
+    let all = found.chain(listed).chain([(String::new(), &None, &backend.check)]);
+    all.flat_map(move |(at, tls, check)| {
+        let check = check.as_ref().and_then(|check| {
+            Some((at.clone(), check.tls.as_ref()?, Purpose::Check(check.probe.proto(backend.proto))))
+        });
+        tls.as_ref().map(|tls| (at, tls, traffic)).into_iter().chain(check)
+    })
 }
 
 /// Where the terms stand in the file.
@@ -94,7 +97,7 @@ impl Edges {
         }
         for backend in &config.backends {
             let mut failed = Vec::new();
-            for (number, tls, purpose) in to_servers(backend) {
+            for (at, tls, purpose) in to_servers(backend) {
                 // Whatever is for both is told once.
                 if edges.to_server(&backend.name, tls, purpose).is_some() || failed.contains(&tls) {
                     continue;
@@ -108,7 +111,7 @@ impl Edges {
                             Purpose::Traffic(_) => format!("backend \"{name}\": {place}: {why}"),
                             Purpose::Check(_) => format!("backend \"{name}\": {place}.{why}"),
                         };
-                        let fault = Fault::new(format!("backend.{name}.server[{number}].{place}.{key}"), message);
+                        let fault = Fault::new(format!("backend.{name}.{at}.{place}.{key}"), message);
                         errors.push(Fault { or: Some(format!("backend.{name}.{place}.{key}")), ..fault });
                         failed.push(tls);
                     }
@@ -203,6 +206,12 @@ impl Edges {
                     (false, _) => warnings.push(format!("{place} does not hold now: it is for {life}")),
                     (true, true) => warnings.push(format!("{place} expires soon: it is for {life}")),
                     (true, false) => {}
+                }
+                let place = format!("{place}.ocsp");
+                match chain.stapled().map(|told| (told.holds(now), told.ends_soon(now), told)) {
+                    Some((false, _, told)) => warnings.push(format!("{place} is not shown: it is for {told}")),
+                    Some((true, true, told)) => warnings.push(format!("{place} ends soon: it is for {told}")),
+                    _ => {}
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Servers that are found by name.
 use lb_tests::instance::free_port;
+use lb_tests::origin::Reply;
 use lb_tests::pki::Pki;
 use lb_tests::{Dns, Instance, Origin, Record, eventually};
 use std::net::Ipv4Addr;
@@ -260,4 +261,84 @@ fn servers_that_are_found_by_name_are_verified_by_that_name() {
         eventually("another certificate is none", || health(&lb).as_deref() == Some("down"));
         assert_eq!(lb.client().get("/", "").status, 503, "{line}");
     }
+}
+
+/// The server of that name, as the API tells it.
+fn row(lb: &Instance, name: &str) -> serde_json::Value {
+    let all = lb.api("/api/servers");
+    all.as_array().into_iter().flatten().find(|s| s["name"] == name).cloned().unwrap_or_default()
+}
+
+#[test]
+fn servers_that_are_found_have_checks_and_agents_of_their_own() {
+    let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
+    let health = Origin::answering(|seen| match seen.head.starts_with("GET /health ") {
+        true => Reply::Body("fine".into()),
+        false => Reply::Keep(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".to_vec()),
+    });
+    let agent = Origin::raw(|mut stream| drop(std::io::Write::write_all(&mut stream, b"50%\n")));
+    let nothing = free_port();
+    // The backend's check asks where nobody listens, and its agent is nowhere: each template says its own.
+    let dns = Dns::start([srv(&[&a]), addresses("b.test"), addresses("c.test")].concat());
+    let text = config(
+        &dns,
+        &format!(
+            "check = {{ http = \"GET /health\", port = {nothing}, interval = \"50ms\", fall = 1 }}\n\
+             agent = {{ port = {nothing}, interval = \"50ms\" }}\n\
+             server_template = [\n\
+             {{ name = \"node\", addr = \"srv:{SERVICE}\", check = {{ port = {} }}, agent = {{ port = {} }} }},\n\
+             {{ name = \"bare\", addr = \"dns:b.test:{}\", check = false, agent = false, backup = true }},\n\
+             {{ name = \"down\", addr = \"dns:c.test:{}\" }},\n]",
+            health.addr.port(),
+            agent.addr.port(),
+            b.addr.port(),
+            c.addr.port(),
+        ),
+    );
+    let lb = Instance::start(&text);
+    let (bare, down) = (format!("bare-{}", b.addr), format!("down-{}", c.addr));
+    eventually("the one that is asked where its template says is up, at half its weight", || {
+        let row = row(&lb, &name(&a));
+        row["health"] == "up" && row["agent"]["said"] == "50%"
+    });
+    eventually("the one that has the backend's check is down", || row(&lb, &down)["health"] == "down");
+    let row = row(&lb, &bare);
+    assert_eq!((row["health"].as_str(), row["agent"].is_null()), (Some("up"), true), "{row}");
+    assert!((0..6).all(|_| lb.client().get("/", "").text() == "a"), "a backup waits");
+    // A template that is told another check by a reload asks at once.
+    lb.edit(|text| text.replace(&format!("check = {{ port = {} }}", health.addr.port()), "slow_start = \"0s\""));
+    assert!(lb.cli(&["reload"]).status.success());
+    eventually("it is down, and the backup serves", || lb.client().get("/", "").text() == "b");
+}
+
+#[test]
+fn servers_that_are_found_are_reached_as_their_template_says() {
+    let a = Origin::answering(|seen| Reply::Body(seen.head.lines().next().unwrap_or("").to_owned()));
+    let b = Origin::raw(|mut stream| {
+        let mut buf = [0; 16];
+        let read = std::io::Read::read(&mut stream, &mut buf).unwrap_or(0);
+        let body = String::from_utf8_lossy(&buf[..read.min(6)]).into_owned();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        drop(std::io::Write::write_all(&mut stream, answer.as_bytes()));
+    });
+    let dns = Dns::start([addresses("a.test"), addresses("b.test")].concat());
+    let text = config(
+        &dns,
+        &format!(
+            "send_proxy = \"v1\"\nbalance = \"first\"\nserver_template = [\n\
+             {{ name = \"plain\", addr = \"dns:a.test:{}\", send_proxy = false }},\n\
+             {{ name = \"told\", addr = \"dns:b.test:{}\" }},\n]",
+            a.addr.port(),
+            b.addr.port(),
+        ),
+    );
+    let lb = Instance::start(&text);
+    assert_eq!(lb.client().get("/", "").text(), "GET / HTTP/1.1");
+    lb.json(&["table", "set", "sessions", "k", &format!("told-{}", b.addr)]);
+    assert_eq!(lb.client().get("/", "X-Key: k\r\n").text(), "PROXY ");
+}
+
+/// This machine under a name.
+fn addresses(name: &'static str) -> Vec<Record> {
+    vec![Record::A(name, Ipv4Addr::LOCALHOST)]
 }

@@ -308,6 +308,65 @@ fn answers_are_compressed_for_those_who_take_it_and_stay_what_they_are() {
 }
 
 #[test]
+fn clients_and_the_operator_choose_between_zstd_brotli_and_gzip() {
+    let text = "the same words again and again. ".repeat(2000);
+    let body = text.clone();
+    let a = Origin::answering(move |_| Reply::With("Content-Type: text/plain\r\n".into(), body.clone()));
+    let config = app(&[&a], "compression = true").replace("[LISTEN]", "[{ addr = LISTEN, h2c = true }]");
+    let lb = Instance::start(&config);
+    let url = format!("http://{}/", lb.addr);
+    let dir = TempDir::new().expect("a directory");
+    let heads = dir.path().join("heads").display().to_string();
+    // What curl says that it takes, what it then gets, and whether it reads that as the server meant it.
+    let chosen = |version: &str, accepts: &str| {
+        let field = format!("Accept-Encoding: {accepts}");
+        let read = curl(&[version, "--compressed", "-H", &field, "-D", &heads, &url]);
+        assert!(read == text, "{version} {accepts}: {} of {} bytes", read.len(), text.len());
+        let head = std::fs::read_to_string(&heads).expect("heads").to_ascii_lowercase();
+        let line = head.lines().find_map(|line| line.strip_prefix("content-encoding: "));
+        assert!(head.contains("vary: accept-encoding"), "{head}");
+        line.unwrap_or("plain").to_owned()
+    };
+    let versions = ["--http1.1", "--http2-prior-knowledge"];
+    for version in versions {
+        for (accepts, encoding) in [
+            ("gzip, deflate, br, zstd", "zstd"),
+            ("gzip, deflate, br", "br"),
+            ("gzip, deflate", "gzip"),
+            ("deflate", "plain"),
+            ("zstd;q=0.1, br;q=0.2, gzip;q=0.3", "gzip"),
+            ("zstd;q=0, *;q=0.5", "br"),
+            ("identity, br;q=0.9", "plain"),
+        ] {
+            assert_eq!(chosen(version, accepts), encoding, "{version} {accepts}");
+        }
+    }
+    // The browser's own words, with the operator's order.
+    lb.edit(|text| text.replace("compression = true", "compression = { encodings = [\"br\", \"gzip\"], level = 9 }"));
+    assert!(lb.cli(&["reload"]).status.success());
+    for version in versions {
+        assert_eq!(chosen(version, "gzip, deflate, br, zstd"), "br", "{version}");
+        assert_eq!(chosen(version, "zstd"), "plain", "{version}");
+    }
+}
+
+#[test]
+fn node_reads_brotli_and_gzip() {
+    let text = "the same words again and again. ".repeat(2000);
+    let body = text.clone();
+    let a = Origin::answering(move |_| Reply::With("Content-Type: application/json\r\n".into(), body.clone()));
+    for encoding in ["gzip", "br"] {
+        let lb = Instance::start(&app(&[&a], &format!("compression = {{ encodings = \"{encoding}\" }}")));
+        let script = "fetch(process.argv[1], { headers: { 'accept-encoding': process.argv[2] } }).then(async r => \
+                      process.stdout.write(r.headers.get('content-encoding') + ' ' + await r.text()))";
+        let url = format!("http://{}/", lb.addr);
+        let output = Command::new("node").args(["-e", script, &url, encoding]).output().expect("node");
+        let read = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(read == format!("{encoding} {text}"), "{encoding}: {} bytes", read.len());
+    }
+}
+
+#[test]
 fn rules_and_compression_are_the_same_over_http2() {
     let text = "the same words again and again. ".repeat(2000);
     let body = text.clone();
@@ -324,7 +383,7 @@ fn rules_and_compression_are_the_same_over_http2() {
     assert!(h2(&["--compressed"], "/x") == text);
     assert!(h2(&[], "/x") == text, "plain for those who do not ask");
     let head = h2(&["--compressed", "-o", "/dev/null", "-D", "-"], "/x");
-    for line in ["HTTP/2 200", "content-encoding: gzip", "vary: Accept-Encoding", "x-rule: /x", "x-request-id: "] {
+    for line in ["HTTP/2 200", "content-encoding: zstd", "vary: Accept-Encoding", "x-rule: /x", "x-request-id: "] {
         assert!(head.to_lowercase().contains(&line.to_lowercase()), "{line}\n{head}");
     }
     assert_eq!(a.seen()[0].value("X-Src"), Some("127.0.0.1"));
@@ -335,6 +394,10 @@ fn rules_and_compression_are_the_same_over_http2() {
 
 #[test]
 fn an_event_stream_that_is_compressed_is_not_held_back() {
+    ["zstd", "br", "gzip"].into_iter().for_each(streamed);
+}
+
+fn streamed(encoding: &str) {
     let (go, gate) = mpsc::channel::<()>();
     let gate = Arc::new(Mutex::new(gate));
     let a = Origin::raw(move |mut stream| {
@@ -351,8 +414,9 @@ fn an_event_stream_that_is_compressed_is_not_held_back() {
         drop(stream.write_all(b"0\r\n\r\n"));
     });
     let lb = Instance::start(&app(&[&a], "compression = true"));
+    let field = format!("Accept-Encoding: {encoding}");
     let mut curl = Command::new("curl")
-        .args(["-sN", "--compressed", &format!("http://{}/", lb.addr)])
+        .args(["-sN", "--compressed", "-H", &field, &format!("http://{}/", lb.addr)])
         .stdout(Stdio::piped())
         .spawn()
         .expect("curl runs");
@@ -361,7 +425,7 @@ fn an_event_stream_that_is_compressed_is_not_held_back() {
         go.send(()).expect("the server waits");
         // Each event comes while the next is not sent yet.
         let mut event = [0; 12];
-        out.read_exact(&mut event).expect("an event");
+        out.read_exact(&mut event).expect(encoding);
         assert_eq!(&event, b"data: tick\n\n");
     }
     drop(go);
@@ -378,8 +442,10 @@ fn a_compressed_answer_that_breaks_off_is_not_taken_for_whole() {
         drop(stream.shutdown(Shutdown::Both));
     });
     let lb = Instance::start(&app(&[&a], "compression = true"));
-    let mut client = lb.client();
-    client.send("GET / HTTP/1.1\r\nHost: t\r\nAccept-Encoding: gzip\r\n\r\n");
-    assert!(client.answer().is_none());
-    assert!(client.closed());
+    for encoding in ["zstd", "br", "gzip"] {
+        let mut client = lb.client();
+        client.send(format!("GET / HTTP/1.1\r\nHost: t\r\nAccept-Encoding: {encoding}\r\n\r\n"));
+        assert!(client.answer().is_none());
+        assert!(client.closed());
+    }
 }

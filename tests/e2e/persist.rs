@@ -226,6 +226,69 @@ fn token(name: &str) -> String {
     format!("Authorization: Bearer {}\r\n", found.unwrap_or_else(|| panic!("no token {name}")).1)
 }
 
+/// Key pairs that Node.js makes now, and a token of each: the public key in PEM, and what signs `user-N`, by algorithm.
+const SIGNER: &str = r#"
+const crypto = require('crypto');
+const text = value => Buffer.from(value).toString('base64url');
+const pairs = { RS256: ['rsa', { modulusLength: 2048 }], ES256: ['ec', { namedCurve: 'P-256' }] };
+const out = {};
+for (const [alg, [kind, how]] of Object.entries(pairs)) {
+  const { publicKey, privateKey } = crypto.generateKeyPairSync(kind, how);
+  const signed = sub => {
+    const said = text(JSON.stringify({ alg, typ: 'JWT' })) + '.' + text(JSON.stringify({ sub, iat: 1 }));
+    return said + '.' + crypto.sign('sha256', said, { key: privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url');
+  };
+  out[alg] = { pem: publicKey.export({ type: 'spki', format: 'pem' }), tokens: [0, 1, 2, 3].map(n => signed(`user-${n}`)) };
+}
+console.log(JSON.stringify(out));
+"#;
+
+#[test]
+fn users_keep_their_server_by_tokens_that_a_foreign_issuer_signs_with_rsa_and_elliptic_curves() {
+    let output =
+        std::process::Command::new("node").args(["-e", SIGNER]).output().expect("node, installed by tests/run");
+    let made: serde_json::Value = serde_json::from_slice(&output.stdout).expect("keys and tokens");
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let mut files = Vec::new();
+    for alg in ["RS256", "ES256"] {
+        let file = dir.path().join(format!("{alg}.pem"));
+        std::fs::write(&file, made[alg]["pem"].as_str().expect("a key")).expect("written");
+        files.push(format!("\"file:{}\"", file.display()));
+    }
+    let bearer = |alg: &str, n: usize| {
+        format!("Authorization: Bearer {}\r\n", made[alg]["tokens"][n].as_str().expect("a token"))
+    };
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let rule = "sticky = [{ on = \"jwt(sub)\", table = \"sessions\" }]";
+    let config = |keys: &str| format!("[jwt]\nkeys = [{keys}]\n{TABLE}{}", app(&[&a, &b], rule));
+    let cluster = Instance::cluster(2, &config(&files.join(", ")));
+    let first: Vec<_> = (0..4).map(|n| cluster[0].client().get("/", &bearer("RS256", n)).text()).collect();
+    assert!(first.contains(&"a".to_owned()) && first.contains(&"b".to_owned()), "{first:?}");
+    eventually("the pins are at the other instance", || cluster[1].pins("sessions").len() == 4);
+    // The other instance, the other algorithm: the same users.
+    let others: Vec<_> = (0..4).map(|n| cluster[1].client().get("/", &bearer("ES256", n)).text()).collect();
+    assert_eq!(others, first);
+    // A token whose claims somebody changed, or that is cut, is nobody's.
+    let whole = bearer("RS256", 0);
+    let (claims, signature) = whole.trim_end().rsplit_once('.').expect("three parts");
+    let (_, another) =
+        bearer("RS256", 1).trim_end().rsplit_once('.').map(|(c, s)| (c.to_owned(), s.to_owned())).expect("parts");
+    let lb = &cluster[0];
+    assert_eq!(lb.cli(&["table", "clear", "sessions", "--all"]).status.code(), Some(0));
+    for forged in
+        [format!("{claims}.{another}\r\n"), format!("{claims}.{}\r\n", &signature[..20]), format!("{claims}.\r\n")]
+    {
+        assert_eq!(lb.client().get("/", &forged).status, 200);
+        assert!(lb.pins("sessions").is_empty(), "{forged}");
+    }
+    // An issuer that is believed no more.
+    let lb = Instance::start(&config(&files[1]));
+    lb.client().get("/", &bearer("RS256", 0));
+    assert!(lb.pins("sessions").is_empty());
+    lb.client().get("/", &bearer("ES256", 0));
+    assert_eq!(lb.pins("sessions").len(), 1);
+}
+
 #[test]
 fn the_claim_of_a_token_pins_if_the_token_is_signed_by_a_known_key() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));

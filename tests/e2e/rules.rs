@@ -332,3 +332,38 @@ fn no_other_spelling_of_a_path_slips_by_a_rule() {
     let seen = client.get("/public/./%61%2Fb//c?d=/../e", "").text();
     assert!(seen.starts_with("GET /public/./%61%2Fb//c?d=/../e HTTP/1.1\r\n"), "{seen}");
 }
+
+#[test]
+fn rewrites_and_redirects_find_a_path_however_it_is_spelt() {
+    let origin = mirror();
+    let lb = Instance::start(&config(
+        &origin,
+        "request = [{ redirect = { prefix = \"/old\", to = \"/new\" } }, { rewrite = { regex = '^/internal(/|$)', to = \"/public/\" } \
+         }, { if = { path_prefix = \"/public\" }, set_header = { X-Public = \"%{path}\" } }]",
+        "request = [{ rewrite = { prefix = \"/api\", to = \"/v2\" } }]",
+    ));
+    let mut client = lb.client();
+    for (path, to) in [
+        ("/old/x", "/new/x"),
+        ("//old/x", "/new/x"),
+        ("/%6Fld/a%2Fb%20c", "/new/a%2Fb%20c"),
+        ("/x/../old/y", "/new/y"),
+        ("/old/%2e%2e/old/y?q=%2e", "/new/y?q=%2e"),
+    ] {
+        let answer = client.get(path, "");
+        assert_eq!((answer.status, answer.value("Location")), (302, Some(to)), "{path}");
+    }
+    let mut server = |path: &str| client.get(path, "").text().lines().next().unwrap_or("").to_owned();
+    for path in ["/internal/x", "/%69nternal/x", "//internal/x", "/./internal/x", "/y/..%2Finternal/x"] {
+        assert_eq!(server(path), "GET /public/x HTTP/1.1", "{path}");
+    }
+    for (path, sent) in [
+        ("/api/@scope%2Fname", "/v2/@scope%2Fname"),
+        ("/%61pi/@scope%2Fname", "/v2/@scope%2Fname"),
+        ("/api/a//b", "/v2/a//b"),
+        ("/api/../x", "/api/../x"),
+        ("/apix", "/apix"),
+    ] {
+        assert_eq!(server(path), format!("GET {sent} HTTP/1.1"), "{path}");
+    }
+}

@@ -27,7 +27,7 @@ impl Diagnostic {
         let before = &text[..span.start];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         Self {
-            line: before.bytes().filter(|b| *b == b'\n').count() + 1,
+            line: line(before.as_bytes()),
             column: before[line_start..].chars().count() + 1,
             span,
             path: path.into(),
@@ -35,6 +35,11 @@ impl Diagnostic {
             help,
         }
     }
+}
+
+/// The line, from 1, that begins or goes on after this much of a text.
+pub(super) fn line(before: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', before).count() + 1
 }
 
 /// `LINE:COLUMN: error: …`, and the help on a line of its own. The caller puts the file's name and a colon before it.

@@ -1,5 +1,5 @@
 //! Servers that are found by name: `server_template` of a backend, and servers whose address is a host name.
-use super::{Maxconn, PeerAddr, ProxyVersion, ServerTls, SlowStart};
+use super::{Agent, Check, Maxconn, PeerAddr, ProxyVersion, ServerTls, SlowStart};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +20,18 @@ pub struct Template {
     pub weight: u32,
     /// Bound of each.
     pub maxconn: Maxconn,
-    /// How each gets its clients when it comes up.
+    /// Each gets new clients only when no other server is left, whatever SRV records say. Default false.
+    pub backup: bool,
+    /// How each gets its clients when it comes up. Default: as the backend's, here and below.
     pub slow_start: Option<SlowStart>,
-    /// TLS to each, as the backend's.
+    /// TLS to each.
     pub tls: Option<Arc<ServerTls>>,
-    /// As the backend's.
+    /// PROXY headers to each.
     pub send_proxy: Option<ProxyVersion>,
+    /// How each is asked whether it lives; `None`: it is not.
+    pub check: Option<Arc<Check>>,
+    /// The process beside each; `None`: there is none.
+    pub agent: Option<Arc<Agent>>,
 }
 
 /// What makes a server the same in the next answer.

@@ -84,6 +84,13 @@ impl Shape {
     pub fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|k| k.name == name)
     }
+
+    /// The keys that it must have, as messages list them.
+    pub(super) fn needs(&self) -> String {
+        let keys: Vec<_> =
+            self.keys.iter().filter(|k| k.required).map(|k| format!("`{} = {}`", k.name, k.eg)).collect();
+        keys.join(", ")
+    }
 }
 
 /// The whole file.

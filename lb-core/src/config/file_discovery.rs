@@ -61,5 +61,16 @@ static TEMPLATE: Shape = Shape {
             "200",
             "As of a server, for each.",
         ),
+        key(
+            "backup",
+            Kind::Flag,
+            "true",
+            "New clients only when no other server is left. Default false: SRV records of a higher priority value alone.",
+        ),
+        super::file_affinity::SERVER_SLOW_START,
+        super::file_edge::SERVER_TLS,
+        super::file_edge::SEND_PROXY,
+        super::file_check::SERVER_CHECK,
+        super::file_check::SERVER_AGENT,
     ],
 };

@@ -104,6 +104,56 @@ const ADD: Key = key("add_header", Kind::Pairs, "{ X-Via = \"lb\" }", "Fields mo
 const REMOVE: Key =
     key("remove_header", Kind::Many(&Kind::Text), "[\"X-Internal\"]", "Fields that are taken out, by name.");
 
+const REPLACE: Key = key(
+    "replace_header",
+    Kind::Named(&REPLACEMENT),
+    "{ Location = { regex = \"^http://\", to = \"https://\" } }",
+    "Fields in whose values everything that is like a pattern becomes something else.",
+);
+
+static REPLACEMENT: Shape = Shape {
+    doc: "What becomes of a field's value.",
+    keys: &[
+        key("regex", Kind::Text, "\"^http://\"", "A pattern: everything like it becomes `to`, in each field of that name.")
+            .required()
+            .also(&["pattern", "match", "from"]),
+        key(
+            "to",
+            Kind::Text,
+            "\"https://\"",
+            "What it becomes: a value as of `set_header`, in which `$1` is what the pattern's first group found. Default: \
+             nothing, it is taken out.",
+        )
+        .also(&["replace", "with", "value"]),
+    ],
+};
+
+static RETURN: Shape = Shape {
+    doc: "An answer of the configuration's own.",
+    keys: &[
+        key("status", Kind::Whole(200, 599), "200", "Its status. Default 200.").also(&["code"]),
+        key(
+            "content_type",
+            Kind::Text,
+            "\"application/json\"",
+            "What it is. Default: by the file's ending, else plain text.",
+        )
+        .also(&["type", "content-type", "Content-Type", "mime"]),
+        key(
+            "text",
+            Kind::Text,
+            "\"ok\\n\"",
+            "Its body, with variables as of `set_header`; what a client sent is quoted as HTML, XML, JSON and JavaScript want \
+             it. Default: no body.",
+        )
+        .also(&["string", "lf-string", "body", "content", "message"]),
+        key("file", Kind::Text, "\"robots.txt\"", "A file that is the body as it is, read with the configuration.")
+            .also(&["lf-file", "page", "path", "errorfile"]),
+        key("headers", Kind::Pairs, "{ Cache-Control = \"max-age=60\" }", "Fields more, values as of `set_header`.")
+            .also(&["hdr", "header", "set_header", "add_header"]),
+    ],
+};
+
 static REQUEST_RULES: Kind = Kind::Section(&REQUEST_RULE);
 
 static REQUEST_RULE: Shape = Shape {
@@ -114,8 +164,15 @@ static REQUEST_RULE: Shape = Shape {
         SET.also(&["set-header", "header", "headers"]),
         ADD.also(&["add-header"]),
         REMOVE.also(&["del_header", "del-header"]),
-        key("deny", Kind::Whole(400, 599), "403", "Our answer, with this status.")
-            .also(&["reject", "block", "return", "status"]),
+        REPLACE.also(&["replace-header", "replace_value", "replace-value"]),
+        key("deny", Kind::Whole(400, 599), "403", "Our answer, with this status.").also(&["reject", "block", "status"]),
+        key(
+            "return",
+            Kind::Section(&RETURN),
+            "{ status = 200, text = \"ok\\n\" }",
+            "Answers by itself, without a server: a status, a content type, a body that stands here or in a file, headers.",
+        )
+        .also(&["respond", "answer", "fixed_response", "static_response", "direct_response", "text", "file"]),
         key("allow", Kind::Flag, "true", "Passes over the rest of this list.").also(&["accept", "pass"]),
         key(
             "redirect",
@@ -201,6 +258,7 @@ static RESPONSE_RULE: Shape = Shape {
         SET.also(&["set-header", "headers"]),
         ADD.also(&["add-header"]),
         REMOVE.also(&["del_header", "del-header", "hide_header"]),
+        REPLACE.also(&["replace-header", "replace_value", "replace-value", "proxy_redirect", "proxy_cookie_flags"]),
     ],
 };
 
@@ -272,7 +330,20 @@ static COMPRESSION: Shape = Shape {
         .also(&["type", "mime_types", "gzip_types"]),
         key("min_size", Kind::Size(0, 1 << 30), "1024", "Answers known to be smaller are left alone. Default 1 KiB.")
             .also(&["min_length", "gzip_min_length"]),
-        key("level", Kind::Whole(1, 9), "5", "1 (fast) to 9 (small). Default 5.").also(&["gzip_comp_level"]),
+        key(
+            "level",
+            Kind::Whole(1, 9),
+            "5",
+            "1 (fast) to 9 (small), as each encoding counts it. Default 5.",
+        )
+        .also(&["gzip_comp_level", "brotli_comp_level", "quality"]),
+        key(
+            "encodings",
+            Kind::Many(&Kind::Word(&["zstd", "br", "gzip"])),
+            "[\"zstd\", \"br\", \"gzip\"]",
+            "What it is done with. Of those that a client likes equally, the first is taken. Default: all, in this order.",
+        )
+        .also(&["encoding", "algo", "algorithm", "algorithms", "codings", "formats"]),
     ],
 };
 
@@ -344,7 +415,7 @@ pub(super) const COMPRESSION_KEY: Key = key(
     "compression",
     Kind::Either(&COMPRESSION_KINDS),
     "true",
-    "Compresses answers (gzip) for clients that take it. Not for pages that show secrets beside what a stranger can \
+    "Compresses answers (zstd, Brotli, gzip) for clients that take it. Not for pages that show secrets beside what a stranger can \
      choose: their length would tell. Default false.",
 )
-.also(&["gzip", "compress", "encode"]);
+.also(&["gzip", "brotli", "zstd", "compress", "encode"]);

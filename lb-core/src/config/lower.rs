@@ -20,6 +20,7 @@ mod counter;
 mod discovery;
 mod edit;
 mod faults;
+mod fixed;
 mod frontend;
 mod http2;
 mod instance;

@@ -1,10 +1,11 @@
 //! Reads sections of a parsed file by their [`Shape`], and collects every mistake with its place instead of stopping at
 //! the first. It knows types and bounds; what values mean together is [`super::lower`]'s.
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, line};
 use super::file::{Key, Kind, Shape};
 use super::suggest;
 use crate::jwt::Keys;
 use crate::time::parse_duration;
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::path::Path;
@@ -37,7 +38,7 @@ pub(super) struct Cx<'a> {
     /// What `jwt(CLAIM)` keys are read with; inside, `None`: its section has mistakes. Outside: there is none.
     pub(super) jwt: RefCell<Option<Option<Arc<Keys>>>>,
     #[cfg(test)]
-    pub(super) asked: RefCell<std::collections::BTreeSet<*const Key>>,
+    pub(super) asked: RefCell<std::collections::HashSet<*const Key, foldhash::fast::FixedState>>,
 }
 
 impl<'a> Cx<'a> {
@@ -86,7 +87,7 @@ impl<'a> Cx<'a> {
 
     /// Line of a place, for "used already in line 7".
     pub(super) fn line(&self, at: &Range<usize>) -> usize {
-        self.text.as_bytes()[..at.start.min(self.text.len())].iter().filter(|b| **b == b'\n').count() + 1
+        line(&self.text.as_bytes()[..at.start.min(self.text.len())])
     }
 
     pub(super) fn into_found(self) -> Vec<Diagnostic> {
@@ -105,7 +106,16 @@ pub(super) struct Section<'a> {
     /// Its header, or its name, or its brace: where something missing is reported.
     pub(super) at: Range<usize>,
     table: &'a DeTable<'a>,
+    strange: Vec<Strange<'a>>,
     shape: &'static Shape,
+}
+
+/// A key that the shape does not know.
+struct Strange<'a> {
+    word: &'a Spanned<Cow<'a, str>>,
+    value: &'a Spanned<DeValue<'a>>,
+    /// The key that it stands for, and whether it is that one with a slip, not another balancer's word.
+    meant: Option<(&'static str, bool)>,
 }
 
 impl<'a> Section<'a> {
@@ -116,12 +126,15 @@ impl<'a> Section<'a> {
         table: &'a DeTable<'a>,
         shape: &'static Shape,
     ) -> Self {
-        for key in table.keys().filter(|k| shape.key(k.get_ref()).is_none()) {
+        let mut strange = Vec::new();
+        for (word, value) in table.iter().filter(|(word, _)| shape.key(word.get_ref()).is_none()) {
+            let key = word.get_ref();
+            strange.push(Strange { word, value, meant: suggest::meant(key, shape) });
             let place = if path.is_empty() { "at the top level".into() } else { format!("in `{path}`") };
-            let message = format!("unknown key `{}` {place}", key.get_ref());
-            cx.bad(key.span(), &join(&path, key.get_ref()), message, suggest::key(key.get_ref(), shape));
+            let message = format!("unknown key `{key}` {place}");
+            cx.bad(word.span(), &join(&path, key), message, suggest::key(key, shape));
         }
-        Self { cx, path, at, table, shape }
+        Self { cx, path, at, table, strange, shape }
     }
 
     /// Whether the file has nothing in it.
@@ -142,25 +155,19 @@ impl<'a> Section<'a> {
     /// A key that the file has; one with a slip in it is read as the one that was meant, so that the slip, which is
     /// reported, brings no reports about what it seems to lack.
     fn item(&self, key: &'static Key) -> Option<Item<'a>> {
-        let slip = || self.table.iter().find(|(word, _)| self.unknown(word) == Some((key.name, true)));
+        let slip = || self.strange.iter().find(|s| s.meant == Some((key.name, true))).map(|s| (s.word, s.value));
         let (word, value) = self.table.get_key_value(key.name).or_else(slip)?;
         Some(Item { cx: self.cx, path: join(&self.path, key.name), value, word: word.span(), key, kind: &key.kind })
     }
 
-    /// The key that an unknown one stands for, and whether it is that one with a slip, not another balancer's word.
-    fn unknown(&self, word: &Spanned<std::borrow::Cow<'_, str>>) -> Option<(&'static str, bool)> {
-        let word = word.get_ref();
-        self.shape.key(word).is_none().then(|| suggest::meant(word, self.shape))?
-    }
-
     /// Whether an unknown key stands for this one: then it is not missing, and that is reported.
     pub(super) fn misspelt(&self, name: &str) -> bool {
-        self.table.keys().filter_map(|word| self.unknown(word)).any(|(meant, _)| meant == name)
+        self.strange.iter().filter_map(|strange| strange.meant).any(|(meant, _)| meant == name)
     }
 
     /// That something is not there. Silent where a key is unknown: that may have been meant to be it.
     pub(super) fn lacks(&self, message: impl Into<String>, help: impl Into<String>) {
-        if self.table.keys().all(|key| self.shape.key(key.get_ref()).is_some()) {
+        if self.strange.is_empty() {
             self.cx.missing(self.at.clone(), &self.path, message, help);
         }
     }
@@ -395,6 +402,11 @@ impl<'a> Item<'a> {
         self.value.get_ref().is_table()
     }
 
+    /// Whether the value is a section with nothing in it.
+    pub(super) fn is_empty_section(&self) -> bool {
+        self.value.get_ref().as_table().is_some_and(DeTable::is_empty)
+    }
+
     /// Whether the value is `true` or `false`.
     pub(super) fn is_flag(&self) -> bool {
         self.value.get_ref().is_bool()
@@ -429,7 +441,12 @@ impl<'a> Item<'a> {
                 }
                 _ => {
                     let message = format!("`{path}` must be a section");
-                    self.cx.bad(value.span(), &path, message, format!("write `[{path}]` and its keys below it"));
+                    // What is in a list has no header.
+                    let help = match path.contains('[') {
+                        true => format!("write `{name_text} = {{ … }}` with {}", shape.needs()),
+                        false => format!("write `[{path}]` and its keys below it"),
+                    };
+                    self.cx.bad(value.span(), &path, message, help);
                     None
                 }
             }

@@ -4,6 +4,8 @@
 //! cannot stand in a target, and `%`, `?` and `#`, stay escaped, in capitals. Only what is compared is like that: the
 //! server gets the path as it came.
 
+use std::borrow::Cow;
+
 /// The path in that form; `None`: it has it already.
 pub fn plain(path: &[u8]) -> Option<Vec<u8>> {
     if !path.starts_with(b"/") || is_plain(path) {
@@ -11,6 +13,44 @@ pub fn plain(path: &[u8]) -> Option<Vec<u8>> {
     }
     let plain = resolve(&decode(path));
     (plain != path).then_some(plain)
+}
+
+/// The spellings of a path that are looked at where a part of it is replaced and the rest passed on: as it came, unless
+/// `..` might take that part away; without what has no meaning (escapes of letters and digits, dots, slashes more), so that
+/// `%2F` stays what it is; and as it is compared.
+pub fn spellings(path: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
+    let odd = path.starts_with(b"/") && !is_plain(path);
+    let simple = if odd { unescape(path) } else { Vec::new() };
+    let dots = simple.split(|b| *b == b'/').any(|segment| matches!(segment, b"." | b".."));
+    let plain = odd.then(|| resolve(&decode(path)));
+    // `..` may take away what only looks like one segment: then there is but one reading.
+    let alike = |simple: &Vec<u8>| plain.as_ref().is_some_and(|plain| resolve(&decode(simple)) == *plain);
+    let simple = odd.then(|| resolve(&simple)).filter(|simple| simple != path && alike(simple));
+    let plain = plain.filter(|plain| plain != path && simple.as_ref() != Some(plain));
+    let came = (!dots).then_some(Cow::Borrowed(path));
+    came.into_iter().chain(simple.map(Cow::Owned)).chain(plain.map(Cow::Owned))
+}
+
+/// Decodes what need not be escaped (RFC 3986, 6.2.2.2).
+fn unescape(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [first, after @ ..] = rest {
+        rest = after;
+        match (first, after) {
+            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                match digit(*high) << 4 | digit(*low) {
+                    byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => out.push(byte),
+                    byte => escape(byte, &mut out),
+                }
+                rest = after;
+            }
+            // A sign that escapes nothing must not come to do so.
+            (byte, _) if byte.is_ascii_graphic() && !b"%?#".contains(byte) => out.push(*byte),
+            (byte, _) => escape(*byte, &mut out),
+        }
+    }
+    out
 }
 
 /// Whether there is nothing in it that could be written in another way. A `false` may be wrong.
@@ -50,9 +90,13 @@ fn say(byte: u8, out: &mut Vec<u8>) {
     if byte.is_ascii_graphic() && !b"%?#".contains(&byte) {
         out.push(byte);
     } else {
-        let hex = |n: u8| b"0123456789ABCDEF"[usize::from(n)];
-        out.extend([b'%', hex(byte >> 4), hex(byte & 15)]);
+        escape(byte, out);
     }
+}
+
+fn escape(byte: u8, out: &mut Vec<u8>) {
+    let hex = |n: u8| b"0123456789ABCDEF"[usize::from(n)];
+    out.extend([b'%', hex(byte >> 4), hex(byte & 15)]);
 }
 
 /// Slashes and dots, as of RFC 3986, 5.2.4.
@@ -120,7 +164,34 @@ mod tests {
         assert_eq!(of("/%2561dmin"), "/%2561dmin");
     }
 
+    #[test]
+    fn where_a_part_is_replaced_the_rest_keeps_what_its_escapes_mean() {
+        let of = |path: &str| -> Vec<String> {
+            spellings(path.as_bytes()).map(|s| String::from_utf8(s.into_owned()).unwrap()).collect()
+        };
+        assert_eq!(of("/a/b"), ["/a/b"]);
+        assert_eq!(of("*"), ["*"]);
+        assert_eq!(of("//%61/./b"), ["/a/b"]);
+        assert_eq!(of("//%61/b"), ["//%61/b", "/a/b"]);
+        assert_eq!(of("/npm/@x%2fy"), ["/npm/@x%2fy", "/npm/@x%2Fy", "/npm/@x/y"]);
+        assert_eq!(of("/x/..%2Fadmin"), ["/x/..%2Fadmin", "/admin"]);
+        assert_eq!(of("/x/%2e%2e/admin"), ["/admin"]);
+        assert_eq!(of("/x/a%2Fb/../c"), ["/x/a/c"]);
+        assert_eq!(of("/a%20b%zz"), ["/a%20b%zz", "/a%20b%25zz"]);
+        assert_eq!(of("/%%32%65/x"), ["/%%32%65/x", "/%252e/x"]);
+    }
+
     proptest! {
+        #[test]
+        fn the_last_spelling_is_what_is_compared(path in "/(/|\\.|%2[eEfF]|%[0-9a-f]{2}|[a-c%?é]){0,20}") {
+            let compared = plain(path.as_bytes()).unwrap_or_else(|| path.clone().into());
+            let all: Vec<_> = spellings(path.as_bytes()).map(Cow::into_owned).collect();
+            prop_assert_eq!(all.last(), Some(&compared));
+            for spelling in all {
+                prop_assert_eq!(plain(&spelling).unwrap_or(spelling), compared.clone());
+            }
+        }
+
         #[test]
         fn a_plain_path_is_plain(path in "(/|\\.|%2[eEfF]|%[0-9a-f]{2}|[a-c%?é]){0,20}") {
             let once = plain(path.as_bytes()).unwrap_or_else(|| path.clone().into());

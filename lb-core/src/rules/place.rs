@@ -1,6 +1,6 @@
 //! Another path for a request: whole, by its prefix, by a pattern. The query stays, behind what the new path adds to it.
 use super::template::{Template, Var};
-use crate::matcher::{Pattern, under};
+use crate::matcher::{Pattern, path, under};
 
 /// Another path.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,38 +14,44 @@ pub enum Place {
 }
 
 impl Place {
-    /// The target instead of a path and its query; `None`: the path has no such prefix or nothing like the pattern.
+    /// The target instead of a path and its query; `None`: the path has no such prefix or nothing like the pattern,
+    /// however it is spelt, just as conditions compare it. What is not replaced stays as it came, as far as that goes.
     ///
     /// It begins with exactly one slash, so that no browser and no server takes it for a host, and has no byte that
     /// could end it.
     pub fn target(&self, path: &[u8], query: &[u8], say: &mut dyn FnMut(&Var, &mut Vec<u8>)) -> Option<Vec<u8>> {
-        let mut out = Vec::with_capacity(path.len() + query.len() + 16);
         let mut said = |var: &Var, out: &mut Vec<u8>| {
             let mut value = Vec::new();
             say(var, &mut value);
             escape(&value, matches!(var, Var::Path | Var::Query), out);
         };
-        match self {
-            Self::Whole(to) => to.write(&mut out, &mut said, &|_| b""),
-            Self::Prefix(prefix, to) => {
-                let rest = under(prefix, path)?;
-                to.write(&mut out, &mut said, &|_| b"");
-                join(&mut out, rest, path.len() > prefix.len() || prefix.ends_with('/'));
-            }
-            Self::Like(pattern, to) => {
-                let found = pattern.regex().captures(path)?;
-                let whole = found.get(0)?;
-                out.extend_from_slice(&path[..whole.start()]);
-                to.write(&mut out, &mut said, &|n| found.get(n).map_or(b"", |group| group.as_bytes()));
-                out.extend_from_slice(&path[whole.end()..]);
-            }
-        }
+        let mut out = path::spellings(path).find_map(|path| self.moved(&path, &mut said))?;
         let slashes = out.iter().take_while(|b| **b == b'/' || **b == b'\\').count();
         out.splice(..slashes, [b'/']);
         if !query.is_empty() {
             let mark = if out.contains(&b'?') { b'&' } else { b'?' };
             out.push(mark);
             out.extend_from_slice(query);
+        }
+        Some(out)
+    }
+
+    fn moved(&self, path: &[u8], say: &mut dyn FnMut(&Var, &mut Vec<u8>)) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(path.len() + 16);
+        match self {
+            Self::Whole(to) => to.write(&mut out, say, &|_| b""),
+            Self::Prefix(prefix, to) => {
+                let rest = under(prefix, path)?;
+                to.write(&mut out, say, &|_| b"");
+                join(&mut out, rest, path.len() > prefix.len() || prefix.ends_with('/'));
+            }
+            Self::Like(pattern, to) => {
+                let found = pattern.regex().captures(path)?;
+                let whole = found.get(0)?;
+                out.extend_from_slice(&path[..whole.start()]);
+                to.write(&mut out, say, &|n| found.get(n).map_or(b"", |group| group.as_bytes()));
+                out.extend_from_slice(&path[whole.end()..]);
+            }
         }
         Some(out)
     }
@@ -136,6 +142,21 @@ mod tests {
         assert_eq!(moved(&whole("/new"), "/old", "a=1").as_deref(), Some("/new?a=1"));
         assert_eq!(moved(&whole("/x%{path}"), "/old%20y", "").as_deref(), Some("/x/old%20y"));
         assert_eq!(moved(&whole("/x?h=%{src}"), "/", "").as_deref(), Some("/x?h=a%20b%3Fc%26d"));
+    }
+
+    #[test]
+    fn a_path_is_found_however_it_is_spelt_and_the_rest_keeps_its_escapes() {
+        for (path, new) in [
+            ("//internal/x", Some("/new/x")),
+            ("/%69nternal/a%2Fb%20c", Some("/new/a%2Fb%20c")),
+            ("/x/../internal/y", Some("/new/y")),
+            ("/x%2F..%2Finternal/y%2Fz", Some("/new/y/z")),
+            ("/internal/../y", None),
+            ("/internal//y", Some("/new//y")),
+        ] {
+            assert_eq!(moved(&prefix("/internal", "/new"), path, "").as_deref(), new, "{path}");
+            assert_eq!(moved(&like("^/internal", "/new"), path, "").as_deref(), new, "{path}");
+        }
     }
 
     #[test]

@@ -5,8 +5,22 @@ use crate::stick::is_token;
 use std::fmt;
 
 /// A text with variables.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template(Vec<Part>);
+
+/// Stands, with its digit behind it, for a group of a pattern in [`Template::part`]. No value has this byte.
+pub const GROUP: u8 = 1;
+
+/// Each group, as [`Template::part`] writes it.
+const GROUPS: [[u8; 2]; 10] = {
+    let mut groups = [[GROUP, b'0']; 10];
+    let mut n = 0;
+    while n < 10 {
+        groups[n][1] += n as u8;
+        n += 1;
+    }
+    groups
+};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -180,6 +194,17 @@ impl Template {
     /// Appends it as the value of a header field: control bytes of variables are left out, but for what `say` writes for
     /// [`Var::Server`], which is no client's.
     pub fn value(&self, out: &mut Vec<u8>, say: &mut dyn FnMut(&Var, &mut Vec<u8>)) {
+        let start = out.len();
+        self.part(out, say);
+        // White space around a value is no part of it.
+        let trimmed = out[start..].trim_ascii();
+        let (skip, len) = (out.len() - start - out[start..].trim_ascii_start().len(), trimmed.len());
+        out.copy_within(start + skip..start + skip + len, start);
+        out.truncate(start + len);
+    }
+
+    /// As [`Self::value`], as a part of one: white space stays, and what groups found is left open, as [`GROUP`] says.
+    pub fn part(&self, out: &mut Vec<u8>, say: &mut dyn FnMut(&Var, &mut Vec<u8>)) {
         let mut said = |var: &Var, out: &mut Vec<u8>| {
             let start = out.len();
             say(var, out);
@@ -188,13 +213,7 @@ impl Template {
             }
             retain(out, start, |b| (b >= b' ' && b != 0x7f) || b == b'\t');
         };
-        let start = out.len();
-        self.write(out, &mut said, &|_| b"");
-        // White space around a value is no part of it.
-        let trimmed = out[start..].trim_ascii();
-        let (skip, len) = (out.len() - start - out[start..].trim_ascii_start().len(), trimmed.len());
-        out.copy_within(start + skip..start + skip + len, start);
-        out.truncate(start + len);
+        self.write(out, &mut said, &|n| &GROUPS[n.min(9)]);
     }
 }
 

@@ -17,6 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const SHARDS: usize = 16;
 /// Addresses that a shard knows at most.
 const KNOWN: usize = 4096;
+/// A full shard is looked through for those that are done this often at most, in microseconds: a flood of new addresses
+/// would have each of them look at all others.
+const SWEEP: u64 = 10_000;
 /// What an address may make at once, in microseconds at its pace.
 const BURST: u64 = 1_000_000;
 
@@ -27,14 +30,32 @@ pub(super) struct Creators {
     interval: AtomicU64,
     refused: AtomicU64,
     hash: FixedState,
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+#[derive(Debug)]
+struct Shard {
     /// Until when what an address has made is at its pace, in microseconds.
-    shards: [Mutex<HashMap<Subscriber, u64, FixedState>>; SHARDS],
+    known: HashMap<Subscriber, u64, FixedState>,
+    /// When those that were done were last taken out, in microseconds.
+    swept: u64,
+}
+
+impl Shard {
+    /// Whether there is place for one more, after those that are done are gone.
+    fn has_room(&mut self, now: u64) -> bool {
+        if self.known.len() >= KNOWN && now.abs_diff(self.swept) >= SWEEP {
+            self.known.retain(|_, until| *until > now);
+            self.swept = now;
+        }
+        self.known.len() < KNOWN
+    }
 }
 
 impl Creators {
     pub(super) fn new(pace: Option<Pace>, seed: u64) -> Self {
         let hash = FixedState::with_seed(seed);
-        let shards = std::array::from_fn(|_| Mutex::new(HashMap::with_hasher(hash.clone())));
+        let shards = std::array::from_fn(|_| Mutex::new(Shard { known: HashMap::with_hasher(hash.clone()), swept: 0 }));
         let creators = Self { interval: AtomicU64::new(0), refused: AtomicU64::new(0), hash, shards };
         creators.set(pace);
         creators
@@ -56,13 +77,10 @@ impl Creators {
         let interval = self.interval.load(Relaxed);
         let (now, burst) = (now.0.saturating_mul(1000), BURST.max(interval));
         let mut shard = self.shards[(self.hash.hash_one(client) >> 32) as usize % SHARDS].lock();
-        if shard.len() >= KNOWN && !shard.contains_key(&client) {
-            shard.retain(|_, until| *until > now);
-            if shard.len() >= KNOWN {
-                return true;
-            }
+        if !shard.known.contains_key(&client) && !shard.has_room(now) {
+            return true;
         }
-        let until = shard.entry(client).or_insert(now);
+        let until = shard.known.entry(client).or_insert(now);
         // A clock that was set back makes nobody wait for longer.
         *until = (*until).clamp(now, now + burst);
         let may = *until + interval <= now + burst;
@@ -112,7 +130,7 @@ mod tests {
     #[test]
     fn many_addresses_take_so_much_memory_and_are_forgotten() {
         let creators = Creators::new("10/s".parse().ok(), 7);
-        let known = || creators.shards.iter().map(|shard| shard.lock().len()).sum::<usize>();
+        let known = || creators.shards.iter().map(|shard| shard.lock().known.len()).sum::<usize>();
         for n in 0..200_000u64 {
             assert!(creators.take(Subscriber::V6(n), Timestamp(1)));
         }
@@ -121,5 +139,20 @@ mod tests {
             assert!(creators.take(Subscriber::V6(1 << 32 | n), Timestamp(10_000)));
         }
         assert!(known() <= 1000 + SHARDS, "{}", known());
+    }
+
+    #[test]
+    fn a_flood_of_addresses_looks_through_the_known_ones_once_in_a_while() {
+        let mut shard = Shard { known: HashMap::with_hasher(FixedState::with_seed(7)), swept: 0 };
+        let full = |shard: &mut Shard, until: u64| {
+            (0..KNOWN as u64).for_each(|n| _ = shard.known.insert(Subscriber::V6(n), until));
+        };
+        full(&mut shard, SWEEP + 5);
+        assert!(!shard.has_room(SWEEP), "nobody is done");
+        assert!(!shard.has_room(SWEEP + 5), "all are, and it was looked a moment ago");
+        assert!(shard.has_room(2 * SWEEP));
+        assert!(shard.known.is_empty());
+        full(&mut shard, 1);
+        assert!(shard.has_room(SWEEP), "a clock that was set back");
     }
 }

@@ -6,7 +6,7 @@ use super::head::{self, Request};
 use super::ids;
 use super::limits::{self, Opened};
 use super::looked::Looked;
-use super::own::Refusal;
+use super::own::{Given, Refusal};
 use super::passage::{Passage, Target};
 use super::passwords::Verdict;
 use super::reason::Reason;
@@ -15,7 +15,7 @@ use crate::shared::wall;
 use crate::worker::Local;
 use lb_core::matcher::Asked;
 use lb_core::route::route;
-use lb_core::rules::{Action, Edit, Maintenance, Redirect, Rules, Template};
+use lb_core::rules::{Action, Edit, Fixed, Maintenance, Redirect, Rules, Template};
 use lb_core::snapshot::{Backend, Done, Frontend, Ruled, Snapshot};
 use std::net::IpAddr;
 
@@ -47,8 +47,8 @@ pub(crate) async fn admit<'s>(
     // What is done with the answer, ours or a server's, is known now: the request's bytes will be gone.
     if let Some(backend) = passage.backend {
         gate.foresee(passage, &backend.config.rules, &backend.ruled);
-        if passed.is_ok() && backend.config.rules.compression.is_some() {
-            passage.make().gzip = super::compression::accepted(gate.request, gate.buf);
+        if let (Ok(_), Some(spec)) = (&passed, &backend.config.rules.compression) {
+            passage.make().encoding = super::compression::accepted(gate.request, gate.buf, &spec.encodings);
         }
     }
     gate.foresee(passage, &gate.frontend.config.rules, &gate.frontend.ruled);
@@ -66,6 +66,31 @@ impl<'g, 's> Gate<'g, 's> {
     fn value(&self, passage: &Passage<'s>, template: &Template, out: &mut Vec<u8>) {
         let looked = self.looked(passage);
         template.value(out, &mut |var, out| looked.say(var, out));
+    }
+
+    /// What a change of a head writes.
+    fn written(&self, passage: &Passage<'s>, edit: &Edit, out: &mut Vec<u8>) {
+        match edit {
+            Edit::Set(_, value) | Edit::Add(_, value) => self.value(passage, value, out),
+            Edit::Replace(_, _, to) => {
+                let looked = self.looked(passage);
+                to.part(out, &mut |var, out| looked.say(var, out));
+            }
+            Edit::Remove(_) => {}
+        }
+    }
+
+    /// An answer of the configuration, for this request.
+    fn given(&self, passage: &Passage<'s>, fixed: &'s Fixed) -> Given<'s> {
+        let looked = self.looked(passage);
+        let mut text = Vec::new();
+        fixed.text(&mut text, &mut |var, out| looked.say(var, out));
+        let field = |(name, value): &'s (String, Template)| {
+            let mut out = Vec::new();
+            self.value(passage, value, &mut out);
+            (&name[..], out)
+        };
+        Given { fixed, text, fields: fixed.headers.iter().map(field).collect() }
     }
 
     /// Its id: that of a trusted proxy, else a new one.
@@ -145,6 +170,10 @@ impl<'g, 's> Gate<'g, 's> {
                 }
                 Action::PriorityClass(class) => passage.make().class = *class,
                 Action::Deny(status) => return no(Reason::deny(*status).into(), account),
+                Action::Return(fixed) => {
+                    let given = Some(self.given(passage, fixed));
+                    return no(Refusal { given, ..Reason::fixed(fixed.status).into() }, account);
+                }
                 Action::Allow => {
                     bump(done, self.local);
                     return Ok(());
@@ -180,9 +209,7 @@ impl<'g, 's> Gate<'g, 's> {
     fn edit(&self, edits: &'s [Edit], passage: &mut Passage<'s>) -> Result<(), Reason> {
         for edit in edits {
             let mut text = Vec::new();
-            if let Edit::Set(_, value) | Edit::Add(_, value) = edit {
-                self.value(passage, value, &mut text);
-            }
+            self.written(passage, edit, &mut text);
             let head = &mut passage.make().edits;
             match edit {
                 // What a variable brought must be a host: everything behind it depends on that.
@@ -192,6 +219,17 @@ impl<'g, 's> Gate<'g, 's> {
                 Edit::Set(name, _) => head.set(name, |out| out.extend_from_slice(&text)),
                 Edit::Add(name, _) => head.add(name, |out| out.extend_from_slice(&text)),
                 Edit::Remove(name) => head.remove(name),
+                // It is written apart from the other fields.
+                Edit::Replace(name, pattern, _) if name.eq_ignore_ascii_case("host") => {
+                    if head.value(name).is_none() {
+                        head.set(name, |out| out.extend_from_slice(self.request.authority.get(self.buf)));
+                    }
+                    head.replace(name, pattern, |out| out.extend_from_slice(&text));
+                    if !head.value(name).is_some_and(head::is_authority) {
+                        return Err(Reason::BAD_HOST);
+                    }
+                }
+                Edit::Replace(name, pattern, _) => head.replace(name, pattern, |out| out.extend_from_slice(&text)),
             }
         }
         Ok(())
@@ -220,9 +258,7 @@ impl<'g, 's> Gate<'g, 's> {
             let mut values = smallvec::SmallVec::<[_; 4]>::new();
             for edit in &rule.then {
                 let start = text.len();
-                if let Edit::Set(_, value) | Edit::Add(_, value) = edit {
-                    self.value(passage, value, &mut text);
-                }
+                self.written(passage, edit, &mut text);
                 values.push(start..text.len());
             }
             passage.foresee(rule, done, &values, &text);

@@ -2,7 +2,7 @@
 use super::account;
 use super::affinity::Plan;
 use super::body::{self, Transfer};
-use super::compression::{self, Gzip};
+use super::compression::{self, Encoder};
 use super::edits::Edits;
 use super::forward::Facts;
 use super::head::{self, Framing, Response, first_value};
@@ -130,22 +130,22 @@ impl<'r> Answering<'_, '_, 'r> {
         }
         let http11 = self.facts.http11;
         let unbounded = matches!(response.framing, Framing::Chunked | Framing::UntilClose);
-        let (gzip, edits) = self.compression(buf, &response, response.framing);
-        let chunked = (unbounded || gzip.is_some()) && http11;
+        let (encoder, edits) = self.compression(buf, &response, response.framing);
+        let chunked = (unbounded || encoder.is_some()) && http11;
         let keep_client =
             self.facts.keep_alive && self.body_done.get() && !self.local.draining() && (http11 || !unbounded);
         let mut out = self.local.buffers.take();
         self.head_out(buf, &response, edits, chunked, keep_client, &mut out);
         self.local.fields.give(response.fields);
-        let done = match gzip {
+        let done = match encoder {
             None => {
                 let mut transfer = Transfer::new(response.framing, chunked);
                 self.body(buf, response.len, &mut transfer, &mut out).await
             }
             // Apart: its memory is for those who use it.
-            Some(gzip) => {
+            Some(encoder) => {
                 let transfer = Transfer::new(response.framing, false);
-                Box::pin(self.compressed(buf, response.len, transfer, gzip, &mut out)).await
+                Box::pin(self.compressed(buf, response.len, transfer, encoder, &mut out)).await
             }
         };
         self.local.buffers.give(out);
@@ -166,7 +166,7 @@ impl<'r> Answering<'_, '_, 'r> {
             (Some(_), Framing::Length(_)) => Framing::UntilClose,
             (_, framing) => framing,
         };
-        let (gzip, edits) = self.compression(buf, &response, framing);
+        let (encoder, edits) = self.compression(buf, &response, framing);
         let mut out = self.local.buffers.take();
         self.head_out(buf, &response, edits, false, true, &mut out);
         self.local.fields.give(response.fields);
@@ -174,10 +174,10 @@ impl<'r> Answering<'_, '_, 'r> {
         // Its memory is not held while the body waits for a window.
         self.local.buffers.give(std::mem::take(&mut out));
         let mut transfer = Transfer::new(framing, false);
-        let done = match (sent, gzip) {
+        let done = match (sent, encoder) {
             (Ok(()), _) if framing == Framing::Empty => Ok(buf.len() == response.len),
             (Ok(()), None) => self.body(buf, response.len, &mut transfer, &mut out).await,
-            (Ok(()), Some(gzip)) => Box::pin(self.compressed(buf, response.len, transfer, gzip, &mut out)).await,
+            (Ok(()), Some(encoder)) => Box::pin(self.compressed(buf, response.len, transfer, encoder, &mut out)).await,
             (Err(e), _) if e.kind() == std::io::ErrorKind::InvalidData => Err(Fault::Before(Reason::BAD_ANSWER)),
             (Err(_), _) => Err(Fault::Cut(Reason::CLIENT_GONE.code)),
         };
@@ -307,11 +307,16 @@ impl<'r> Answering<'_, '_, 'r> {
     }
 
     /// Whether the body is compressed, and what that changes in the head.
-    fn compression(&self, buf: &[u8], response: &Response, framing: Framing) -> (Option<Box<Gzip>>, Option<Edits<'r>>) {
+    fn compression(
+        &self,
+        buf: &[u8],
+        response: &Response,
+        framing: Framing,
+    ) -> (Option<Box<Encoder>>, Option<Edits<'r>>) {
         let Some(spec) = &self.backend.config.rules.compression else { return (None, None) };
-        let gzip = self.facts.http11 && self.passage.made().is_some_and(|made| made.gzip);
-        let (gzip, edits) = compression::begin(spec, response, buf, gzip && framing != Framing::Empty);
-        (gzip.map(Box::new), edits)
+        let chunks = self.facts.http11 && framing != Framing::Empty;
+        let encoding = self.passage.made().and_then(|made| made.encoding).filter(|_| chunks);
+        compression::begin(spec, response, buf, encoding)
     }
 
     /// As [`Self::body`], compressed. Whatever is at hand goes to the client at once.
@@ -320,7 +325,7 @@ impl<'r> Answering<'_, '_, 'r> {
         buf: &mut Vec<u8>,
         mut at: usize,
         mut transfer: Transfer,
-        mut gzip: Box<Gzip>,
+        mut encoder: Box<Encoder>,
         out: &mut Vec<u8>,
     ) -> Result<bool, Fault> {
         let limit = self.backend.config.timeout.server;
@@ -333,13 +338,13 @@ impl<'r> Answering<'_, '_, 'r> {
                 let trailers = self.server.h2().map_or(Vec::new(), Exchange::trailers);
                 transfer.closed(trailers, &mut plain).map_err(|_| Fault::Cut(Reason::SERVER_CLOSED.code))?;
             }
-            gzip.push(&plain);
+            encoder.push(&plain);
             if transfer.done() {
                 break;
             }
             // A buffer that was filled to its end has more behind it.
             let more = buf.len() == buf.capacity();
-            self.piece(&gzip.take(!more), None, out).await?;
+            self.piece(&encoder.take(!more), None, out).await?;
             self.local.buffers.give(std::mem::take(buf));
             at = 0;
             match self.timer.within(limit, io::fill(self.server, &self.local.buffers, buf)).await {
@@ -349,7 +354,7 @@ impl<'r> Answering<'_, '_, 'r> {
             }
         }
         let clean = at == buf.len() && !closed;
-        self.piece(&gzip.finish(), Some(transfer.trailers()), out).await?;
+        self.piece(&encoder.finish(), Some(transfer.trailers()), out).await?;
         Ok(clean)
     }
 

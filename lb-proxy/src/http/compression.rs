@@ -1,37 +1,51 @@
-//! Answers compressed on their way to the client, with gzip, where the backend wants it and the client takes it.
+//! Answers compressed on their way to the client, where the backend wants it and the client takes it.
 //!
 //! It streams: what a server sends is compressed as it comes, and flushed when nothing more is at hand, so that an event
 //! stream is not held back. What is compressed already, or is said to stay as it is, or is a part of something, is left
 //! alone.
 use super::edits::Edits;
 use super::head::{Framing, Request, Response, first_value};
+use brotli::enc::BrotliEncoderParams;
 use flate2::write::GzEncoder;
-use lb_core::rules::Compression;
+use lb_core::rules::{Compression, Encoding};
 use std::io::Write as _;
+use zstd::zstd_safe::CParameter;
 
-/// Whether the client takes gzip, and would not rather have it plain (RFC 9110, 12.5.3).
-pub(crate) fn accepted(request: &Request, buf: &[u8]) -> bool {
+/// How far back what repeats is looked for, as a power of two: 256 KiB. Each answer on its way holds a few times that.
+const WINDOW: u8 = 18;
+
+/// Which of these the client likes best, the first of several that it likes equally; `None`: it takes none, or would
+/// rather have the answer plain (RFC 9110, 12.5.3).
+pub(crate) fn accepted(request: &Request, buf: &[u8], offered: &[Encoding]) -> Option<Encoding> {
     let fields = request.fields.iter().filter(|f| f.name.get(buf).eq_ignore_ascii_case(b"accept-encoding"));
-    weigh(fields.flat_map(|f| f.value.get(buf).split(|b| *b == b',')))
+    weigh(fields.flat_map(|f| f.value.get(buf).split(|b| *b == b',')), offered)
 }
 
-fn weigh<'a>(codings: impl Iterator<Item = &'a [u8]>) -> bool {
-    let (mut gzip, mut any, mut plain) = (None, None, None);
+fn weigh<'a>(codings: impl Iterator<Item = &'a [u8]>, offered: &[Encoding]) -> Option<Encoding> {
+    let (mut said, mut any, mut plain) = ([None; Encoding::ALL.len()], None, None);
     for coding in codings {
         let mut parts = coding.split(|b| *b == b';').map(<[u8]>::trim_ascii);
         let name = parts.next().unwrap_or_default();
         let weight =
             parts.find_map(|p| p.strip_prefix(b"q=").or_else(|| p.strip_prefix(b"Q="))).map_or(Some(1000), quality);
         let Some(weight) = weight else { continue };
-        match name {
-            n if n.eq_ignore_ascii_case(b"gzip") || n.eq_ignore_ascii_case(b"x-gzip") => gzip = Some(weight),
-            n if n.eq_ignore_ascii_case(b"identity") => plain = Some(weight),
-            b"*" => any = Some(weight),
-            _ => {}
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        match Encoding::ALL.iter().position(|e| is(e.name().as_bytes()) || (*e == Encoding::Gzip && is(b"x-gzip"))) {
+            Some(known) => said[known] = Some(weight),
+            None if is(b"identity") => plain = Some(weight),
+            None if name == b"*" => any = Some(weight),
+            None => {}
         }
     }
-    let gzip = gzip.or(any).unwrap_or(0);
-    gzip > 0 && plain.unwrap_or(0) <= gzip
+    let mut best = None;
+    for encoding in offered {
+        let known = Encoding::ALL.iter().position(|e| e == encoding).and_then(|at| said[at]);
+        let weight = known.or(any).unwrap_or(0);
+        if weight > best.map_or(0, |(_, weight)| weight) {
+            best = Some((*encoding, weight));
+        }
+    }
+    best.filter(|(_, weight)| plain.unwrap_or(0) <= *weight).map(|(encoding, _)| encoding)
 }
 
 /// Thousandths of `0.5`, `1`, `1.000`.
@@ -47,36 +61,74 @@ fn quality(text: &[u8]) -> Option<u32> {
 }
 
 /// An answer that is being compressed.
-pub(crate) struct Gzip(GzEncoder<Vec<u8>>);
+pub(crate) enum Encoder {
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+    Br(Box<brotli::CompressorWriter<Vec<u8>>>),
+    Gzip(GzEncoder<Vec<u8>>),
+}
 
-impl Gzip {
+impl Encoder {
+    /// `None`: there is no memory for it.
+    fn new(encoding: Encoding, level: u32) -> Option<Self> {
+        let small = i32::try_from(level).unwrap_or(9);
+        Some(match encoding {
+            Encoding::Zstd => {
+                let mut zstd = zstd::stream::write::Encoder::new(Vec::new(), small).ok()?;
+                zstd.set_parameter(CParameter::WindowLog(WINDOW.into())).ok()?;
+                Self::Zstd(zstd)
+            }
+            Encoding::Br => {
+                let params = BrotliEncoderParams { quality: small, lgwin: WINDOW.into(), ..Default::default() };
+                Self::Br(Box::new(brotli::CompressorWriter::with_params(Vec::new(), 4096, &params)))
+            }
+            Encoding::Gzip => Self::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::new(level))),
+        })
+    }
+
     /// More of the body.
     pub(crate) fn push(&mut self, plain: &[u8]) {
         // Writing to a Vec cannot fail, here and below.
-        let _ = self.0.write_all(plain);
+        let _ = match self {
+            Self::Zstd(zstd) => zstd.write_all(plain),
+            Self::Br(brotli) => brotli.write_all(plain),
+            Self::Gzip(gzip) => gzip.write_all(plain),
+        };
     }
 
     /// What is ready to go, all that came if `flush`.
     pub(crate) fn take(&mut self, flush: bool) -> Vec<u8> {
         if flush {
-            let _ = self.0.flush();
+            let _ = match self {
+                Self::Zstd(zstd) => zstd.flush(),
+                Self::Br(brotli) => brotli.flush(),
+                Self::Gzip(gzip) => gzip.flush(),
+            };
         }
-        std::mem::take(self.0.get_mut())
+        std::mem::take(match self {
+            Self::Zstd(zstd) => zstd.get_mut(),
+            Self::Br(brotli) => brotli.get_mut(),
+            Self::Gzip(gzip) => gzip.get_mut(),
+        })
     }
 
     /// The rest.
     pub(crate) fn finish(self) -> Vec<u8> {
-        self.0.finish().unwrap_or_default()
+        match self {
+            Self::Zstd(zstd) => zstd.finish().unwrap_or_default(),
+            Self::Br(brotli) => brotli.into_inner(),
+            Self::Gzip(gzip) => gzip.finish().unwrap_or_default(),
+        }
     }
 }
 
-/// What becomes of an answer. `gzip`: the client takes it, and there is a body. The edits are for the client's head.
+/// What becomes of an answer. `encoding`: what the client takes, where there is a body. The edits are for the client's
+/// head.
 pub(crate) fn begin(
     spec: &Compression,
     response: &Response,
     buf: &[u8],
-    gzip: bool,
-) -> (Option<Gzip>, Option<Edits<'static>>) {
+    encoding: Option<Encoding>,
+) -> (Option<Box<Encoder>>, Option<Edits<'static>>) {
     let value = |name| first_value(&response.fields, buf, name);
     if !worth(spec, response, buf) {
         return (None, None);
@@ -87,13 +139,13 @@ pub(crate) fn begin(
     if !varies.any(|v| v == b"*" || v.eq_ignore_ascii_case(b"accept-encoding")) {
         edits.add("Vary", |out| out.extend_from_slice(b"Accept-Encoding"));
     }
-    if !gzip {
+    let Some((encoding, encoder)) = encoding.and_then(|e| Some((e, Box::new(Encoder::new(e, spec.level)?)))) else {
         // Caches must still know that there is another form of it.
         return (None, Some(edits));
-    }
+    };
     edits.remove("Content-Length");
     edits.remove("Accept-Ranges");
-    edits.set("Content-Encoding", |out| out.extend_from_slice(b"gzip"));
+    edits.set("Content-Encoding", |out| out.extend_from_slice(encoding.name().as_bytes()));
     if let Some(tag) = value("etag").filter(|tag| !tag.starts_with(b"W/")) {
         // Another form of the same is the same, but not byte for byte.
         edits.set("ETag", |out| {
@@ -101,7 +153,7 @@ pub(crate) fn begin(
             out.extend_from_slice(tag);
         });
     }
-    (Some(Gzip(GzEncoder::new(Vec::new(), flate2::Compression::new(spec.level)))), Some(edits))
+    (Some(encoder), Some(edits))
 }
 
 /// Whether the answer is of a kind that is compressed.
@@ -139,14 +191,15 @@ mod tests {
     use std::io::Read as _;
 
     fn spec() -> Compression {
-        Compression { types: vec!["text/*".into(), "application/json".into()], min_size: 100, level: 5 }
+        let encodings = Encoding::ALL.to_vec();
+        Compression { types: vec!["text/*".into(), "application/json".into()], min_size: 100, level: 5, encodings }
     }
 
     /// What becomes of an answer with these fields: is it compressed, and which fields come of it.
-    fn begun(fields: &str, status: u16, gzip: bool) -> (bool, String) {
+    fn begun(fields: &str, status: u16, encoding: Option<Encoding>) -> (bool, String) {
         let text = format!("HTTP/1.1 {status} OK\r\n{fields}\r\n");
         let response = head::response(text.as_bytes(), false, Vec::new()).unwrap().unwrap();
-        let (encoder, edits) = begin(&spec(), &response, text.as_bytes(), gzip);
+        let (encoder, edits) = begin(&spec(), &response, text.as_bytes(), encoding);
         let mut out = Vec::new();
         if let Some(edits) = edits {
             edits.write("", &mut out);
@@ -156,7 +209,9 @@ mod tests {
 
     #[test]
     fn clients_say_with_weights_what_they_take() {
-        let takes = |text: &str| weigh(text.as_bytes().split(|b| *b == b','));
+        let takes = |text: &str, offered: &[Encoding]| {
+            weigh(text.as_bytes().split(|b| *b == b','), offered).map(Encoding::name)
+        };
         for yes in [
             "gzip",
             "br, gzip;q=0.5",
@@ -167,7 +222,7 @@ mod tests {
             "gzip;q=1.000",
             "identity;q=0.5, gzip",
         ] {
-            assert!(takes(yes), "{yes}");
+            assert_eq!(takes(yes, &[Encoding::Gzip]), Some("gzip"), "{yes}");
         }
         for no in [
             "",
@@ -180,18 +235,41 @@ mod tests {
             "gzip;q=x",
             "gzip;q=2",
         ] {
-            assert!(!takes(no), "{no}");
+            assert_eq!(takes(no, &[Encoding::Gzip]), None, "{no}");
         }
+        for (text, best) in [
+            ("gzip, deflate, br, zstd", Some("zstd")),
+            ("gzip, deflate, br", Some("br")),
+            ("gzip;q=0.9, br;q=0.5, zstd;q=0.1", Some("gzip")),
+            ("gzip;q=0.5, br;q=0.5, zstd;q=0.4", Some("br")),
+            ("*", Some("zstd")),
+            ("zstd;q=0, *", Some("br")),
+            ("ZSTD;q=0, Br;q=0.001", Some("br")),
+            ("identity;q=0.8, br;q=0.7, gzip;q=0.6", None),
+            ("identity;q=0.7, br;q=0.7", Some("br")),
+            ("deflate, compress", None),
+        ] {
+            assert_eq!(takes(text, &Encoding::ALL), best, "{text}");
+        }
+        let reversed = [Encoding::Gzip, Encoding::Br];
+        assert_eq!(takes("zstd, br, gzip", &reversed), Some("gzip"), "the operator's order");
+        assert_eq!(takes("zstd, br, gzip;q=0.9", &reversed), Some("br"), "the client's weights come first");
     }
 
     #[test]
     fn what_is_compressible_is_compressed_and_says_so() {
-        let (compressed, fields) = begun("Content-Type: text/html; charset=x\r\nETag: \"a\"\r\n", 200, true);
-        assert!(compressed);
-        assert_eq!(fields, "Vary: Accept-Encoding\r\nContent-Encoding: gzip\r\nETag: W/\"a\"\r\n");
-        let (_, fields) = begun("Content-Type: application/json\r\nVary: Origin, accept-encoding\r\n", 200, true);
+        for encoding in Encoding::ALL {
+            let fields = "Content-Type: text/html; charset=x\r\nETag: \"a\"\r\n";
+            let (compressed, fields) = begun(fields, 200, Some(encoding));
+            assert!(compressed);
+            let name = encoding.name();
+            let expected = format!("Vary: Accept-Encoding\r\nContent-Encoding: {name}\r\nETag: W/\"a\"\r\n");
+            assert_eq!(fields, expected);
+        }
+        let gzip = Some(Encoding::Gzip);
+        let (_, fields) = begun("Content-Type: application/json\r\nVary: Origin, accept-encoding\r\n", 200, gzip);
         assert_eq!(fields, "Content-Encoding: gzip\r\n");
-        let (compressed, fields) = begun("Content-Type: text/html\r\n", 200, false);
+        let (compressed, fields) = begun("Content-Type: text/html\r\n", 200, None);
         assert_eq!(
             (compressed, fields.as_str()),
             (false, "Vary: Accept-Encoding\r\n"),
@@ -201,6 +279,7 @@ mod tests {
 
     #[test]
     fn what_must_stay_as_it_is_stays() {
+        let zstd = Some(Encoding::Zstd);
         for fields in [
             "Content-Type: image/png\r\n",
             "",
@@ -210,39 +289,51 @@ mod tests {
             "Content-Type: text/html\r\nContent-Range: bytes 0-5/10\r\n",
             "Content-Type: text\r\n",
         ] {
-            assert_eq!(begun(fields, 200, true), (false, String::new()), "{fields}");
+            assert_eq!(begun(fields, 200, zstd), (false, String::new()), "{fields}");
         }
         for status in [204, 206, 301, 304] {
-            assert_eq!(begun("Content-Type: text/html\r\n", status, true), (false, String::new()), "{status}");
+            assert_eq!(begun("Content-Type: text/html\r\n", status, zstd), (false, String::new()), "{status}");
         }
-        assert!(begun("Content-Type: text/html\r\nContent-Length: 100\r\n", 404, true).0);
+        assert!(begun("Content-Type: text/html\r\nContent-Length: 100\r\n", 404, zstd).0);
+    }
+
+    /// Reads what is there of a compressed text, whether its end is or not.
+    fn read(encoding: Encoding, wire: &[u8], seen: &mut [u8]) -> std::io::Result<()> {
+        match encoding {
+            Encoding::Zstd => zstd::stream::read::Decoder::new(wire)?.read_exact(seen),
+            Encoding::Br => brotli::Decompressor::new(wire, 4096).read_exact(seen),
+            Encoding::Gzip => flate2::read::GzDecoder::new(wire).read_exact(seen),
+        }
     }
 
     proptest! {
         #[test]
-        fn what_went_in_comes_out_however_it_is_cut_and_flushed(parts: Vec<(Vec<u8>, bool)>) {
-            let mut gzip = Gzip(GzEncoder::new(Vec::new(), flate2::Compression::new(5)));
-            let (mut wire, mut sent) = (Vec::new(), Vec::new());
-            for (part, flush) in &parts {
-                gzip.push(part);
-                sent.extend_from_slice(part);
-                wire.extend(gzip.take(*flush));
-                if *flush {
-                    // All that was sent is there for the reader, though the end is not.
-                    let mut seen = vec![0; sent.len()];
-                    flate2::read::GzDecoder::new(&wire[..]).read_exact(&mut seen).unwrap();
-                    prop_assert_eq!(&seen, &sent);
+        fn what_went_in_comes_out_however_it_is_cut_and_flushed(parts: Vec<(Vec<u8>, bool)>, level in 1..=9u32) {
+            for encoding in Encoding::ALL {
+                let mut encoder = Encoder::new(encoding, level).unwrap();
+                let (mut wire, mut sent) = (Vec::new(), Vec::new());
+                for (part, flush) in &parts {
+                    encoder.push(part);
+                    sent.extend_from_slice(part);
+                    wire.extend(encoder.take(*flush));
+                    if *flush {
+                        // All that was sent is there for the reader, though the end is not.
+                        let mut seen = vec![0; sent.len()];
+                        read(encoding, &wire, &mut seen).unwrap();
+                        prop_assert_eq!(&seen, &sent);
+                    }
                 }
+                wire.extend(encoder.finish());
+                let mut seen = vec![0; sent.len()];
+                read(encoding, &wire, &mut seen).unwrap();
+                prop_assert_eq!(seen, &sent[..]);
+                prop_assert!(read(encoding, &wire, &mut vec![0; sent.len() + 1]).is_err(), "nothing more comes out");
             }
-            wire.extend(gzip.finish());
-            let mut seen = Vec::new();
-            flate2::read::GzDecoder::new(&wire[..]).read_to_end(&mut seen).unwrap();
-            prop_assert_eq!(seen, sent);
         }
 
         #[test]
         fn no_field_makes_the_reader_fail(text: Vec<u8>) {
-            let _ = weigh(text.split(|b| *b == b','));
+            let _ = weigh(text.split(|b| *b == b','), &Encoding::ALL);
         }
     }
 }

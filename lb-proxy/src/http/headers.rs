@@ -56,6 +56,32 @@ fn copy_fields(buf: &[u8], fields: &[Field], end: usize, out: &mut Vec<u8>, mut 
     }
 }
 
+/// Copies fields that `goes` lets go on with another value.
+fn copy_replaced(
+    buf: &[u8],
+    fields: &[Field],
+    edits: Option<&Edits<'_>>,
+    out: &mut Vec<u8>,
+    goes: impl Fn(&Field) -> bool,
+) {
+    let Some(edits) = edits.filter(|edits| edits.replaces_any()) else { return };
+    for field in fields.iter().filter(|f| edits.replaces(f.name.get(buf)) && goes(f)) {
+        let name = field.name.get(buf);
+        for part in [name, b": ", &edits.replaced(name, field.value.get(buf)), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+}
+
+/// Replaces in a value of our own making that was just written.
+fn replace_tail(name: &[u8], start: usize, edits: Option<&Edits<'_>>, out: &mut Vec<u8>) {
+    if let Some(edits) = edits.filter(|edits| edits.replaces(name)) {
+        let value = edits.replaced(name, &out[start..]).into_owned();
+        out.truncate(start);
+        out.extend_from_slice(&value);
+    }
+}
+
 /// What a request's head is written by.
 pub(crate) struct Rewrite<'a> {
     pub(crate) frontend: &'a config::Frontend,
@@ -94,25 +120,25 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
     let cookie_here = |f: &Field| {
         !rewrite.dropped(b"cookie") && changed.is_some_and(|c| cookie::find(f.value.get(buf), &c.name).is_some())
     };
-    let mut cookies = SmallVec::<[Field; 1]>::new();
+    let cookies = request.fields.iter().filter(|f| f.known == Known::Cookie && cookie_here(f));
+    let cookies: SmallVec<[&Field; 1]> = cookies.collect();
     let mut lengths = 0;
-    let keep = |f: &Field| match f.known {
+    let goes = |f: &Field| match f.known {
         known if hop_by_hop(known) => false,
         Known::XForwardedFor | Known::XForwardedProto => !frontend.forwarded,
         Known::XRealIp => !backend.real_ip,
         // Written anew: an absolute target, or the same length told twice.
         Known::Host | Known::ContentLength => false,
-        Known::Cookie if cookie_here(f) => {
-            cookies.push(*f);
-            false
-        }
+        Known::Cookie => !cookies.iter().any(|cookie| cookie.name == f.name),
         _ => !named_away(f, buf, &named),
     } && !edits.is_some_and(|edits| edits.drops(f.name.get(buf)));
+    let replaced = |f: &Field| edits.is_some_and(|edits| edits.replaces(f.name.get(buf)));
     out.extend_from_slice(b"Host: ");
     let host = edits.and_then(|edits| edits.value("host"));
     out.extend_from_slice(host.unwrap_or_else(|| request.authority.get(buf)));
     out.extend_from_slice(b"\r\n");
-    copy_fields(buf, &request.fields, request.len, out, keep);
+    copy_fields(buf, &request.fields, request.len, out, |f| goes(f) && !replaced(f));
+    copy_replaced(buf, &request.fields, edits, out, goes);
     for field in &cookies {
         let before = out.len();
         out.extend_from_slice(b"Cookie: ");
@@ -125,6 +151,7 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
         if out.len() == start {
             out.truncate(before);
         } else {
+            replace_tail(b"cookie", start, edits, out);
             out.extend_from_slice(b"\r\n");
         }
     }
@@ -261,12 +288,15 @@ pub(crate) fn response(buf: &[u8], response: &Response, onward: &Onward<'_>, out
     });
     let dropped = |f: &Field| onward.edits.is_some_and(|edits| edits.drops(f.name.get(buf)));
     let duplicate_length = response.fields.iter().filter(|f| f.known == Known::ContentLength).count() > 1;
-    copy_fields(buf, &response.fields, response.len, out, |f| match f.known {
+    let goes = |f: &Field| match f.known {
         known if hop_by_hop(known) => false,
         Known::ContentLength => !duplicate_length,
         Known::SetCookie => !changed.is_some_and(|rule| ours(f, rule)),
         _ => !named_away(f, buf, &named),
-    } && !dropped(f));
+    } && !dropped(f);
+    let replaced = |f: &Field| onward.edits.is_some_and(|edits| edits.replaces(f.name.get(buf)));
+    copy_fields(buf, &response.fields, response.len, out, |f| goes(f) && !replaced(f));
+    copy_replaced(buf, &response.fields, onward.edits, out, goes);
     for field in response.fields.iter().filter(|f| f.known == Known::ContentLength && duplicate_length) {
         if !length_seen && !dropped(field) {
             length_seen = true;
@@ -279,7 +309,9 @@ pub(crate) fn response(buf: &[u8], response: &Response, onward: &Onward<'_>, out
         let kept = |f: &&Field| f.known == Known::SetCookie && ours(f, rule) && !dropped(f);
         for field in response.fields.iter().filter(kept) {
             out.extend_from_slice(b"Set-Cookie: ");
+            let start = out.len();
             cookie::reset(field.value.get(buf), value, rule.mode == CookieMode::Prefix, out);
+            replace_tail(b"set-cookie", start, onward.edits, out);
             out.extend_from_slice(b"\r\n");
         }
         if rule.nocache {

@@ -6,7 +6,8 @@ use super::passage::Passage;
 use super::reason::Reason;
 use super::{account, say};
 use crate::websocket;
-use lb_core::rules::{Page, Rules};
+use lb_core::rules::fixed::Body;
+use lb_core::rules::{Fixed, Page, Rules};
 use lb_core::snapshot::Frontend;
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -25,11 +26,22 @@ pub(crate) struct Refusal<'s> {
     pub(crate) realm: Option<&'s str>,
     /// A page that the configuration says for this very case.
     pub(crate) page: Option<&'s Page>,
+    /// All of the answer, as a rule gives it.
+    pub(crate) given: Option<Given<'s>>,
+}
+
+/// An answer that a rule gives by itself.
+pub(crate) struct Given<'s> {
+    pub(crate) fixed: &'s Fixed,
+    /// Its body, if that is a text.
+    pub(crate) text: Vec<u8>,
+    /// Its fields.
+    pub(crate) fields: Vec<(&'s str, Vec<u8>)>,
 }
 
 impl From<Reason> for Refusal<'_> {
     fn from(reason: Reason) -> Self {
-        Self { reason, label: None, retry_after: None, location: None, realm: None, page: None }
+        Self { reason, label: None, retry_after: None, location: None, realm: None, page: None, given: None }
     }
 }
 
@@ -78,7 +90,9 @@ impl Refusing<'_, '_> {
         let edits = self.passage.echo(None, self.frontend);
         let edits = self.passage.answer(edits, reason.status, &|name| own.field(name), "", conn.local.id);
         let answer = own.write(&Way { head: self.facts.head, keep, edits: edits.as_ref() });
-        let sent = conn.timer.within(Duration::from_secs(5), say(&conn.stream.writer(), &answer)).await;
+        // A line of 16 KiB a second is slow enough.
+        let patience = Duration::from_secs(5 + answer.len() as u64 / (16 << 10));
+        let sent = conn.timer.within(patience, say(&conn.stream.writer(), &answer)).await;
         account.finish(reason.code);
         match sent {
             Ok(Ok(())) if keep => After::Next,
@@ -93,7 +107,7 @@ pub(crate) struct Own<'a> {
     status: u16,
     phrase: &'static str,
     /// Fields but those of framing.
-    fields: Vec<(&'static str, Cow<'a, [u8]>)>,
+    fields: Vec<(&'a str, Cow<'a, [u8]>)>,
     body: Cow<'a, [u8]>,
 }
 
@@ -101,7 +115,10 @@ impl<'a> Own<'a> {
     /// `rules`: where pages are, the backend's, the frontend's.
     pub(crate) fn new(refusal: &'a Refusal<'_>, rules: [Option<&'a Rules>; 2]) -> Self {
         let Reason { status, code } = refusal.reason;
-        let phrase = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
+        if let Some(given) = &refusal.given {
+            return Self::given(status, given);
+        }
+        let phrase = phrase(status);
         let named = || rules.into_iter().flatten().find_map(|rules| rules.page(status, code));
         let (kind, body): (_, Cow<'_, [u8]>) = match refusal.page.or_else(named) {
             Some(page) => (page.kind, Cow::Borrowed(&page.body)),
@@ -128,6 +145,16 @@ impl<'a> Own<'a> {
         Self { status, phrase, fields, body }
     }
 
+    fn given(status: u16, given: &'a Given<'_>) -> Self {
+        let kind = given.fixed.kind.as_ref().map(|kind| ("Content-Type", Cow::Borrowed(kind.as_bytes())));
+        let fields = given.fields.iter().map(|(name, value)| (*name, Cow::Borrowed(&value[..])));
+        let body = match &given.fixed.body {
+            Body::File(page) => &page.body[..],
+            Body::Text(_) | Body::None => &given.text,
+        };
+        Self { status, phrase: phrase(status), fields: kind.into_iter().chain(fields).collect(), body: body.into() }
+    }
+
     /// The value of a field.
     fn field(&self, name: &str) -> Option<&[u8]> {
         self.fields.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
@@ -140,11 +167,15 @@ impl<'a> Own<'a> {
         let _ = write!(out, "HTTP/1.1 {} {}\r\n", self.status, self.phrase);
         let kept = |name: &str| !way.edits.is_some_and(|edits| edits.drops(name.as_bytes()));
         for (name, value) in self.fields.iter().filter(|(name, _)| kept(name)) {
-            for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            let value = way.edits.map_or(Cow::Borrowed(&**value), |edits| edits.replaced(name.as_bytes(), value));
+            for part in [name.as_bytes(), b": ", &value, b"\r\n"] {
                 out.extend_from_slice(part);
             }
         }
-        let _ = write!(out, "Content-Length: {}\r\n", self.body.len());
+        // RFC 9110, 8.6.
+        if self.status != 204 {
+            let _ = write!(out, "Content-Length: {}\r\n", self.body.len());
+        }
         if let Some(edits) = way.edits {
             edits.write("content-length", &mut out);
         }
@@ -154,6 +185,10 @@ impl<'a> Own<'a> {
         }
         out
     }
+}
+
+fn phrase(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error")
 }
 
 #[cfg(test)]

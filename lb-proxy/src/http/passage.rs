@@ -2,7 +2,7 @@
 //! done with its answer. A request that no rule touches has no memory here.
 use super::edits::Edits;
 use lb_core::matcher::path;
-use lb_core::rules::{AnswerRule, Edit};
+use lb_core::rules::{AnswerRule, Edit, Encoding};
 use lb_core::snapshot::{Backend, Done, Frontend};
 use std::ops::Range;
 
@@ -28,8 +28,8 @@ pub(crate) struct Made<'s> {
     pub(crate) user: Option<Box<str>>,
     /// Its class in queues.
     pub(crate) class: i16,
-    /// The client takes gzip, and the backend compresses.
-    pub(crate) gzip: bool,
+    /// What the client takes of the encodings that the backend compresses with.
+    pub(crate) encoding: Option<Encoding>,
     due: Vec<Due<'s>>,
     text: Vec<u8>,
 }
@@ -129,6 +129,7 @@ impl<'s> Passage<'s> {
                     Edit::Set(name, _) => edits.set(name, value),
                     Edit::Add(name, _) => edits.add(name, value),
                     Edit::Remove(name) => edits.remove(name),
+                    Edit::Replace(name, pattern, _) => edits.replace(name, pattern, value),
                 }
             }
         }

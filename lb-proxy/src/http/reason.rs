@@ -61,6 +61,11 @@ impl Reason {
         reason(status, "deny")
     }
 
+    /// A rule answers by itself.
+    pub(crate) const fn fixed(status: u16) -> Self {
+        reason(status, "return")
+    }
+
     /// A rule sends the client elsewhere.
     pub(crate) const fn redirect(status: u16) -> Self {
         reason(status, "redirect")
@@ -81,8 +86,9 @@ mod tests {
         let text = include_str!("reason.rs").split("#[cfg(test)]").next().unwrap();
         let codes = text.lines().filter(|l| l.contains("reason(") && !l.contains("reason(0,"));
         let codes: BTreeSet<_> = codes.filter_map(|l| l.split('"').nth(1)).collect();
-        // A connection too many is answered before anything is known of it, and TCP mode has no pages.
-        let pageless = ["too-many-connections", "bad-hello", "hello-timeout"];
+        // A connection too many is answered before anything is known of it, TCP mode has no pages, and an answer that a
+        // rule gives has what the rule says.
+        let pageless = ["too-many-connections", "bad-hello", "hello-timeout", "return"];
         let known: BTreeSet<_> = lb_core::rules::REASONS.iter().copied().chain(pageless).collect();
         assert_eq!(codes, known);
     }

@@ -33,7 +33,7 @@ fn many_requests_of_one_connection_are_answered_each_with_its_own() {
     for (i, body) in bodies.iter().enumerate() {
         assert_eq!(String::from_utf8_lossy(body), format!("GET /{i} HTTP/1.1"));
     }
-    assert!(lb.access().contains("\"protocol\":\"h2\""), "{}", lb.access());
+    eventually("they are logged", || lb.access().contains("\"protocol\":\"h2\""));
     let metrics = lb.admin_text("/metrics");
     assert!(metrics.contains("lb_http2_connections_active{frontend=\"web\"} 1"), "{metrics}");
     assert!(metrics.contains("lb_http_requests_total{frontend=\"web\",code=\"2xx\"} 50"), "{metrics}");

@@ -357,18 +357,39 @@ pub(super) fn server(backend: &Backend, of: &Server) -> Fields {
 }
 
 fn template(of: &Template) -> String {
-    // What each has from its backend is told of the servers.
-    let Template { name, addr, slots, identity, hold, weight, maxconn, slow_start, tls: _, send_proxy: _ } = of;
-    let slow_start = slow_start.as_ref().map_or(String::new(), |of| format!(" slow_start {}", self::slow_start(of)));
+    let Template {
+        name,
+        addr,
+        slots,
+        identity,
+        hold,
+        weight,
+        maxconn,
+        backup,
+        slow_start,
+        tls,
+        send_proxy,
+        check,
+        agent,
+    } = of;
+    let addr = match addr {
+        PeerAddr::Name { .. } => format!("dns:{addr}"),
+        _ => addr.to_string(),
+    };
+    let more = [
+        ("slow_start", slow_start.as_ref().map(self::slow_start)),
+        ("tls", tls.as_deref().map(edge::server_tls)),
+        ("send_proxy", send_proxy.as_ref().map(word)),
+        ("check", check.as_deref().map(checks::check)),
+        ("agent", agent.as_deref().map(checks::agent)),
+    ];
+    let more: String = more.into_iter().filter_map(|(key, value)| Some(format!(" {key} {}", value?))).collect();
     format!(
-        "{name} from {} in {slots} slots by {} held {} weight {weight} maxconn {}{slow_start}",
-        match addr {
-            PeerAddr::Name { .. } => format!("dns:{addr}"),
-            _ => addr.to_string(),
-        },
+        "{name} from {addr} in {slots} slots by {} held {} weight {weight} maxconn {}{}{more}",
         word(identity),
         time(hold),
         self::maxconn(*maxconn),
+        if *backup { " backup" } else { "" },
     )
 }
 

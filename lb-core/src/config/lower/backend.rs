@@ -1,8 +1,8 @@
 //! `[backend.NAME]`
 use super::super::reader::{Item, Section};
 use super::super::{
-    Agent, Backend, Balance, CookieMode, Maxconn, OnDown, Origin, PeerAddr, Persist, Proto, ProxyVersion, Server,
-    ServerAddr, ServerTls, SlowStart, Sticky, WebSocket,
+    Agent, Backend, Balance, Check, CookieMode, Maxconn, OnDown, Origin, PeerAddr, Persist, Proto, ProxyVersion,
+    Server, ServerAddr, ServerTls, SlowStart, Sticky, WebSocket,
 };
 use super::{
     Defaults, Side, Unique, balance, check, cookie, discovery, faults, listen, rules, rules::Known, sticky,
@@ -38,10 +38,6 @@ pub(super) fn backend(
     let checked = check.as_ref().and_then(|check| Some(check.as_ref()?.of(&way)));
     let inherited = Inherited { slow_start, tls, send_proxy, proto, spoken, check, agent };
     let templates = discovery::templates(section, &inherited);
-    if inherited.send_proxy.is_some() && inherited.proto == Proto::H2 && !templates.is_empty() {
-        let help = "remove `send_proxy`, or `proto = \"h2\"`";
-        section.useless(&["send_proxy"], "with HTTP/2, whose connections clients share", help);
-    }
     let on_down = section.word("on_down").unwrap_or_default();
     if section.get("sticky").is_none() && !section.misspelt("sticky") {
         let help = "add `sticky = [{ cookie = \"SERVERID\", insert = true }]`, or remove it";
@@ -111,15 +107,50 @@ fn stickies(section: &Section<'_>, mode: Mode, tables: &Tables) -> Vec<Sticky> {
 
 /// What servers have from their backend.
 pub(super) struct Inherited {
-    pub(super) slow_start: Option<SlowStart>,
-    pub(super) tls: Option<Arc<ServerTls>>,
-    pub(super) send_proxy: Option<ProxyVersion>,
+    slow_start: Option<SlowStart>,
+    tls: Option<Arc<ServerTls>>,
+    send_proxy: Option<ProxyVersion>,
     proto: Proto,
     /// As [`Self::proto`]; `None`: connections are passed on as they are.
     spoken: Option<Proto>,
     /// `None`: nothing is said; inside: what is said is wrong.
     check: Option<Option<check::Written>>,
     agent: Option<Option<Arc<Agent>>>,
+}
+
+/// How a server is reached, and gets its clients.
+pub(super) struct Reached {
+    pub(super) slow_start: Option<SlowStart>,
+    pub(super) tls: Option<Arc<ServerTls>>,
+    pub(super) send_proxy: Option<ProxyVersion>,
+}
+
+impl Inherited {
+    /// What a server, or a template of servers, says of its own, over what its backend says.
+    pub(super) fn way(&self, section: &Section<'_>) -> Reached {
+        let slow_start = section.get("slow_start").map_or(self.slow_start, |item| balance::slow_start(&item));
+        let tls = listen::server_tls(section, self.tls.as_ref(), self.spoken);
+        let send_proxy = match section.get("send_proxy") {
+            Some(item) => listen::send_proxy(&item, self.send_proxy),
+            None => self.send_proxy,
+        };
+        if send_proxy.is_some() && self.proto == Proto::H2 {
+            let message = "a PROXY header is for one client's connection, with HTTP/2 clients share it";
+            section.cx.bad(section.at.clone(), &section.path, message, "remove `send_proxy`, or `proto = \"h2\"`");
+        }
+        Reached { slow_start, tls, send_proxy }
+    }
+
+    /// The check of a server at this address.
+    pub(super) fn check(&self, section: &Section<'_>, reached: &Reached, at: &ServerAddr) -> Option<Arc<Check>> {
+        let way = check::Way { tls: reached.tls.as_ref(), send_proxy: reached.send_proxy };
+        check::of_server(section, self.check.as_ref().map(Option::as_ref), &way, at)
+    }
+
+    /// Its agent.
+    pub(super) fn agent(&self, section: &Section<'_>, at: &ServerAddr) -> Option<Arc<Agent>> {
+        check::agent_of_server(section, self.agent.as_ref().map(Option::as_ref), at)
+    }
 }
 
 /// `found`: a template makes servers, so that none need be listed. `prefixed`: a cookie has their values as its prefix.
@@ -171,24 +202,15 @@ fn server(section: &Section<'_>, inherited: &Inherited, names: &mut Unique, cook
     let weight = section.whole("weight", 1);
     let maxconn = section.get("maxconn").and_then(|item| maxconn(&item)).unwrap_or_default();
     let backup = section.flag("backup", false);
-    let slow_start = section.get("slow_start").map_or(inherited.slow_start, |item| balance::slow_start(&item));
     let generation = section.get("generation").and_then(|item| item.whole()).unwrap_or(0);
-    let tls = listen::server_tls(section, inherited.tls.as_ref(), inherited.spoken);
-    let send_proxy = match section.get("send_proxy") {
-        Some(item) => listen::send_proxy(&item, inherited.send_proxy),
-        None => inherited.send_proxy,
-    };
-    if send_proxy.is_some() && inherited.proto == Proto::H2 {
-        let message = "a PROXY header is for one client's connection, with HTTP/2 clients share it";
-        section.cx.bad(section.at.clone(), &section.path, message, "remove `send_proxy`, or `proto = \"h2\"`");
-    }
+    let reached = inherited.way(section);
     let state = section.word("state").unwrap_or_default();
     // Read although something else is wrong: all mistakes are told at once.
     let anywhere = ServerAddr::Tcp(ANYWHERE);
     let at = addr.as_ref().map_or(&anywhere, |(addr, _)| addr);
-    let way = check::Way { tls: tls.as_ref(), send_proxy };
-    let check = check::of_server(section, inherited.check.as_ref().map(Option::as_ref), &way, at);
-    let agent = check::agent_of_server(section, inherited.agent.as_ref().map(Option::as_ref), at);
+    let check = inherited.check(section, &reached, at);
+    let agent = inherited.agent(section, at);
+    let Reached { slow_start, tls, send_proxy } = reached;
     if matches!(at, ServerAddr::Unix(_)) && tls.as_ref().is_some_and(|tls| tls.verify && tls.sni.is_none()) {
         let help = "add `tls = { sni = \"app.internal\" }` with the name in the certificate, or `verify = false`";
         section.cx.bad(
@@ -223,7 +245,7 @@ fn server(section: &Section<'_>, inherited: &Inherited, names: &mut Unique, cook
 }
 
 /// Stands in for an address that cannot be read.
-const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+pub(super) const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A number is for this instance; a section may bound all together.
 pub(super) fn maxconn(item: &Item<'_>) -> Option<Maxconn> {

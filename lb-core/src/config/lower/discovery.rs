@@ -30,6 +30,11 @@ fn template(section: &Section<'_>, inherited: &Inherited, names: &mut Unique) ->
         let help = "write \"address\", or \"srv:…\" in `addr`: only SRV records name a host for each server";
         item.bad("all addresses of this name have one name", help);
     }
+    let way = inherited.way(section);
+    // It has no Unix sockets.
+    let found = ServerAddr::Tcp(backend::ANYWHERE);
+    let check = inherited.check(section, &way, &found);
+    let agent = inherited.agent(section, &found);
     Some(Template {
         name: name?,
         addr: addr?,
@@ -38,9 +43,12 @@ fn template(section: &Section<'_>, inherited: &Inherited, names: &mut Unique) ->
         hold: section.duration("hold", Duration::ZERO),
         weight: section.whole("weight", 1),
         maxconn: section.get("maxconn").and_then(|item| backend::maxconn(&item)).unwrap_or_default(),
-        slow_start: inherited.slow_start,
-        tls: inherited.tls.clone(),
-        send_proxy: inherited.send_proxy,
+        backup: section.flag("backup", false),
+        slow_start: way.slow_start,
+        check,
+        agent,
+        tls: way.tls,
+        send_proxy: way.send_proxy,
     })
 }
 

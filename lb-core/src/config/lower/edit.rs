@@ -1,6 +1,6 @@
-//! `set_header`, `add_header`, `remove_header`, and the texts with variables in them
-use super::super::reader::Item;
-use super::value;
+//! `set_header`, `add_header`, `remove_header`, `replace_header`, and the texts with variables in them
+use super::super::reader::{Item, Section};
+use super::{matcher, value};
 use crate::rules::{Edit, Template, Var};
 
 /// Fields that say where a message ends or belong to one hop: what they say is ours alone.
@@ -24,12 +24,69 @@ pub(super) fn edits(name: &'static str, item: &Item<'_>, answer: bool) -> Option
         let names: Option<Vec<_>> = names.into_iter().collect();
         return names.map(|names| names.into_iter().map(Edit::Remove).collect());
     }
-    let pairs = item.pairs();
-    if pairs.is_empty() && item.is_section() {
-        item.bad(format!("`{}` names no field", item.path), item.example());
+    if name == "replace_header" {
+        let named = item.named();
+        nameless(item);
+        let read = |(field, at, section): (String, _, Section<'_>)| replacement(field, at, item, &section, answer);
+        let read: Vec<_> = named.into_iter().map(read).collect();
+        return read.into_iter().collect();
     }
+    let pairs = item.pairs();
+    nameless(item);
     let read: Vec<_> = pairs.into_iter().map(|(field, item)| edit(name, field, &item, answer)).collect();
     read.into_iter().collect()
+}
+
+fn nameless(item: &Item<'_>) {
+    if item.is_empty_section() {
+        item.bad(format!("`{}` names no field", item.path), item.example());
+    }
+}
+
+/// Fields of requests that lb writes anew, whatever came.
+const ANEW: [&str; 3] = ["x-forwarded-for", "x-forwarded-proto", "x-real-ip"];
+
+fn replacement(
+    field: String,
+    at: std::ops::Range<usize>,
+    item: &Item<'_>,
+    section: &Section<'_>,
+    answer: bool,
+) -> Option<Edit> {
+    let mut good = is_field(item, at.clone(), &field, answer);
+    if !answer && ANEW.iter().any(|name| name.eq_ignore_ascii_case(&field)) {
+        let help = "write `set_header` with what the servers shall see";
+        item.cx.bad(at, &section.path, format!("`{field}` is not what the client sent: lb writes it anew"), help);
+        good = false;
+    }
+    let pattern = section.need("regex").and_then(|item| matcher::pattern(&item));
+    let groups = pattern.as_ref().map_or(9, |p| p.regex().captures_len() - 1);
+    let to = section.get("to").map_or(Some(Template::default()), |item| {
+        let text = item.text()?;
+        if text.bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f) {
+            item.bad(format!("the text of `{}` cannot stand in a header", item.path), "write it on one line");
+            return None;
+        }
+        if answer { template(&item, Some(groups)) } else { sent(&item, Some(groups)) }
+    });
+    let (pattern, to) = (pattern?, to?);
+    good.then_some(Edit::Replace(field, pattern, to))
+}
+
+/// Whether rules may write a field of this name; if not, that is reported.
+pub(super) fn is_field(item: &Item<'_>, at: std::ops::Range<usize>, name: &str, answer: bool) -> bool {
+    value::header_name(item.cx, name, at.clone(), &item.path) && !ours(item, at, name, answer)
+}
+
+/// A text with variables that is used before a server is chosen; `groups`: of a pattern.
+pub(super) fn sent(item: &Item<'_>, groups: Option<usize>) -> Option<Template> {
+    let template = template(item, groups)?;
+    if template.names(&Var::Server) {
+        let help = "`%{server}` is for answers: write it under `response`";
+        item.bad("a request's rules come before its server is chosen", help);
+        return None;
+    }
+    Some(template)
 }
 
 fn edit(name: &'static str, field: String, item: &Item<'_>, answer: bool) -> Option<Edit> {
@@ -40,12 +97,7 @@ fn edit(name: &'static str, field: String, item: &Item<'_>, answer: bool) -> Opt
         return None;
     }
     value::header_value(item)?;
-    let template = template(item, None)?;
-    if !answer && template.names(&Var::Server) {
-        let help = "`%{server}` is for answers: write it under `response`";
-        item.bad("a request's rules come before its server is chosen", help);
-        return None;
-    }
+    let template = if answer { template(item, None)? } else { sent(item, None)? };
     if !named || ours {
         return None;
     }

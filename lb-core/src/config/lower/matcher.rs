@@ -96,7 +96,7 @@ pub(super) fn path(item: &Item<'_>, what: &str) -> Option<String> {
 }
 
 /// A path as it is compared with those of requests.
-fn plain(item: &Item<'_>, what: &str) -> Option<String> {
+pub(super) fn plain(item: &Item<'_>, what: &str) -> Option<String> {
     let text = path(item, what)?;
     Some(matching::path::plain(text.as_bytes()).and_then(|plain| String::from_utf8(plain).ok()).unwrap_or(text))
 }

@@ -35,11 +35,28 @@ pub(super) fn held(item: &Item<'_>, name: &str) -> Option<Option<Vec<u8>>> {
 /// A page.
 pub(super) fn page(item: &Item<'_>) -> Option<Page> {
     let (name, body) = read(item)?;
-    let kind = match name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase().as_str() {
+    let kind = kind(&name).unwrap_or("text/html; charset=utf-8");
+    Some(Page { path: name.into(), kind, body: body.into() })
+}
+
+/// What a file is, by its ending.
+pub(super) fn kind(name: &str) -> Option<&'static str> {
+    let (_, ending) = name.rsplit_once('.')?;
+    Some(match ending.to_ascii_lowercase().as_str() {
+        "html" | "htm" => "text/html; charset=utf-8",
         "json" => "application/json",
         "txt" => "text/plain; charset=utf-8",
         "xml" => "application/xml",
-        _ => "text/html; charset=utf-8",
-    };
-    Some(Page { path: name.into(), kind, body: body.into() })
+        "css" => "text/css; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "ico" => "image/x-icon",
+        "png" => "image/png",
+        "gif" => "image/gif",
+        "jpg" | "jpeg" => "image/jpeg",
+        "webp" => "image/webp",
+        "pdf" => "application/pdf",
+        "webmanifest" => "application/manifest+json",
+        _ => return None,
+    })
 }

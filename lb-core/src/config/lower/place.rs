@@ -30,7 +30,7 @@ pub(super) fn place(section: &Section<'_>) -> Option<Option<Place>> {
         }
         [None, Some(prefix), None] => {
             let to = section.need("to").and_then(|to| new(&to, None));
-            Some(Some(Place::Prefix(matcher::path(&prefix, "path prefix")?, to?)))
+            Some(Some(Place::Prefix(matcher::plain(&prefix, "path prefix")?, to?)))
         }
         [None, None, Some(regex)] => {
             let pattern = matcher::pattern(&regex);

@@ -2,9 +2,9 @@
 //! requests and answers
 use super::super::reader::{Item, Section};
 use super::super::suggest;
-use super::{edit, matcher, page, place, table::Tables, value};
+use super::{edit, fixed, matcher, page, place, table::Tables, value};
 use crate::matcher::Matcher;
-use crate::rules::{Action, AnswerRule, Auth, Compression, Maintenance, REASONS, RequestId, Rule, Rules};
+use crate::rules::{Action, AnswerRule, Auth, Compression, Encoding, Maintenance, REASONS, RequestId, Rule, Rules};
 use crate::rules::{Page, PageFor, Redirect, Template};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +30,20 @@ pub(super) fn rules(section: &Section<'_>, known: &Known<'_>) -> Rules {
     }
 }
 
-const ACTIONS: [&str; 9] =
-    ["set_header", "add_header", "remove_header", "deny", "allow", "redirect", "rewrite", "auth", "set_priority_class"];
+/// The first ones change heads, of answers, too.
+const ACTIONS: [&str; 11] = [
+    "set_header",
+    "add_header",
+    "remove_header",
+    "replace_header",
+    "deny",
+    "allow",
+    "return",
+    "redirect",
+    "rewrite",
+    "auth",
+    "set_priority_class",
+];
 
 /// `if` of a rule; without it everything.
 fn given(section: &Section<'_>, known: &Known<'_>) -> Option<Matcher> {
@@ -69,6 +81,7 @@ fn rule(section: &Section<'_>, known: &Known<'_>) -> Option<Rule> {
             }
             Action::Allow
         }
+        "return" => Action::Return(Box::new(fixed::fixed(&item.section()?)?)),
         "redirect" => Action::Redirect(Box::new(redirect(&item.section()?)?)),
         "rewrite" => Action::Rewrite(Box::new(rewrite(&item.section()?)?)),
         "auth" => Action::Auth(auth(&item, known)?),
@@ -81,7 +94,7 @@ fn rule(section: &Section<'_>, known: &Known<'_>) -> Option<Rule> {
 fn answer(section: &Section<'_>, known: &Known<'_>) -> Option<AnswerRule> {
     let when = given(section, known);
     let of = matcher::of_answer(section);
-    let (name, item) = one(section, &ACTIONS[..3])?;
+    let (name, item) = one(section, &ACTIONS[..4])?;
     Some(AnswerRule { when: when?, of, then: edit::edits(name, &item, true)? })
 }
 
@@ -214,7 +227,8 @@ pub(super) fn compression(section: &Section<'_>) -> Option<Compression> {
     let value = item.either()?;
     let types = || TYPES.map(str::to_owned).to_vec();
     if value.is_flag() {
-        return value.flag()?.then(|| Compression { types: types(), min_size: 1024, level: 5 });
+        let encodings = Encoding::ALL.to_vec();
+        return value.flag()?.then(|| Compression { types: types(), min_size: 1024, level: 5, encodings });
     }
     let section = value.section()?;
     let given = section.get("types");
@@ -222,7 +236,23 @@ pub(super) fn compression(section: &Section<'_>) -> Option<Compression> {
         types: given.map_or_else(types, |item| item.elements().iter().filter_map(content_type).collect()),
         min_size: section.size("min_size", 1024) as u64,
         level: section.whole("level", 5),
+        encodings: section.get("encodings").map_or_else(|| Encoding::ALL.to_vec(), |item| encodings(&item)),
     })
+}
+
+fn encodings(item: &Item<'_>) -> Vec<Encoding> {
+    let mut found = Vec::new();
+    for item in item.elements() {
+        let Some(encoding) = item.word::<Encoding>() else { continue };
+        if found.contains(&encoding) {
+            item.bad(format!("\"{}\" is in the list already", encoding.name()), "remove one of the two");
+        }
+        found.push(encoding);
+    }
+    if item.elements().is_empty() && item.is_list() {
+        item.bad(format!("`{}` is empty", item.path), "write `compression = false`, or name an encoding");
+    }
+    found
 }
 
 fn content_type(item: &Item<'_>) -> Option<String> {

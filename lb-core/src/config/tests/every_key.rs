@@ -1,5 +1,6 @@
 //! Every key that the file may have, damaged in every way its kind knows: one report each, at its place, with what to
 //! write instead. The cases are made of the shape and of `deploy/lb.toml`, so that a new key is covered by itself.
+use super::super::diagnostic::line;
 use super::super::file::{Key, Kind, ROOT, Shape};
 use super::*;
 use std::collections::BTreeSet;
@@ -133,7 +134,7 @@ fn with(at: &Range<usize>, text: &str) -> String {
 
 fn place(at: usize) -> (usize, usize) {
     let before = &FILE[..at];
-    (before.matches('\n').count() + 1, before.chars().rev().take_while(|c| *c != '\n').count() + 1)
+    (line(before.as_bytes()), before.chars().rev().take_while(|c| *c != '\n').count() + 1)
 }
 
 /// What is wrong with the reports of one mistake. `within`: where a value begins; what is inside a list or table is
@@ -195,7 +196,7 @@ fn a_slip_in_any_key_gives_one_report_with_the_key_that_was_meant() {
         for slip in [format!("{name}{}", &name[last..]), swapped].into_iter().filter(|slip| slip != name) {
             // Under one spelling or the other: sections that name each other stay together.
             let text = match place.key.kind {
-                Kind::Named(_) => FILE.replace(&format!("[{name}."), &format!("[{slip}.")),
+                Kind::Named(_) if place.has_header() => FILE.replace(&format!("[{name}."), &format!("[{slip}.")),
                 _ => with(&place.word, &slip),
             };
             if let Some(why) = complaint(&text, place.word.start, 0, &format!("did you mean `{name}`?")) {

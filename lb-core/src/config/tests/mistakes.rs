@@ -472,6 +472,13 @@ fn templates_say_what_to_look_up() {
             ("name = \"n\", addr = ¦\"srv:app.test\"", "is no name of SRV records", "_tcp"),
             ("name = \"n\", addr = \"dns:a.b:80\", identity = ¦\"name\"", "have one name", "\"address\""),
             ("name = \"n\", addr = \"dns:a.b:80\", slots = ¦0", "from 1 to 1_000, not 0", "slots = 10"),
+            (
+                "name = \"n\", addr = \"dns:a.b:80\", ¦check = { port = 1 }",
+                "has no `check` that says",
+                "to the backend",
+            ),
+            ("name = \"n\", addr = \"dns:a.b:80\", ¦agent = { port = 1 }", "has no `agent`", "to the backend"),
+            ("name = \"n\", addr = \"dns:a.b:80\", send_proxy = ¦true", "does not say which version", "\"v2\""),
             ("name = \"n\", addr = \"dns:a.b:80\", ¦srvkey = \"name\"", "unknown key", "did you mean `identity`?"),
         ],
     );
@@ -535,8 +542,8 @@ fn what_has_no_meaning_where_it_stands_is_told() {
         (&with("¦force_persist = { src = \"10.0.0.0/8\" }"), "no meaning without `sticky`", "remove it"),
         (&with("outlier = { ¦min_requests = 5 }"), "no meaning without `failure_rate`", "add `failure_rate"),
         (
-            "[backend.app]\n¦send_proxy = \"v1\"\nproto = \"h2\"\nserver_template = { name = \"n\", addr = \"dns:a.b:80\" }",
-            "no meaning with HTTP/2",
+            "[backend.app]\nsend_proxy = \"v1\"\nproto = \"h2\"\nserver_template = ¦{ name = \"n\", addr = \"dns:a.b:80\" }",
+            "a PROXY header is for one client's connection",
             "remove `send_proxy`",
         ),
     ]);

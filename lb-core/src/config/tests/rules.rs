@@ -116,6 +116,16 @@ fn rules_do_one_thing_each() {
         ("{ rewrite = { path = \"/x?a=%{src}\" } }", "rewrite \"/x?a=%{src}\""),
         ("{ rewrite = { regex = '^/(\\d)', to = '/$1$$' } }", "rewrite /^/(\\d)/ by \"/$1$\""),
         ("{ auth = \"admins\" }", "auth admins"),
+        ("{ return = {} }", "return 200"),
+        (
+            "{ return = { status = 418, text = \"a %{src}\\n\", headers = { X-A = \"%{id}\" } } }",
+            "return 418 text/plain; charset=utf-8 \"a %{src}\\n\", X-A: \"%{id}\"",
+        ),
+        ("{ return = { text = \"{}\", content_type = \"application/json\" } }", "return 200 application/json \"{}\""),
+        (
+            "{ replace_header = { X-A = { regex = '^(a)', to = \"$1%{src} \" }, X-B = { regex = \"b\" } } }",
+            "replace X-A: /^(a)/ by \"$1%{src} \", replace X-B: /b/ by \"\"",
+        ),
     ] {
         let config = valid(&request(rule));
         let [read] = config.frontends[0].rules.request.as_slice() else { panic!("{rule}") };
@@ -148,6 +158,38 @@ fn rules_that_do_nothing_or_too_much_are_told() {
             ("{ remove_header = ¦\"Connection\" }", "no rule may touch `Connection`", "remove it"),
             ("{ remove_header = ¦\"Host\" }", "must have its `Host`", "set_header = { Host"),
             ("{ add_header = { ¦Host = \"a\" } }", "has one `Host`", "`set_header`"),
+            ("{ return = ¦\"ok\" }", "must be a section", "return = {"),
+            ("{ return = { status = ¦100 } }", "from 200 to 599, not 100", "status = 200"),
+            ("{ return = { status = ¦301 } }", "301 sends the client elsewhere", "write `redirect = "),
+            ("{ return = { text = \"a\", ¦file = \"b\" } }", "has `text` already", "remove one"),
+            ("{ return = { status = 204, ¦text = \"a\" } }", "an answer 204 has no body", "write 200"),
+            ("{ return = { ¦content_type = \"text/html\" } }", "no meaning without a body", "add `text`"),
+            ("{ return = { text = \"a\", content_type = ¦\"html\" } }", "is no content type", "text/html; charset"),
+            ("{ return = { text = ¦\"%{server}\" } }", "before its server is chosen", "under `response`"),
+            ("{ return = { text = ¦\"$remote_addr\" } }", "no variable here", "write %{src}"),
+            ("{ return = { ¦body = \"a\" } }", "unknown key `body`", "did you mean `text`?"),
+            ("{ return = { headers = { ¦Content-Type = \"a\" } } }", "a key of its own", "write `content_type`"),
+            ("{ return = { headers = { ¦Content-Length = \"1\" } } }", "where an answer ends", "remove it"),
+            ("{ return = { headers = { X-A = ¦\"a\\nb\" } } }", "cannot stand in a header", "one line"),
+            ("{ ¦respond = { text = \"a\" } }", "unknown key `respond`", "did you mean `return`?"),
+            ("{ replace_header = ¦{} }", "names no field", "Location"),
+            ("{ replace_header = { X-A = ¦\"b\" } }", "must be a section", "write `X-A = { … }` with `regex = "),
+            ("{ replace_header = { ¦X-A = { to = \"b\" } } }", "has no `regex`", "add `regex = "),
+            ("{ replace_header = { X-A = { regex = ¦\"a(\" } } }", "is no pattern", "regular expression"),
+            ("{ replace_header = { X-A = { regex = \"a\", to = ¦\"$1\" } } }", "no group $1", "the pattern has 0"),
+            (
+                "{ replace_header = { X-A = { regex = \"a\", to = ¦\"a\\nb\" } } }",
+                "cannot stand in a header",
+                "one line",
+            ),
+            (
+                "{ replace_header = { X-A = { regex = \"a\", to = ¦\"%{server}\" } } }",
+                "before its server",
+                "`response`",
+            ),
+            ("{ replace_header = { ¦\"X A\" = { regex = \"a\" } } }", "is no header name", "no colon"),
+            ("{ replace_header = { ¦Content-Length = { regex = \"a\" } } }", "no rule may touch", "remove it"),
+            ("{ replace_header = { ¦X-Forwarded-For = { regex = \"a\" } } }", "lb writes it anew", "`set_header`"),
             ("{ redirect = ¦{} }", "`frontend.web.request[0].redirect` leads nowhere", "scheme = \"https\""),
             ("{ redirect = ¦\"/x\" }", "must be a section", "redirect = { scheme"),
             ("{ redirect = { scheme = ¦\"ftp\" } }", "is no value of", "\"https\", \"http\""),
@@ -225,6 +267,13 @@ fn pages_are_for_answers_that_lb_gives() {
     each(&[
         (&backend("compression = { types = ¦\"html\" }"), "is no content type", "text/*"),
         (&backend("compression = { level = ¦10 }"), "from 1 to 9", "level = 5"),
+        (
+            &backend("compression = { encodings = ¦\"brotli\" }"),
+            "\"brotli\" is no value of",
+            "write one of \"zstd\", \"br\", \"gzip\"",
+        ),
+        (&backend("compression = { encodings = [\"br\", ¦\"br\"] }"), "is in the list already", "remove one"),
+        (&backend("compression = { encodings = ¦[] }"), "is empty", "compression = false"),
     ]);
 }
 
