@@ -148,8 +148,7 @@ impl Conn {
 
     /// Answers a request that could not be read.
     pub(crate) async fn refuse(&mut self, reason: Reason) -> After {
-        let frontend = self.listening.state.clone();
-        let mut account = account::Request::unread(&self.local, &frontend, &self.arrival);
+        let mut account = account::Request::unread(&self.local, &self.listening, &self.arrival);
         account.protocol(&self.stream);
         account.status = reason.status;
         account.own_answer();

@@ -216,18 +216,19 @@ pub(crate) fn request(buf: &[u8], max_fields: usize, mut fields: Vec<Field>) -> 
     if parsed.headers.len() > max_fields {
         return Err(Reason::HEAD_TOO_LARGE);
     }
-    if !lines_are_strict(&buf[..len]) || !take_fields(buf, parsed.headers, &mut fields) {
+    if !lines_are_strict(&buf[..len]) {
         return Err(Reason::BAD_REQUEST);
     }
+    let has = take_fields(buf, parsed.headers, &mut fields).ok_or(Reason::BAD_REQUEST)?;
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Reason::BAD_REQUEST);
     };
     let http11 = version == 1;
     let target = Target::read(buf, method, target)?;
-    let connection = Connection::read(buf, &fields)?;
+    let connection = Connection::read(buf, &fields, has)?;
     let authority = authority(buf, &fields, &target, http11)?;
-    let framing = request_framing(buf, &fields, http11)?;
-    let upgrade = upgrade(buf, &fields, connection.upgrade && http11);
+    let framing = request_framing(buf, &fields, has, http11)?;
+    let upgrade = upgrade(buf, &fields, connection.upgrade && http11 && has.any(Known::Upgrade));
     Ok(Some(Request {
         len,
         method: Piece::of(buf, method.as_bytes()),
@@ -260,19 +261,19 @@ pub(crate) fn response(buf: &[u8], head_request: bool, mut fields: Vec<Field>) -
         return if lines_are_strict(buf) { Ok(None) } else { Err(Reason::BAD_ANSWER) };
     };
     // httparse skips blank lines before the status line; no server has a reason to send them.
-    if !buf.starts_with(b"HTTP/1.") || !lines_are_strict(&buf[..len]) || !take_fields(buf, parsed.headers, &mut fields)
-    {
+    if !buf.starts_with(b"HTTP/1.") || !lines_are_strict(&buf[..len]) {
         return Err(Reason::BAD_ANSWER);
     }
+    let has = take_fields(buf, parsed.headers, &mut fields).ok_or(Reason::BAD_ANSWER)?;
     let (Some(status), Some(version)) = (parsed.code, parsed.version) else {
         return Err(Reason::BAD_ANSWER);
     };
     if !(100..=599).contains(&status) {
         return Err(Reason::BAD_ANSWER);
     }
-    let connection = Connection::read(buf, &fields).map_err(|_| Reason::BAD_ANSWER)?;
+    let connection = Connection::read(buf, &fields, has).map_err(|_| Reason::BAD_ANSWER)?;
     let http11 = version == 1;
-    let framing = response_framing(buf, &fields, http11, status, head_request)?;
+    let framing = response_framing(buf, &fields, has, http11, status, head_request)?;
     let phrase = parsed
         .reason
         .map_or(Piece::default(), |r| if r.is_empty() { Piece::default() } else { Piece::of(buf, r.as_bytes()) });
@@ -283,7 +284,7 @@ pub(crate) fn response(buf: &[u8], head_request: bool, mut fields: Vec<Field>) -
         phrase,
         framing,
         keep_alive: keep_alive && framing != Framing::UntilClose,
-        upgrade: upgrade(buf, &fields, connection.upgrade),
+        upgrade: upgrade(buf, &fields, connection.upgrade && has.any(Known::Upgrade)),
         names: connection.names,
         fields,
     }))
@@ -297,15 +298,29 @@ fn lines_are_strict(head: &[u8]) -> bool {
     strict && !matches!(head.first(), Some(b'\n' | 0))
 }
 
-fn take_fields(buf: &[u8], headers: &[httparse::Header<'_>], fields: &mut Vec<Field>) -> bool {
+/// Which fields a head has, so that nobody looks for those that it has not.
+#[derive(Clone, Copy, Default)]
+struct Has(u32);
+
+impl Has {
+    fn any(self, known: Known) -> bool {
+        self.0 & 1 << known as u32 != 0
+    }
+}
+
+/// `None`: a field has no name.
+fn take_fields(buf: &[u8], headers: &[httparse::Header<'_>], fields: &mut Vec<Field>) -> Option<Has> {
+    let (mut has, mut named) = (Has::default(), true);
     fields.clear();
-    fields.extend(headers.iter().map(|h| Field {
-        name: Piece::of(buf, h.name.as_bytes()),
+    fields.extend(headers.iter().map(|h| {
+        let known = Known::of(h.name.as_bytes());
+        has.0 |= 1 << known as u32;
+        named &= !h.name.is_empty();
         // An empty value has no place of its own in the buffer.
-        value: if h.value.is_empty() { Piece::default() } else { Piece::of(buf, h.value) },
-        known: Known::of(h.name.as_bytes()),
+        let value = if h.value.is_empty() { Piece::default() } else { Piece::of(buf, h.value) };
+        Field { name: Piece::of(buf, h.name.as_bytes()), value, known }
     }));
-    headers.iter().all(|h| !h.name.is_empty())
+    named.then_some(has)
 }
 
 /// A request target, taken apart (RFC 9112, 3.2).
@@ -361,8 +376,11 @@ struct Connection {
 }
 
 impl Connection {
-    fn read(buf: &[u8], fields: &[Field]) -> Result<Self, Reason> {
+    fn read(buf: &[u8], fields: &[Field], has: Has) -> Result<Self, Reason> {
         let mut said = Self::default();
+        if !has.any(Known::Connection) {
+            return Ok(said);
+        }
         for option in options(buf, fields) {
             match option {
                 o if o.eq_ignore_ascii_case(b"close") => said.close = true,
@@ -439,8 +457,11 @@ pub(crate) fn is_authority(text: &[u8]) -> bool {
 }
 
 /// `Content-Length`, strictly: digits only, one value.
-fn content_length(buf: &[u8], fields: &[Field]) -> Result<Option<u64>, Reason> {
+fn content_length(buf: &[u8], fields: &[Field], has: Has) -> Result<Option<u64>, Reason> {
     let mut length = None;
+    if !has.any(Known::ContentLength) {
+        return Ok(length);
+    }
     for field in fields.iter().filter(|f| f.known == Known::ContentLength) {
         let text = field.value.get(buf);
         if text.is_empty() || text.len() > 18 || !text.iter().all(u8::is_ascii_digit) {
@@ -456,7 +477,10 @@ fn content_length(buf: &[u8], fields: &[Field]) -> Result<Option<u64>, Reason> {
 }
 
 /// Whether the message is chunked.
-fn chunked(buf: &[u8], fields: &[Field], http11: bool) -> Result<bool, Reason> {
+fn chunked(buf: &[u8], fields: &[Field], has: Has, http11: bool) -> Result<bool, Reason> {
+    if !has.any(Known::TransferEncoding) {
+        return Ok(false);
+    }
     let mut codings = fields.iter().filter(|f| f.known == Known::TransferEncoding);
     let Some(coding) = codings.next() else { return Ok(false) };
     if !http11 || codings.next().is_some() {
@@ -472,18 +496,25 @@ fn chunked(buf: &[u8], fields: &[Field], http11: bool) -> Result<bool, Reason> {
     Err(if known && chunked_once { Reason::UNKNOWN_CODING } else { Reason::BAD_FRAMING })
 }
 
-fn request_framing(buf: &[u8], fields: &[Field], http11: bool) -> Result<Framing, Reason> {
-    let length = content_length(buf, fields)?;
-    if chunked(buf, fields, http11)? {
+fn request_framing(buf: &[u8], fields: &[Field], has: Has, http11: bool) -> Result<Framing, Reason> {
+    let length = content_length(buf, fields, has)?;
+    if chunked(buf, fields, has, http11)? {
         return if length.is_none() { Ok(Framing::Chunked) } else { Err(Reason::BAD_FRAMING) };
     }
     Ok(length.filter(|l| *l > 0).map_or(Framing::Empty, Framing::Length))
 }
 
 /// RFC 9112, 6.3.
-fn response_framing(buf: &[u8], fields: &[Field], http11: bool, status: u16, head: bool) -> Result<Framing, Reason> {
-    let length = content_length(buf, fields).map_err(|_| Reason::BAD_ANSWER)?;
-    let chunked = chunked(buf, fields, http11).map_err(|_| Reason::BAD_ANSWER)?;
+fn response_framing(
+    buf: &[u8],
+    fields: &[Field],
+    has: Has,
+    http11: bool,
+    status: u16,
+    head: bool,
+) -> Result<Framing, Reason> {
+    let length = content_length(buf, fields, has).map_err(|_| Reason::BAD_ANSWER)?;
+    let chunked = chunked(buf, fields, has, http11).map_err(|_| Reason::BAD_ANSWER)?;
     if chunked && length.is_some() {
         return Err(Reason::BAD_ANSWER);
     }
