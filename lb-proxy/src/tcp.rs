@@ -78,13 +78,13 @@ pub(crate) async fn serve(
     // what led to it.
     let Some(begun) = Box::pin(conn.begin()).await else { return };
     if let Some(tunnel) = Box::pin(begun.open()).await {
-        tunnel::run(tunnel).await;
+        tokio::task::spawn_local(tunnel::run(tunnel));
     }
 }
 
 impl Begun {
     /// The tunnel that it becomes; `None`: it was refused, and is over.
-    async fn open(self) -> Option<Box<Tunnel>> {
+    async fn open(self) -> Option<Tunnel> {
         let Self { mut conn, mut account, hello } = self;
         match conn.pass(hello.as_ref(), &mut account).await {
             Ok(passed) => Some(conn.tunnel(passed, account)),
@@ -215,7 +215,7 @@ impl Conn {
         }
     }
 
-    fn tunnel(self, passed: Passed, account: account::Request) -> Box<Tunnel> {
+    fn tunnel(self, passed: Passed, account: account::Request) -> Tunnel {
         account.start_tunnel();
         let Passed { server, slot, first, watch, timeout, client } = passed;
         Tunnel::new(Start {
