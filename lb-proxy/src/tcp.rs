@@ -9,7 +9,7 @@ use crate::http::account;
 use crate::http::affinity::Plan;
 use crate::http::h1::more;
 use crate::http::limits::{self, Opened};
-use crate::http::reach::{Reached, ask_peers, reach};
+use crate::http::reach::{Reached, Reaching, ask_peers, reach};
 use crate::http::reason::Reason;
 use crate::http::retry::Attempts;
 use crate::io::{Elapsed, Timer};
@@ -169,8 +169,10 @@ impl Conn {
             budget.request(local.id, now());
         }
         // Apart, so that a silent client does not hold the memory of it.
-        let reached =
-            Box::pin(reach(&local, backend, &mut plan, &mut self.timer, account, &mut attempts, chosen)).await?;
+        let (arrival, timer) = (&*self.arrival, &mut self.timer);
+        let attempts = &mut attempts;
+        let reaching = Reaching { local: &local, backend, arrival, plan: &mut plan, timer, account, attempts };
+        let reached = Box::pin(reach(reaching, chosen)).await?;
         let Reached { server, slot, stream, .. } = reached;
         if backend.config.faults.outlier.is_some() {
             backend.servers[server].state.succeeded();
