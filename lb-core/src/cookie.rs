@@ -7,15 +7,23 @@ pub fn pairs(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     header.split(|b| *b == b';').filter_map(|pair| {
         let pair = pair.trim_ascii();
         let eq = memchr::memchr(b'=', pair)?;
-        let value = pair[eq + 1..].trim_ascii();
-        let bare = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
-        Some((pair[..eq].trim_ascii(), bare))
+        Some((pair[..eq].trim_ascii(), bare(&pair[eq + 1..])))
     })
+}
+
+/// A value without white space and one pair of quotes around it.
+fn bare(value: &[u8]) -> &[u8] {
+    let value = value.trim_ascii();
+    value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value)
 }
 
 /// The value of the first cookie of that name.
 pub fn find<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    pairs(header).find(|(n, _)| *n == name.as_bytes()).map(|(_, v)| v)
+    // As [`pairs`] reads it, but without a look at the pairs whose name is another.
+    header.split(|b| *b == b';').find_map(|pair| {
+        let rest = pair.trim_ascii_start().strip_prefix(name.as_bytes())?;
+        Some(bare(rest.trim_ascii_start().strip_prefix(b"=")?))
+    })
 }
 
 /// Appends the header's cookies without those of that name; nothing when no other is left.
@@ -132,6 +140,12 @@ mod tests {
             out.clear();
             unprefixed(&header, "SERVERID", &mut out);
             reset(&header, "n", true, &mut out);
+        }
+
+        #[test]
+        fn a_cookie_is_found_where_the_list_of_all_of_them_has_it(header in "[ab= \";\t]{0,24}", name in "[ab]{1,2}") {
+            let listed = pairs(header.as_bytes()).find(|(n, _)| *n == name.as_bytes()).map(|(_, v)| v);
+            prop_assert_eq!(find(header.as_bytes(), &name), listed);
         }
 
         #[test]

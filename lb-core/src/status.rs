@@ -95,6 +95,9 @@ pub struct CertificateStatus {
     pub names: Vec<String>,
     /// When it ends, Unix milliseconds.
     pub not_after: u64,
+    /// When what its CA says of it ends (OCSP), Unix milliseconds; `None`: clients are told nothing.
+    #[serde(default)]
+    pub ocsp_until: Option<u64>,
 }
 
 /// Certificates that clients are shown.

@@ -207,6 +207,12 @@ impl Edges {
                     (true, true) => warnings.push(format!("{place} expires soon: it is for {life}")),
                     (true, false) => {}
                 }
+                let place = format!("{place}.ocsp");
+                match chain.stapled().map(|told| (told.holds(now), told.ends_soon(now), told)) {
+                    Some((false, _, told)) => warnings.push(format!("{place} is not shown: it is for {told}")),
+                    Some((true, true, told)) => warnings.push(format!("{place} ends soon: it is for {told}")),
+                    _ => {}
+                }
             }
         }
         warnings

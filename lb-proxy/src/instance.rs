@@ -292,7 +292,7 @@ fn shared(config: Arc<Config>, incarnation: u64, workers: usize) -> Arc<Shared> 
     let snapshot = Snapshot::build(config, &base, None);
     Arc::new(Shared {
         base,
-        snapshot: ArcSwap::from_pointee(snapshot),
+        snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
         edges: Arc::default(),
         draining: AtomicBool::new(false),
         connections: AtomicUsize::new(0),

@@ -1,4 +1,5 @@
 //! Waiting on sockets: lazy deadlines, whole writes, buffers that are held only while they hold something.
+use crate::clock;
 use crate::stream::Writer;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -84,7 +85,7 @@ impl<F: Future> Future for Bounded<'_, F> {
         }
         let at = match *this.bound {
             Bound::At(at) => at,
-            Bound::Within(limit) => Instant::now() + limit,
+            Bound::Within(limit) => clock::turn() + limit,
         };
         *this.bound = Bound::At(at);
         this.timer.poll_until(at, cx).map(|()| Err(Elapsed))

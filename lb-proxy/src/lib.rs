@@ -5,6 +5,7 @@
 pub mod admin;
 mod arrival;
 pub mod bind;
+mod clock;
 mod closing;
 pub mod edge;
 #[cfg(test)]

@@ -112,6 +112,7 @@ families! {
     HANDSHAKE_FAILURES Counter "lb_tls_handshake_failures_total" ["frontend" "reason"] "TLS handshakes that came to nothing: shed, timeout, closed, not-tls, incompatible, no-certificate, client-certificate, alert, other.";
     PROXY_ERRORS Counter "lb_proxy_protocol_errors_total" ["frontend"] "Connections closed because they did not begin with a PROXY header, where one was due.";
     CERT_EXPIRY Gauge "lb_tls_certificate_expiry_seconds" ["frontend" "certificate"] "End of a certificate that clients are shown, by its file, Unix seconds.";
+    OCSP_EXPIRY Gauge "lb_tls_ocsp_expiry_seconds" ["frontend" "certificate"] "End of what clients are told of a certificate by its CA (OCSP), by the certificate's file, Unix seconds.";
     CERT_ERRORS Counter "lb_tls_certificate_reload_errors_total" [] "Times that changed files of certificates could not be used.";
     TABLE_ENTRIES Gauge "lb_table_entries" ["table"] "Live entries.";
     TABLE_COUNTED Gauge "lb_table_counted_keys" ["table"] "Keys that are counted, pinned or not.";

@@ -15,7 +15,7 @@ pub struct Shared {
     /// What all snapshots share.
     pub base: Base,
     /// The configuration that holds.
-    pub snapshot: ArcSwap<Snapshot>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// How connections begin on each listener; swapped with the configuration, and when certificates change.
     pub edges: Arc<ArcSwap<Edges>>,
     /// The instance is leaving: answers close their connections, nothing new is kept alive.
@@ -99,7 +99,12 @@ pub struct AccessLine {
 
 /// The time that lives, stamps and cookies go by: the wall clock of the process's beginning, carried on steadily.
 pub fn now() -> Timestamp {
-    steady().at(Instant::now())
+    at(tokio::time::Instant::now())
+}
+
+/// The same, at another time than now.
+pub(crate) fn at(instant: tokio::time::Instant) -> Timestamp {
+    steady().at(instant.into_std())
 }
 
 /// The base of [`now`].

@@ -99,7 +99,7 @@ impl Begun {
 impl Conn {
     /// Everything that is awaited of the client; `None`: it was refused, and is over.
     async fn begin(mut self) -> Option<Begun> {
-        let mut account = account::Request::connection(&self.local, &self.listening.state, &self.arrival);
+        let mut account = account::Request::connection(&self.local, &self.listening, &self.arrival);
         match self.ask(&mut account).await {
             Ok(hello) => Some(Begun { conn: self, account, hello }),
             Err(refusal) => {

@@ -4,6 +4,7 @@
 //! | module | for |
 //! | --- | --- |
 //! | `certificates` | from files to chains with their keys, and which of them a client sees |
+//! | `ocsp` | what their CA says of them, for clients to be told |
 //! | `terminate` | one listener's TLS, made of the configuration and these files |
 //! | `tickets` | sessions that every worker and every instance resumes |
 //! | `handshake` | one client's |
@@ -19,6 +20,7 @@ pub(crate) mod certificates;
 mod client;
 pub(crate) mod connect;
 pub(crate) mod handshake;
+mod ocsp;
 pub(crate) mod terminate;
 pub mod tickets;
 mod trust;

@@ -1,5 +1,6 @@
 //! A connection to a server: an idle one of this worker, or a new one; and in `queue` a place on the server.
 use crate::arrival::Arrival;
+use crate::clock;
 use crate::io::{Elapsed, Timer};
 use crate::proxy_protocol;
 use crate::stream::{Plain, Stream};
@@ -12,8 +13,9 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 
 mod queue;
 
@@ -26,7 +28,7 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
 /// A worker's idle connections, by server.
 #[derive(Default)]
 pub(crate) struct Pool {
-    idle: RefCell<HashMap<u32, VecDeque<Idle>>>,
+    idle: RefCell<HashMap<u32, VecDeque<Idle>, foldhash::fast::RandomState>>,
 }
 
 struct Idle {
@@ -59,7 +61,7 @@ impl Pool {
         if idle.len() >= max {
             idle.pop_front();
         }
-        idle.push_back(Idle { stream, since: Instant::now() });
+        idle.push_back(Idle { stream, since: clock::turn() });
     }
 
     /// Closes what was idle for too long, was closed by its server, or belongs to a server that is gone.

@@ -1,10 +1,12 @@
 //! One data-plane thread: its runtime, its listeners, its connections. It shares nothing with the other workers but
 //! what [`Shared`] holds.
 use crate::bind::{Listener, Wanted};
+use crate::clock;
 use crate::closing::Watches;
 use crate::http::head::Field;
 use crate::http::ids::Ids;
 use crate::http::passwords::Passwords;
+use crate::http2::serve::Runners;
 use crate::http2::servers::Servers;
 use crate::io::Buffers;
 use crate::listener::{self, Accepting, Listening};
@@ -13,6 +15,7 @@ use crate::sockets::{self, Sockets};
 use crate::tls::handshake;
 use crate::upstream::Pool;
 use crate::websocket::close::Why;
+use arc_swap::{ArcSwap, Cache};
 use lb_core::balance::Turn;
 use lb_core::snapshot::{Server, Snapshot};
 use std::cell::{Cell, RefCell};
@@ -84,7 +87,7 @@ impl Worker {
         let (commands, inbox) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || {
             let local = Rc::new(Local::new(id, shared));
-            LocalSet::new().block_on(&runtime, run(local, inbox));
+            LocalSet::new().block_on(&runtime, clock::ticking(run(local, inbox)));
         })?;
         Ok(Self { commands, thread })
     }
@@ -126,7 +129,7 @@ pub(crate) struct Local {
     /// The worker's number.
     pub(crate) id: usize,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) buffers: Buffers,
+    pub(crate) buffers: Rc<Buffers>,
     pub(crate) fields: SpareFields,
     pub(crate) pool: Pool,
     pub(crate) sockets: Sockets,
@@ -137,6 +140,9 @@ pub(crate) struct Local {
     /// Servers whose TLS failed, and when the log was last told.
     complaints: RefCell<HashMap<u32, Instant>>,
     pub(crate) h2: Servers,
+    pub(crate) runners: Runners,
+    /// Looks whether there is a newer snapshot, by one comparison.
+    newest: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     snapshot: RefCell<Pinned>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
     next_id: Cell<u64>,
@@ -166,12 +172,13 @@ impl SpareFields {
 
 impl Local {
     fn new(id: usize, shared: Arc<Shared>) -> Self {
-        let snapshot = RefCell::new(Rc::new(shared.snapshot.load_full()));
+        let mut newest = Cache::new(shared.snapshot.clone());
+        let snapshot = RefCell::new(Rc::new(newest.load().clone()));
         Self {
             dice: Cell::new(shared.base.seed.wrapping_add(id as u64)),
             id,
             shared,
-            buffers: Buffers::default(),
+            buffers: Rc::default(),
             fields: SpareFields::default(),
             pool: Pool::default(),
             sockets: Sockets::default(),
@@ -181,6 +188,8 @@ impl Local {
             handshakes: handshake::Bounds::default(),
             complaints: RefCell::default(),
             h2: Servers::default(),
+            runners: Runners::default(),
+            newest: RefCell::new(newest),
             snapshot,
             clients: RefCell::default(),
             next_id: Cell::new(0),
@@ -203,9 +212,10 @@ impl Local {
 
     /// The configuration that holds now.
     pub(crate) fn snapshot(&self) -> Pinned {
-        let newest = self.shared.snapshot.load();
+        let mut seen = self.newest.borrow_mut();
+        let newest = seen.load();
         let mut mine = self.snapshot.borrow_mut();
-        if !Arc::ptr_eq(&newest, &mine) {
+        if !Arc::ptr_eq(newest, &mine) {
             *mine = Rc::new(newest.clone());
         }
         mine.clone()
@@ -213,7 +223,7 @@ impl Local {
 
     /// What the next choice of a server is made by; `excluded` have failed already.
     pub(crate) fn turn<'a>(&self, excluded: &'a [usize]) -> Turn<'a> {
-        Turn { worker: self.id, key: None, random: self.random(), now: crate::shared::now(), excluded }
+        Turn { worker: self.id, key: None, random: self.random(), now: crate::shared::at(clock::turn()), excluded }
     }
 
     /// A random number that nobody's safety depends on (SplitMix64).

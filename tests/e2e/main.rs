@@ -36,6 +36,7 @@ mod rules;
 mod shared_maxconn;
 mod slow;
 mod splits;
+mod stapling;
 mod state;
 mod sync;
 mod tcp;

@@ -45,6 +45,11 @@ impl Pki {
         self.path(file).display().to_string()
     }
 
+    /// The authority's private key, as PEM.
+    pub fn key(&self) -> String {
+        self.ca.key().serialize_pem()
+    }
+
     /// Writes a file, whole at once.
     ///
     /// # Panics

@@ -109,10 +109,12 @@ fn section(title: &str) {
 fn show_certificates(certificates: &CertificatesStatus) {
     let row = |c: &lb_core::status::CertificateStatus| {
         let (until, left) = super::cert::end(c.not_after / 1000).unwrap_or_default();
-        vec![c.frontend.clone(), c.listen.clone(), c.names.join(" "), until, left, c.file.clone()]
+        let ocsp = c.ocsp_until.and_then(|until| Some(super::cert::end(until / 1000)?.0));
+        let ocsp = ocsp.unwrap_or_else(|| "-".into());
+        vec![c.frontend.clone(), c.listen.clone(), c.names.join(" "), until, left, ocsp, c.file.clone()]
     };
     let rows = certificates.shown.iter().map(row).collect();
-    output::table(&["frontend", "listen", "names", "until", "left", "file"], rows);
+    output::table(&["frontend", "listen", "names", "until", "left", "ocsp until", "file"], rows);
     if let Some(error) = &certificates.error {
         output::line(format_args!("{}: {error}", styled(BAD, "new files cannot be used, these stay")));
     }

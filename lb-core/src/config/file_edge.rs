@@ -83,7 +83,8 @@ const CERT: Key = key(
     "\"site.pem\"",
     "PEM files of certificate chains, the server's own certificate first, and directories of such files. The private key \
      is in the same file, in one of `key`, or beside it (`site.key` for `site.pem`). Which certificate a client sees goes \
-     by the name that it asks for; the first one is for all others. Files that change are read anew.",
+     by the name that it asks for; the first one is for all others. What the CA says of one (OCSP) is shown to clients \
+     from the file `site.pem.ocsp` beside `site.pem`. Files that change are read anew.",
 );
 
 static LISTEN_TLS: Shape = Shape {

@@ -5,12 +5,14 @@ use super::limits::Counting;
 use super::patience;
 use super::reason::Reason;
 use crate::arrival::Arrival;
-use crate::shared::AccessLine;
+use crate::listener::Listening;
+use crate::shared::{AccessLine, at};
 use crate::stream::Stream;
 use crate::worker::Local;
 use lb_core::limit::Action;
 use lb_core::server::{Count, ServerState};
-use lb_core::snapshot::{Backend, DURATION_BUCKETS, FrontendState, Limit};
+use lb_core::snapshot::{Backend, DURATION_BUCKETS, Limit};
+use lb_core::time::Timestamp;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ pub(crate) struct Request {
     local: Rc<Local>,
     /// How its connection began.
     pub(crate) arrival: Rc<Arrival>,
-    frontend: Arc<FrontendState>,
+    listening: Rc<Listening>,
     server: Option<Arc<ServerState>>,
     started: Instant,
     /// Status that the client got; 0: none yet.
@@ -41,19 +43,19 @@ pub(crate) struct Request {
 impl Request {
     pub(crate) fn new(
         local: &Rc<Local>,
-        frontend: &Arc<FrontendState>,
+        listening: &Rc<Listening>,
         arrival: &Rc<Arrival>,
         request: &head::Request,
         buf: &[u8],
     ) -> Self {
         let text = |piece: head::Piece| String::from_utf8_lossy(piece.get(buf)).into_owned();
-        Self::begin(local, frontend, arrival, || (text(request.method), text(request.authority), text(request.target)))
+        Self::begin(local, listening, arrival, || (text(request.method), text(request.authority), text(request.target)))
     }
 
     /// A connection that is passed on as it is.
-    pub(crate) fn connection(local: &Rc<Local>, frontend: &Arc<FrontendState>, arrival: &Rc<Arrival>) -> Self {
+    pub(crate) fn connection(local: &Rc<Local>, listening: &Rc<Listening>, arrival: &Rc<Arrival>) -> Self {
         let words = || ("TCP".into(), String::new(), String::new());
-        let mut connection = Self { tcp: true, ..Self::begin(local, frontend, arrival, words) };
+        let mut connection = Self { tcp: true, ..Self::begin(local, listening, arrival, words) };
         if let Some(log) = &mut connection.log {
             log.protocol = "tcp";
         }
@@ -63,7 +65,7 @@ impl Request {
     /// `words`: method, host and target for the log.
     fn begin(
         local: &Rc<Local>,
-        frontend: &Arc<FrontendState>,
+        listening: &Rc<Listening>,
         arrival: &Rc<Arrival>,
         words: impl FnOnce() -> (String, String, String),
     ) -> Self {
@@ -74,7 +76,7 @@ impl Request {
                 client: arrival.client,
                 src: arrival.client.ip().to_canonical(),
                 tls: arrival.tls_version(),
-                frontend: frontend.name.clone(),
+                frontend: listening.state.name.clone(),
                 backend: None,
                 server: None,
                 method,
@@ -99,7 +101,7 @@ impl Request {
         Self {
             local: local.clone(),
             arrival: arrival.clone(),
-            frontend: frontend.clone(),
+            listening: listening.clone(),
             server: None,
             started: Instant::now(),
             status: 0,
@@ -111,8 +113,13 @@ impl Request {
         }
     }
 
+    /// When it began.
+    pub(crate) fn began(&self) -> Timestamp {
+        at(self.started.into())
+    }
+
     /// A malformed request, of which nothing is known but the client.
-    pub(crate) fn unread(local: &Rc<Local>, frontend: &Arc<FrontendState>, arrival: &Rc<Arrival>) -> Self {
+    pub(crate) fn unread(local: &Rc<Local>, listening: &Rc<Listening>, arrival: &Rc<Arrival>) -> Self {
         let empty = b"- -";
         let request = head::Request {
             len: 0,
@@ -127,9 +134,10 @@ impl Request {
             framing: head::Framing::Empty,
             keep_alive: false,
             upgrade: None,
+            names: false,
             fields: Vec::new(),
         };
-        Self::new(local, frontend, arrival, &request, empty)
+        Self::new(local, listening, arrival, &request, empty)
     }
 
     /// Who asks, as trusted proxies say.
@@ -240,13 +248,13 @@ impl Request {
 
     /// The answer was ours.
     pub(crate) fn own_answer(&self) {
-        self.frontend.counters[self.local.id].own_answers.bump();
+        self.listening.state.counters[self.local.id].own_answers.bump();
     }
 
     /// The request has ended: `end` is `ok` or a reason's code.
     pub(crate) fn finish(mut self, end: &'static str) {
         let total = micros(self.started);
-        let counters = &self.frontend.counters[self.local.id];
+        let counters = &self.listening.state.counters[self.local.id];
         let bucket = DURATION_BUCKETS.iter().position(|b| total <= *b).unwrap_or(DURATION_BUCKETS.len());
         counters.durations[bucket].bump();
         counters.duration_us.add(total);
@@ -293,7 +301,7 @@ impl Request {
 
     /// The connection is not passed on; `denied`: because a rule says so.
     pub(crate) fn refused(mut self, end: &'static str, denied: bool) {
-        let counters = &self.frontend.counters[self.local.id];
+        let counters = &self.listening.state.counters[self.local.id];
         match end {
             _ if denied => counters.denied.bump(),
             // It left by itself.
@@ -307,10 +315,10 @@ impl Request {
     /// A tunnel begins: the 101 is counted, the server's tunnels are one more.
     pub(crate) fn start_tunnel(&self) {
         if self.tcp {
-            self.frontend.counters[self.local.id].passed.bump();
+            self.listening.state.counters[self.local.id].passed.bump();
             return;
         }
-        class(&self.frontend.counters[self.local.id].responses, self.status);
+        class(&self.listening.state.counters[self.local.id].responses, self.status);
         if let Some(server) = &self.server {
             let counters = &server.counters[self.local.id];
             class(&counters.responses, self.status);

@@ -141,7 +141,7 @@ impl From<Fault> for Failure<'_> {
 pub(crate) async fn exchange(conn: &mut Conn, request: Request) -> After {
     let snap = conn.local.snapshot();
     let Some(frontend) = conn.listening.frontend(&snap) else { return After::Close };
-    let mut account = account::Request::new(&conn.local, &frontend.state, &conn.arrival, &request, &conn.input);
+    let mut account = account::Request::new(&conn.local, &conn.listening, &conn.arrival, &request, &conn.input);
     let facts = Facts {
         head: request.method.get(&conn.input) == b"HEAD",
         http11: request.http11,
@@ -272,7 +272,7 @@ async fn forward<'s>(
     let tls = conn.arrival.tls.as_deref();
     let looked =
         Looked { request: &request, buf, client, src, snap, frontend, backend: Some(backend), tls, made: None };
-    let mut plan = Plan::read(backend, &looked, now());
+    let mut plan = Plan::read(backend, &looked, account.began());
     for (table, key) in plan.counted(backend) {
         account.counting().meet(&mut conn.opened, table, key);
     }

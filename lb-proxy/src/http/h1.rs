@@ -50,8 +50,9 @@ pub(crate) async fn serve(
     let mut first = true;
     loop {
         let after = match conn.head(first).await {
-            // Apart, so that a connection between two requests does not hold the memory of a request.
-            Ok(request) => Box::pin(forward::exchange(&mut conn, request)).await,
+            // Apart, so that a connection between two requests does not hold the memory of a request; and written where it
+            // stays, not copied there.
+            Ok(request) => Box::into_pin(Box::write(Box::new_uninit(), forward::exchange(&mut conn, request))).await,
             Err(None) => break,
             Err(Some(reason)) => conn.refuse(reason).await,
         };
@@ -147,8 +148,7 @@ impl Conn {
 
     /// Answers a request that could not be read.
     pub(crate) async fn refuse(&mut self, reason: Reason) -> After {
-        let frontend = self.listening.state.clone();
-        let mut account = account::Request::unread(&self.local, &frontend, &self.arrival);
+        let mut account = account::Request::unread(&self.local, &self.listening, &self.arrival);
         account.protocol(&self.stream);
         account.status = reason.status;
         account.own_answer();

@@ -4,7 +4,6 @@
 //! of slices, so that a parsed head does not borrow its buffer.
 use super::reason::Reason;
 use lb_core::matcher::path;
-use memchr::memchr_iter;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -141,6 +140,8 @@ pub(crate) struct Request {
     pub(crate) keep_alive: bool,
     /// The one protocol it asks to upgrade to.
     pub(crate) upgrade: Option<Piece>,
+    /// Whether `Connection` has options of its own: fields that end here.
+    pub(crate) names: bool,
     pub(crate) fields: Vec<Field>,
 }
 
@@ -186,6 +187,8 @@ pub(crate) struct Response {
     pub(crate) keep_alive: bool,
     /// Whether `Connection` names `upgrade`.
     pub(crate) upgrade: Option<Piece>,
+    /// As that of a request.
+    pub(crate) names: bool,
     pub(crate) fields: Vec<Field>,
 }
 
@@ -213,18 +216,19 @@ pub(crate) fn request(buf: &[u8], max_fields: usize, mut fields: Vec<Field>) -> 
     if parsed.headers.len() > max_fields {
         return Err(Reason::HEAD_TOO_LARGE);
     }
-    if !lines_are_strict(&buf[..len]) || !take_fields(buf, parsed.headers, &mut fields) {
+    if !lines_are_strict(&buf[..len]) {
         return Err(Reason::BAD_REQUEST);
     }
+    let has = take_fields(buf, parsed.headers, &mut fields).ok_or(Reason::BAD_REQUEST)?;
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Reason::BAD_REQUEST);
     };
     let http11 = version == 1;
     let target = Target::read(buf, method, target)?;
-    let connection = Connection::read(buf, &fields)?;
+    let connection = Connection::read(buf, &fields, has)?;
     let authority = authority(buf, &fields, &target, http11)?;
-    let framing = request_framing(buf, &fields, http11)?;
-    let upgrade = upgrade(buf, &fields, connection.upgrade && http11);
+    let framing = request_framing(buf, &fields, has, http11)?;
+    let upgrade = upgrade(buf, &fields, connection.upgrade && http11 && has.any(Known::Upgrade));
     Ok(Some(Request {
         len,
         method: Piece::of(buf, method.as_bytes()),
@@ -238,6 +242,7 @@ pub(crate) fn request(buf: &[u8], max_fields: usize, mut fields: Vec<Field>) -> 
         framing,
         keep_alive: if http11 { !connection.close } else { connection.keep_alive && !connection.close },
         upgrade,
+        names: connection.names,
         fields,
     }))
 }
@@ -256,19 +261,19 @@ pub(crate) fn response(buf: &[u8], head_request: bool, mut fields: Vec<Field>) -
         return if lines_are_strict(buf) { Ok(None) } else { Err(Reason::BAD_ANSWER) };
     };
     // httparse skips blank lines before the status line; no server has a reason to send them.
-    if !buf.starts_with(b"HTTP/1.") || !lines_are_strict(&buf[..len]) || !take_fields(buf, parsed.headers, &mut fields)
-    {
+    if !buf.starts_with(b"HTTP/1.") || !lines_are_strict(&buf[..len]) {
         return Err(Reason::BAD_ANSWER);
     }
+    let has = take_fields(buf, parsed.headers, &mut fields).ok_or(Reason::BAD_ANSWER)?;
     let (Some(status), Some(version)) = (parsed.code, parsed.version) else {
         return Err(Reason::BAD_ANSWER);
     };
     if !(100..=599).contains(&status) {
         return Err(Reason::BAD_ANSWER);
     }
-    let connection = Connection::read(buf, &fields).map_err(|_| Reason::BAD_ANSWER)?;
+    let connection = Connection::read(buf, &fields, has).map_err(|_| Reason::BAD_ANSWER)?;
     let http11 = version == 1;
-    let framing = response_framing(buf, &fields, http11, status, head_request)?;
+    let framing = response_framing(buf, &fields, has, http11, status, head_request)?;
     let phrase = parsed
         .reason
         .map_or(Piece::default(), |r| if r.is_empty() { Piece::default() } else { Piece::of(buf, r.as_bytes()) });
@@ -279,31 +284,43 @@ pub(crate) fn response(buf: &[u8], head_request: bool, mut fields: Vec<Field>) -
         phrase,
         framing,
         keep_alive: keep_alive && framing != Framing::UntilClose,
-        upgrade: upgrade(buf, &fields, connection.upgrade),
+        upgrade: upgrade(buf, &fields, connection.upgrade && has.any(Known::Upgrade)),
+        names: connection.names,
         fields,
     }))
 }
 
 /// Every LF follows a CR, every CR but the last byte is followed by an LF, and there is no NUL.
 fn lines_are_strict(head: &[u8]) -> bool {
-    let mut ends = 0;
-    let followed = memchr_iter(b'\r', head).all(|i| {
-        ends += usize::from(i + 1 < head.len());
-        i + 1 == head.len() || head[i + 1] == b'\n'
-    });
-    // As many line feeds as carriage returns before one: none stands alone. Counting costs less than looking at each.
-    followed && memchr_iter(b'\n', head).count() == ends && memchr::memchr(0, head).is_none()
+    // Without a way out in the middle, so that many bytes are looked at in one step.
+    let pairs = head.iter().zip(head.iter().skip(1));
+    let strict = pairs.fold(true, |strict, (a, b)| strict & ((*a == b'\r') == (*b == b'\n')) & (*b != 0));
+    strict && !matches!(head.first(), Some(b'\n' | 0))
 }
 
-fn take_fields(buf: &[u8], headers: &[httparse::Header<'_>], fields: &mut Vec<Field>) -> bool {
+/// Which fields a head has, so that nobody looks for those that it has not.
+#[derive(Clone, Copy, Default)]
+struct Has(u32);
+
+impl Has {
+    fn any(self, known: Known) -> bool {
+        self.0 & 1 << known as u32 != 0
+    }
+}
+
+/// `None`: a field has no name.
+fn take_fields(buf: &[u8], headers: &[httparse::Header<'_>], fields: &mut Vec<Field>) -> Option<Has> {
+    let (mut has, mut named) = (Has::default(), true);
     fields.clear();
-    fields.extend(headers.iter().map(|h| Field {
-        name: Piece::of(buf, h.name.as_bytes()),
+    fields.extend(headers.iter().map(|h| {
+        let known = Known::of(h.name.as_bytes());
+        has.0 |= 1 << known as u32;
+        named &= !h.name.is_empty();
         // An empty value has no place of its own in the buffer.
-        value: if h.value.is_empty() { Piece::default() } else { Piece::of(buf, h.value) },
-        known: Known::of(h.name.as_bytes()),
+        let value = if h.value.is_empty() { Piece::default() } else { Piece::of(buf, h.value) };
+        Field { name: Piece::of(buf, h.name.as_bytes()), value, known }
     }));
-    headers.iter().all(|h| !h.name.is_empty())
+    named.then_some(has)
 }
 
 /// A request target, taken apart (RFC 9112, 3.2).
@@ -354,18 +371,23 @@ struct Connection {
     close: bool,
     keep_alive: bool,
     upgrade: bool,
+    /// Something else.
+    names: bool,
 }
 
 impl Connection {
-    fn read(buf: &[u8], fields: &[Field]) -> Result<Self, Reason> {
+    fn read(buf: &[u8], fields: &[Field], has: Has) -> Result<Self, Reason> {
         let mut said = Self::default();
+        if !has.any(Known::Connection) {
+            return Ok(said);
+        }
         for option in options(buf, fields) {
             match option {
                 o if o.eq_ignore_ascii_case(b"close") => said.close = true,
                 o if o.eq_ignore_ascii_case(b"keep-alive") => said.keep_alive = true,
                 o if o.eq_ignore_ascii_case(b"upgrade") => said.upgrade = true,
                 o if !o.iter().all(|b| lb_core::stick::is_token(*b)) => return Err(Reason::BAD_REQUEST),
-                _ => {}
+                _ => said.names = true,
             }
         }
         Ok(said)
@@ -417,7 +439,10 @@ fn host_of(buf: &[u8], authority: Piece) -> Result<Piece, Reason> {
     };
     let (host, port) = bytes.split_at(end);
     let port_ok = port.is_empty() || (port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit) && port.len() <= 6);
-    let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(b);
+    let allowed = |b: &u8| {
+        matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'$'..=b'.' | b';' | b'=' | b'_' | b'~')
+            && *b != b','
+    };
     let host_ok = if end > 0 && bytes[0] == b'[' {
         host[1..end - 1].iter().all(|b| b.is_ascii_hexdigit() || b":.%".contains(b))
     } else {
@@ -432,8 +457,11 @@ pub(crate) fn is_authority(text: &[u8]) -> bool {
 }
 
 /// `Content-Length`, strictly: digits only, one value.
-fn content_length(buf: &[u8], fields: &[Field]) -> Result<Option<u64>, Reason> {
+fn content_length(buf: &[u8], fields: &[Field], has: Has) -> Result<Option<u64>, Reason> {
     let mut length = None;
+    if !has.any(Known::ContentLength) {
+        return Ok(length);
+    }
     for field in fields.iter().filter(|f| f.known == Known::ContentLength) {
         let text = field.value.get(buf);
         if text.is_empty() || text.len() > 18 || !text.iter().all(u8::is_ascii_digit) {
@@ -449,7 +477,10 @@ fn content_length(buf: &[u8], fields: &[Field]) -> Result<Option<u64>, Reason> {
 }
 
 /// Whether the message is chunked.
-fn chunked(buf: &[u8], fields: &[Field], http11: bool) -> Result<bool, Reason> {
+fn chunked(buf: &[u8], fields: &[Field], has: Has, http11: bool) -> Result<bool, Reason> {
+    if !has.any(Known::TransferEncoding) {
+        return Ok(false);
+    }
     let mut codings = fields.iter().filter(|f| f.known == Known::TransferEncoding);
     let Some(coding) = codings.next() else { return Ok(false) };
     if !http11 || codings.next().is_some() {
@@ -465,18 +496,25 @@ fn chunked(buf: &[u8], fields: &[Field], http11: bool) -> Result<bool, Reason> {
     Err(if known && chunked_once { Reason::UNKNOWN_CODING } else { Reason::BAD_FRAMING })
 }
 
-fn request_framing(buf: &[u8], fields: &[Field], http11: bool) -> Result<Framing, Reason> {
-    let length = content_length(buf, fields)?;
-    if chunked(buf, fields, http11)? {
+fn request_framing(buf: &[u8], fields: &[Field], has: Has, http11: bool) -> Result<Framing, Reason> {
+    let length = content_length(buf, fields, has)?;
+    if chunked(buf, fields, has, http11)? {
         return if length.is_none() { Ok(Framing::Chunked) } else { Err(Reason::BAD_FRAMING) };
     }
     Ok(length.filter(|l| *l > 0).map_or(Framing::Empty, Framing::Length))
 }
 
 /// RFC 9112, 6.3.
-fn response_framing(buf: &[u8], fields: &[Field], http11: bool, status: u16, head: bool) -> Result<Framing, Reason> {
-    let length = content_length(buf, fields).map_err(|_| Reason::BAD_ANSWER)?;
-    let chunked = chunked(buf, fields, http11).map_err(|_| Reason::BAD_ANSWER)?;
+fn response_framing(
+    buf: &[u8],
+    fields: &[Field],
+    has: Has,
+    http11: bool,
+    status: u16,
+    head: bool,
+) -> Result<Framing, Reason> {
+    let length = content_length(buf, fields, has).map_err(|_| Reason::BAD_ANSWER)?;
+    let chunked = chunked(buf, fields, has, http11).map_err(|_| Reason::BAD_ANSWER)?;
     if chunked && length.is_some() {
         return Err(Reason::BAD_ANSWER);
     }
@@ -560,6 +598,21 @@ mod tests {
         assert_eq!(head.path.get(text), b"/a/b");
         assert_eq!(head.query.get(text), b"q=1");
         assert_eq!(head.host.get(text), b"Shop");
+    }
+
+    #[test]
+    fn a_line_ends_with_both_and_nothing_else_ends_one() {
+        for strict in ["", "\r", "\r\n", "a\r\nb", "a\r\n\r\n", "a\r\n\r"] {
+            assert!(lines_are_strict(strict.as_bytes()), "{strict:?}");
+        }
+        for loose in ["\n", "a\n", "\ra", "a\rb\r\n", "a\n\r", "\r\r\n", "\0", "a\0", "a\r\n\0", "\r\n\n"] {
+            assert!(!lines_are_strict(loose.as_bytes()), "{loose:?}");
+            // Wherever it stands in a long head.
+            for before in 0..70 {
+                let head = format!("{}{loose}", "x".repeat(before));
+                assert!(!lines_are_strict(head.as_bytes()), "{head:?}");
+            }
+        }
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use super::edits::Edits;
 use super::head::{Field, Framing, Known, Request, Response, options};
 use lb_core::config::{self, Cookie, CookieMode};
 use lb_core::cookie::{self, rule::Rule};
+use smallvec::SmallVec;
 use std::io::Write as _;
 use std::net::IpAddr;
 
@@ -14,8 +15,11 @@ fn named_away(field: &Field, buf: &[u8], named: &[&[u8]]) -> bool {
     field.known == Known::Other && named.iter().any(|n| n.eq_ignore_ascii_case(field.name.get(buf)))
 }
 
-/// The options of `Connection` that name fields.
-fn named<'a>(buf: &'a [u8], fields: &'a [Field]) -> Vec<&'a [u8]> {
+/// The options of `Connection` that name fields; `any`: there are some.
+fn named<'a>(buf: &'a [u8], fields: &'a [Field], any: bool) -> Vec<&'a [u8]> {
+    if !any {
+        return Vec::new();
+    }
     let plain = [&b"close"[..], b"keep-alive", b"upgrade"];
     options(buf, fields).filter(|o| !plain.iter().any(|p| p.eq_ignore_ascii_case(o))).collect()
 }
@@ -34,7 +38,7 @@ fn hop_by_hop(known: Known) -> bool {
 }
 
 /// Copies fields that `keep` keeps, whole runs at a time. All of them end with CRLF in `buf`.
-fn copy_fields(buf: &[u8], fields: &[Field], end: usize, out: &mut Vec<u8>, keep: impl Fn(&Field) -> bool) {
+fn copy_fields(buf: &[u8], fields: &[Field], end: usize, out: &mut Vec<u8>, mut keep: impl FnMut(&Field) -> bool) {
     let mut run: Option<usize> = None;
     for field in fields {
         match (keep(field), run) {
@@ -110,14 +114,14 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
     out.push(b' ');
     out.extend_from_slice(target.unwrap_or_else(|| request.target.get(buf)));
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    let named = named(buf, &request.fields);
+    let named = named(buf, &request.fields, request.names);
     let affinity = affinity.map(|rule| &rule.config);
     let changed = affinity.filter(|c| c.indirect || c.mode == CookieMode::Prefix);
     let cookie_here = |f: &Field| {
-        f.known == Known::Cookie
-            && !rewrite.dropped(b"cookie")
-            && changed.is_some_and(|c| cookie::find(f.value.get(buf), &c.name).is_some())
+        !rewrite.dropped(b"cookie") && changed.is_some_and(|c| cookie::find(f.value.get(buf), &c.name).is_some())
     };
+    let cookies = request.fields.iter().filter(|f| f.known == Known::Cookie && cookie_here(f));
+    let cookies: SmallVec<[&Field; 1]> = cookies.collect();
     let mut lengths = 0;
     let goes = |f: &Field| match f.known {
         known if hop_by_hop(known) => false,
@@ -125,7 +129,7 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
         Known::XRealIp => !backend.real_ip,
         // Written anew: an absolute target, or the same length told twice.
         Known::Host | Known::ContentLength => false,
-        Known::Cookie => !cookie_here(f),
+        Known::Cookie => !cookies.iter().any(|cookie| cookie.name == f.name),
         _ => !named_away(f, buf, &named),
     } && !edits.is_some_and(|edits| edits.drops(f.name.get(buf)));
     let replaced = |f: &Field| edits.is_some_and(|edits| edits.replaces(f.name.get(buf)));
@@ -135,7 +139,7 @@ pub(crate) fn request(buf: &[u8], request: &Request, rewrite: &Rewrite<'_>, out:
     out.extend_from_slice(b"\r\n");
     copy_fields(buf, &request.fields, request.len, out, |f| goes(f) && !replaced(f));
     copy_replaced(buf, &request.fields, edits, out, goes);
-    for field in request.fields.iter().filter(|f| cookie_here(f)) {
+    for field in &cookies {
         let before = out.len();
         out.extend_from_slice(b"Cookie: ");
         let start = out.len();
@@ -267,7 +271,7 @@ pub(crate) struct Onward<'a> {
 /// Writes an answer's head for the client (also a 101, and 1xx).
 pub(crate) fn response(buf: &[u8], response: &Response, onward: &Onward<'_>, out: &mut Vec<u8>) {
     status_line(response.status, response.phrase.get(buf), out);
-    let named = named(buf, &response.fields);
+    let named = named(buf, &response.fields, response.names);
     let affinity = onward.affinity.map(|rule| &rule.config);
     // A cookie of our name that the server sets would say something we do not mean, unless it may.
     let changed = affinity.filter(|c| match c.mode {

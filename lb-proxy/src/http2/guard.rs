@@ -2,10 +2,9 @@
 //! WINDOW_UPDATE, empty frames, streams opened to be reset at once (CVE-2023-44487), or spoilt so that we reset them
 //! (CVE-2025-8671).
 //!
-//! It reads the nine bytes before each frame and nothing else, and finds there what the library calls by another name, or
-//! does not mind: a size that its kind cannot have, a first frame that is not SETTINGS. What a stream may hold, how long a
-//! head may be and how often it may be continued is the library's to bound.
-use super::PREFACE;
+//! It looks at the nine bytes before each frame and nothing else, and finds there a size that its kind cannot have, and a
+//! first frame that is not SETTINGS. What a stream may hold and how long a head may be is not its to bound.
+use super::frame::{ACK, DATA, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE};
 use h2::Reason;
 use std::time::Instant;
 
@@ -19,17 +18,6 @@ const UPDATES: i64 = 1000;
 const UPDATES_PER_DATA: i64 = 20;
 /// … and at most.
 const MOST_UPDATES: i64 = 100_000;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
 
 /// Whether a frame of this kind can have this size (RFC 9113, 6).
 fn fits(kind: u8, flags: u8, length: usize) -> bool {
@@ -97,20 +85,19 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// For a client's connection, whose bytes begin with the preface.
+    /// For a client's connection.
     pub(crate) fn of_client() -> Self {
-        Self::new(PREFACE.len(), false)
+        Self::new(false)
     }
 
     /// For a server's connection.
     pub(crate) fn of_server() -> Self {
-        Self::new(0, true)
+        Self::new(true)
     }
 
-    fn new(preface: usize, trusted: bool) -> Self {
-        let came = Follower { skip: preface, ..Follower::default() };
+    fn new(trusted: bool) -> Self {
         Self {
-            came,
+            came: Follower::default(),
             went: Follower::default(),
             left: BURST,
             updates: UPDATES,
@@ -124,8 +111,22 @@ impl Guard {
 
     /// These bytes came.
     pub(crate) fn came(&mut self, bytes: &[u8]) {
-        let Self { came, left, updates, resets, first, broken, .. } = self;
-        came.follow(bytes, |kind, flags, length| match kind {
+        let mut came = std::mem::take(&mut self.came);
+        came.follow(bytes, |kind, flags, length| self.frame(kind, flags, length));
+        self.came = came;
+    }
+
+    /// These bytes go.
+    pub(crate) fn went(&mut self, bytes: &[u8]) {
+        let mut went = std::mem::take(&mut self.went);
+        went.follow(bytes, |kind, _, _| self.sent(kind));
+        self.went = went;
+    }
+
+    /// A frame came.
+    pub(super) fn frame(&mut self, kind: u8, flags: u8, length: usize) {
+        let Self { left, updates, resets, first, broken, .. } = self;
+        match kind {
             _ if std::mem::take(first) && (kind != SETTINGS || flags & ACK != 0) => {
                 *broken = Some(Reason::PROTOCOL_ERROR);
             }
@@ -138,20 +139,24 @@ impl Guard {
                 *left -= 1;
             }
             _ => *left -= 1,
-        });
+        }
     }
 
-    /// These bytes go.
-    pub(crate) fn went(&mut self, bytes: &[u8]) {
-        let Self { went, left, updates, resets, .. } = self;
-        went.follow(bytes, |kind, _, _| match kind {
-            DATA => *updates = (*updates + UPDATES_PER_DATA).min(MOST_UPDATES),
+    /// A frame of data came that is all padding.
+    pub(super) fn padding(&mut self) {
+        self.left -= 1;
+    }
+
+    /// A frame goes.
+    pub(super) fn sent(&mut self, kind: u8) {
+        match kind {
+            DATA => self.updates = (self.updates + UPDATES_PER_DATA).min(MOST_UPDATES),
             RST_STREAM => {
-                resets.1 += 1;
-                *left -= 1;
+                self.resets.1 += 1;
+                self.left -= 1;
             }
             _ => {}
-        });
+        }
     }
 
     /// A request was answered to its end.
@@ -199,7 +204,7 @@ mod tests {
     #[test]
     fn a_flood_of_small_frames_trips_and_ordinary_traffic_does_not() {
         for (kind, length) in [(6, 8), (4, 6), (2, 5), (3, 4), (0, 0), (9, 0), (0x77, 3), (8, 4)] {
-            let mut guard = Guard::new(0, false);
+            let mut guard = Guard::of_client();
             guard.came(&frame(4, 0, 0));
             guard.came(&frame(kind, 0, length).repeat(900));
             assert_eq!(guard.tripped(), None, "{kind}");
@@ -207,7 +212,6 @@ mod tests {
             assert_eq!(guard.tripped(), Some(Reason::ENHANCE_YOUR_CALM), "{kind}");
         }
         let mut guard = Guard::of_client();
-        guard.came(PREFACE);
         guard.came(&frame(4, 0, 0));
         for _ in 0..100_000 {
             // A request with a PRIORITY, a body, its answer, a WINDOW_UPDATE for stream and connection each.
@@ -221,7 +225,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_seen_in_a_frames_head() {
         let after = |frames: &[Vec<u8>]| {
-            let mut guard = Guard::new(0, false);
+            let mut guard = Guard::of_client();
             guard.came(&frames.concat());
             guard.tripped()
         };
@@ -237,7 +241,7 @@ mod tests {
 
     #[test]
     fn streams_that_we_have_to_reset_count_as_well() {
-        let mut guard = Guard::new(0, false);
+        let mut guard = Guard::of_client();
         guard.went(&frame(3, 0, 4).repeat(3000));
         assert_eq!(guard.tripped(), Some(Reason::ENHANCE_YOUR_CALM));
         assert_eq!(guard.resets, (0, 3000));

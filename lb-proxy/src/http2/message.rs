@@ -1,13 +1,10 @@
-//! Heads and trailers from HTTP/2 to the HTTP/1.1 form that everything else here reads and writes, and back.
-//!
-//! What comes from a client is written as one canonical HTTP/1.1 head, and the one strict parser reads that: limits, routes
-//! and rules know one form of request. Nothing is passed on whose meaning would differ between the two (RFC 9113, 8).
-use super::websocket;
-use crate::http::reason::Reason;
+//! Heads and trailers from HTTP/2 to the HTTP/1.1 form that everything else here reads and writes, and back; but for a
+//! client's, which [`request`] writes.
+use super::{hpack, request, websocket};
 use bytes::Bytes;
 use h2::ext::Protocol;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Uri, request, response};
+use http::{Method, Request, StatusCode, Uri, response};
 use std::io;
 
 /// Fields that say something of one connection only, and do not exist in HTTP/2.
@@ -16,100 +13,11 @@ fn of_connection(name: &HeaderName) -> bool {
         || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
 }
 
-/// White space around a value is HTTP/1's affair: here it would be part of it (RFC 9113, 8.2.1).
-fn is_tidy(value: &HeaderValue) -> bool {
-    let space = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
-    !space(value.as_bytes().first()) && !space(value.as_bytes().last())
-}
-
 fn field(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-/// The one authority of a request: `:authority`, or `Host`, or both if they agree.
-fn authority(parts: &request::Parts) -> Result<&[u8], Reason> {
-    let mut hosts = parts.headers.get_all(header::HOST).iter();
-    let host = hosts.next().map(HeaderValue::as_bytes);
-    if hosts.next().is_some() {
-        return Err(Reason::BAD_HOST);
-    }
-    match (parts.uri.authority().map(|a| a.as_str().as_bytes()), host) {
-        (Some(a), Some(b)) if !a.eq_ignore_ascii_case(b) => Err(Reason::BAD_HOST),
-        (Some(one), _) | (None, Some(one)) if !one.is_empty() => Ok(one),
-        _ => Err(Reason::BAD_HOST),
-    }
-}
-
-/// Writes a request's head. `ended`: nothing follows it. Gives back the key that was made for a WebSocket.
-///
-/// # Errors
-/// What the client gets instead of an answer.
-pub(crate) fn request_in(parts: &request::Parts, ended: bool, out: &mut Vec<u8>) -> Result<Option<String>, Reason> {
-    let websocket = match parts.extensions.get::<Protocol>() {
-        Some(protocol) if protocol.as_str() == "websocket" && !ended => true,
-        Some(protocol) if protocol.as_str() == "websocket" => return Err(Reason::BAD_REQUEST),
-        Some(_) => return Err(Reason::CONNECT_METHOD),
-        None if parts.method == Method::CONNECT => return Err(Reason::CONNECT_METHOD),
-        None => false,
-    };
-    let target = parts.uri.path_and_query().map_or("", |p| p.as_str());
-    let known = target.starts_with('/') || (target == "*" && parts.method == Method::OPTIONS);
-    if !known {
-        return Err(Reason::BAD_REQUEST);
-    }
-    if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
-        return Err(Reason::BAD_REQUEST);
-    }
-    let authority = authority(parts)?;
-    let method = if websocket { "GET" } else { parts.method.as_str() };
-    for piece in [method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"] {
-        out.extend_from_slice(piece);
-    }
-    field("host", authority, out);
-    let mut length = None;
-    for (name, value) in &parts.headers {
-        if !is_tidy(value) || of_connection(name) {
-            return Err(Reason::BAD_REQUEST);
-        }
-        match *name {
-            header::HOST | header::COOKIE => continue,
-            header::TE if value.as_bytes() != b"trailers" => return Err(Reason::BAD_REQUEST),
-            header::SEC_WEBSOCKET_KEY if websocket => continue,
-            header::CONTENT_LENGTH => length = Some(value.as_bytes()),
-            _ => {}
-        }
-        field(name.as_str(), value.as_bytes(), out);
-    }
-    cookies(&parts.headers, out);
-    let key = websocket.then(websocket::key);
-    match (&key, length) {
-        (Some(_), Some(_)) => return Err(Reason::BAD_FRAMING),
-        (Some(key), None) => {
-            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
-            field("Sec-WebSocket-Key", key.as_bytes(), out);
-        }
-        (None, Some(length)) if ended && length.iter().any(|b| *b != b'0') => return Err(Reason::BAD_FRAMING),
-        (None, None) if !ended => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        _ => {}
-    }
-    out.extend_from_slice(b"\r\n");
-    Ok(key)
-}
-
-/// Cookies may come one by one; HTTP/1.1 knows one line of them (RFC 9113, 8.2.3).
-fn cookies(headers: &HeaderMap, out: &mut Vec<u8>) {
-    let mut before: &[u8] = b"cookie: ";
-    for value in headers.get_all(header::COOKIE) {
-        out.extend_from_slice(before);
-        out.extend_from_slice(value.as_bytes());
-        before = b"; ";
-    }
-    if before == b"; " {
-        out.extend_from_slice(b"\r\n");
-    }
 }
 
 /// Writes an answer's head, interim ones too. `accept`: it may accept a WebSocket, and then says this.
@@ -173,16 +81,37 @@ fn after_first_line(head: &[u8]) -> io::Result<usize> {
     memchr::memchr(b'\n', head).map(|i| i + 1).ok_or_else(|| wrong("no line"))
 }
 
-/// An answer whose head we have written as HTTP/1.1. One that switches protocols is a plain success here.
-pub(crate) fn response_out(head: &[u8]) -> io::Result<Response<()>> {
-    let status = head.get(9..12).and_then(|s| StatusCode::from_bytes(s).ok()).ok_or_else(|| wrong("no status"))?;
-    let switched = status == StatusCode::SWITCHING_PROTOCOLS;
-    let from = after_first_line(head)?;
-    let mut response = Response::new(());
-    *response.status_mut() = if switched { StatusCode::OK } else { status };
-    let text = Bytes::copy_from_slice(head);
-    *response.headers_mut() = fields(&text, from, |name| switched && *name == header::SEC_WEBSOCKET_ACCEPT)?;
-    Ok(response)
+/// Writes an answer's head, which we have written as HTTP/1.1, as fields of HTTP/2. One that switches protocols is a plain
+/// success here.
+pub(super) fn head_out(head: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    let digits = head.get(9..12).filter(|s| s.iter().all(u8::is_ascii_digit)).ok_or_else(|| wrong("no status"))?;
+    let status = digits.iter().fold(0, |n, digit| n * 10 + u16::from(digit - b'0'));
+    let switched = status == 101;
+    hpack::status(if switched { 200 } else { status }, out);
+    fields_out(&head[after_first_line(head)?..], switched, out)
+}
+
+/// Writes the lines of a head or of trailers, which we have written, as fields of HTTP/2. Fields of the connection are left
+/// out; `switched`: so is what accepts a WebSocket.
+pub(super) fn fields_out(lines: &[u8], switched: bool, out: &mut Vec<u8>) -> io::Result<()> {
+    let mut at = 0;
+    for end in memchr::memchr_iter(b'\n', lines) {
+        let line = &lines[at..end.saturating_sub(1).max(at)];
+        at = end + 1;
+        if line.is_empty() {
+            break;
+        }
+        let colon = memchr::memchr(b':', line).ok_or_else(|| wrong("a line without a colon"))?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if request::of_connection(name) || (switched && name.eq_ignore_ascii_case(b"sec-websocket-accept")) {
+            continue;
+        }
+        if name.is_empty() || !name.iter().all(|b| lb_core::stick::is_token(*b)) || !request::is_value(value) {
+            return Err(wrong("a field"));
+        }
+        hpack::field(name, value, out);
+    }
+    Ok(())
 }
 
 /// A request whose head we have written as HTTP/1.1; `server` stands in where it names no host. Gives back what must be

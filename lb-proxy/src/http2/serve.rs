@@ -2,30 +2,26 @@
 //!
 //! The connection's task moves frames and nothing else. When it has nothing to do, it lets the other tasks that are ready
 //! run once, so that their answers leave in the same write.
-use super::guard::Guard;
-use super::message;
-use super::wire::{Io, Wire};
-use super::{Exchange, PREFACE};
+use super::request::Finished;
+use super::session::{Bounds, MOST, New, Over, Session};
+use super::stream::Requested;
+use super::{Exchange, PREFACE, frame, websocket};
 use crate::arrival::Arrival;
 use crate::http::forward::{self, After};
 use crate::http::h1::Conn;
 use crate::http::head::{self, Request};
 use crate::http::limits::Opened;
 use crate::http::reason::Reason;
-use crate::io::{self, Timer};
+use crate::io::{self, Elapsed, Timer};
 use crate::listener::{Admission, Listening};
 use crate::stream::Stream;
 use crate::tunnel;
 use crate::worker::{Client, Local};
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::{Builder, Connection, SendResponse};
-use lb_core::config::Frontend;
+use lb_core::config::{Frontend, Timeouts};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::ReadBuf;
@@ -33,8 +29,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long a client has to take our last frames, and for how many bytes it is still read.
 const FAREWELL: (Duration, usize) = (Duration::from_secs(2), 256 * 1024);
-/// What the library keeps for one stream whose frames the socket does not take.
-const KEPT: usize = 32 * 1024;
 /// With so much collected, the connection's task writes before it lets others run.
 const ENOUGH: usize = 16 * 1024;
 /// Timers kept for the next requests.
@@ -47,18 +41,20 @@ struct Shared {
     client: Rc<Client>,
     listening: Rc<Listening>,
     opened: Opened,
-    wire: Rc<Wire>,
+    session: Rc<Session>,
     timers: RefCell<Vec<Timer>>,
+    /// How long a head may take, to its end.
+    head_timeout: Duration,
     /// Streams that are open.
     open: Cell<usize>,
+    /// With so many, nothing more is read.
+    most: usize,
     /// Since when none is.
     idle: Cell<Instant>,
-    /// The connection's task.
-    waker: RefCell<Option<Waker>>,
 }
 
 /// A stream's place on its connection.
-struct Place(Rc<Shared>);
+pub(super) struct Place(Rc<Shared>);
 
 impl Place {
     fn enter(shared: &Rc<Shared>) -> Self {
@@ -73,9 +69,9 @@ impl Drop for Place {
         self.0.open.set(open);
         if open == 0 {
             self.0.idle.set(Instant::now());
-            if let Some(waker) = self.0.waker.borrow().as_ref() {
-                waker.wake_by_ref();
-            }
+        }
+        if open == 0 || open + 1 == self.0.most {
+            self.0.session.wake();
         }
     }
 }
@@ -119,7 +115,12 @@ pub(crate) async fn serve(
     let snap = local.snapshot();
     let Some(frontend) = listening.frontend(&snap).map(|f| f.config.clone()) else { return };
     drop(snap);
-    let wire = Wire::new(&local, stream, ahead, Guard::of_client());
+    let bounds = Bounds {
+        streams: frontend.http2.max_streams,
+        window: frontend.http2.window,
+        head: frontend.max_head + 32 * frontend.max_headers,
+    };
+    let session = Session::new(&local.buffers, bounds);
     let client = local.remember();
     let shared = Rc::new(Shared {
         local: local.clone(),
@@ -127,20 +128,24 @@ pub(crate) async fn serve(
         client,
         listening,
         opened: Opened::shared(),
-        wire,
+        session,
         timers: RefCell::default(),
+        head_timeout: frontend.timeout.http_request,
         open: Cell::new(0),
+        most: 2 * frontend.http2.max_streams as usize,
         idle: Cell::new(Instant::now()),
-        waker: RefCell::new(None),
     });
     let state = shared.listening.state.clone();
     let counters = &state.counters[local.id];
     counters.h2_open.bump();
-    if let Ok(connection) = handshake(&shared, &frontend).await {
-        drive(&shared, connection, &frontend).await;
-        farewell(&shared.wire).await;
+    let mut driver = Driver::new(&shared, stream, ahead, &frontend.timeout);
+    poll_fn(|cx| driver.poll(cx)).await;
+    let Driver { socket, .. } = driver;
+    shared.session.lost();
+    if shared.session.spoken() {
+        farewell(&local, socket).await;
     }
-    let (theirs, ours) = shared.wire.guard(|guard| guard.resets);
+    let (theirs, ours) = shared.session.inner.borrow().guard.resets;
     counters.h2_resets_in.add(theirs);
     counters.h2_resets_out.add(ours);
     counters.h2_open.drop_one();
@@ -148,115 +153,133 @@ pub(crate) async fn serve(
     drop(admission);
 }
 
-async fn handshake(shared: &Shared, frontend: &Frontend) -> Result<Connection<Io, Bytes>, ()> {
-    let limits = &frontend.http2;
-    let all = limits.window.saturating_mul(limits.max_streams).clamp(65_535, 16 << 20);
-    let handshake = Builder::new()
-        .max_concurrent_streams(limits.max_streams)
-        .initial_window_size(limits.window)
-        .initial_connection_window_size(all.max(limits.window))
-        .max_header_list_size(u32::try_from(frontend.max_head + 32 * frontend.max_headers).unwrap_or(u32::MAX))
-        .max_send_buffer_size(KEPT)
-        .enable_connect_protocol()
-        .handshake(Io(shared.wire.clone()));
-    let mut handshake = pin!(handshake);
-    let greet = poll_fn(|cx| {
-        let polled = handshake.as_mut().poll(cx);
-        match shared.wire.poll_drain(cx) {
-            Poll::Ready(Err(_)) => Poll::Ready(Err(())),
-            _ => polled.map_err(drop),
-        }
-    });
-    let within = tokio::time::timeout(frontend.timeout.http_request, greet).await;
-    within.unwrap_or(Err(()))
-}
-
 /// The connection's task, but for its beginning and end.
 struct Driver<'a> {
     shared: &'a Rc<Shared>,
-    connection: Connection<Io, Bytes>,
+    socket: Stream,
+    /// Came, and is not a whole frame yet. No memory while there is nothing.
+    input: Vec<u8>,
+    new: Vec<New>,
     keep_alive: Duration,
+    /// When the client must have said its settings.
+    hello: Instant,
     sleep: Pin<Box<Sleep>>,
     /// When it is dropped at the latest, once it was told to end; its requests are awaited, unless it broke the rules.
     last: Option<Instant>,
     /// The others had their turn.
     yielded: bool,
-    /// The guard has ended it.
-    tripped: bool,
-    /// The library has ended it; what it said must be written.
-    over: bool,
+    over: Option<Over>,
 }
 
-async fn drive(shared: &Rc<Shared>, connection: Connection<Io, Bytes>, frontend: &Arc<Frontend>) {
-    let keep_alive = frontend.timeout.http_keep_alive;
-    let sleep = Box::pin(sleep_until(Instant::now() + keep_alive));
-    let mut driver =
-        Driver { shared, connection, keep_alive, sleep, last: None, yielded: false, tripped: false, over: false };
-    poll_fn(|cx| driver.poll(cx)).await;
-}
-
-impl Driver<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Shared { local, client, wire, waker, .. } = &**self.shared;
-        client.wake_on_drain(cx.waker());
-        if !waker.borrow().as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-            *waker.borrow_mut() = Some(cx.waker().clone());
+impl<'a> Driver<'a> {
+    fn new(shared: &'a Rc<Shared>, socket: Stream, ahead: Vec<u8>, timeout: &Timeouts) -> Self {
+        let hello = Instant::now() + timeout.http_request;
+        Self {
+            shared,
+            socket,
+            input: ahead,
+            new: Vec::new(),
+            keep_alive: timeout.http_keep_alive,
+            hello,
+            sleep: Box::pin(sleep_until(hello)),
+            last: None,
+            yielded: false,
+            over: None,
         }
-        if local.draining() && self.last.is_none() && !self.over {
-            self.connection.graceful_shutdown();
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Shared { local, client, session, .. } = &**self.shared;
+        client.wake_on_drain(cx.waker());
+        session.runs(cx.waker());
+        if local.draining() && self.last.is_none() && self.over.is_none() {
+            session.go();
             self.last = Some(Instant::now() + FAREWELL.0);
         }
         self.frames(cx);
-        if !self.over && !self.yielded && (1..ENOUGH).contains(&wire.waiting()) {
+        let waiting = session.inner.borrow().out.waiting();
+        if self.over.is_none() && !self.yielded && (1..ENOUGH).contains(&waiting) {
             self.yielded = true;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         self.yielded = false;
-        match wire.poll_drain(cx) {
+        let drained = {
+            let mut inner = session.inner.borrow_mut();
+            inner.out.poll_drain(&self.socket.writer(), cx)
+        };
+        match drained {
             Poll::Ready(Err(_)) => return Poll::Ready(()),
-            Poll::Ready(Ok(())) if self.over => return Poll::Ready(()),
-            _ => {}
+            Poll::Ready(Ok(())) if self.over.is_some() => return Poll::Ready(()),
+            Poll::Ready(Ok(())) => {
+                session.drained();
+                if waiting >= MOST {
+                    // Nothing was taken in meanwhile.
+                    cx.waker().wake_by_ref();
+                }
+            }
+            Poll::Pending => {}
         }
         self.time(cx)
     }
 
     /// Takes in what came; new streams become tasks.
     fn frames(&mut self, cx: &mut Context<'_>) {
-        while !self.over {
-            match self.connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => open(self.shared, request, respond),
-                Poll::Ready(Some(Err(error))) => {
-                    let flood = error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
-                    self.count(flood);
-                    tracing::debug!(client = %self.shared.arrival.client, %error, "HTTP/2 connection failed");
-                    self.over = true;
+        let Shared { local, session, .. } = &**self.shared;
+        while self.over.is_none() {
+            if !self.input.is_empty() {
+                let taken = session.feed(&self.input, &mut self.new);
+                if taken == self.input.len() {
+                    local.buffers.give(std::mem::take(&mut self.input));
+                } else {
+                    self.input.drain(..taken);
                 }
-                Poll::Ready(None) => self.over = true,
-                Poll::Pending => match self.shared.wire.guard(Guard::tripped).filter(|_| !self.tripped) {
-                    Some(reason) => {
-                        self.tripped = true;
-                        self.count(reason == h2::Reason::ENHANCE_YOUR_CALM);
-                        self.connection.abrupt_shutdown(reason);
-                        self.last = Some(Instant::now() + FAREWELL.0);
-                    }
-                    None => return,
-                },
+                self.new.drain(..).for_each(|new| open(self.shared, new));
+            }
+            if let Some(over) = session.over() {
+                self.end(over);
+                return;
+            }
+            // Those that were taken back live on until their tasks have run.
+            if session.inner.borrow().out.waiting() >= MOST || self.shared.open.get() >= self.shared.most {
+                return;
+            }
+            // A frame that is not whole may be a little larger than the buffer.
+            if self.input.len() == self.input.capacity() && !self.input.is_empty() {
+                self.input.reserve_exact(frame::HEAD + frame::MOST - self.input.len());
+            }
+            match io::poll_fill(&mut self.socket, &local.buffers, &mut self.input, cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => {
+                    session.lost();
+                    self.end(Over::Quietly);
+                }
             }
         }
     }
 
-    fn count(&self, flood: bool) {
+    fn end(&mut self, over: Over) {
+        self.over = Some(over);
+        self.last = Some(Instant::now() + FAREWELL.0);
+        let Over::Because(reason) = over else { return };
         let counters = &self.shared.listening.state.counters[self.shared.local.id];
-        if flood { counters.h2_floods.bump() } else { counters.h2_errors.bump() }
+        if reason == h2::Reason::ENHANCE_YOUR_CALM {
+            counters.h2_floods.bump()
+        } else {
+            counters.h2_errors.bump()
+        }
+        tracing::debug!(client = %self.shared.arrival.client, %reason, "HTTP/2 connection failed");
     }
 
     /// Ends it when it was idle too long, or does not end by itself.
     fn time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
+            let session = &self.shared.session;
             let at = match self.last {
-                Some(last) if self.tripped => last,
-                _ if self.shared.open.get() > 0 || self.connection.has_streams() => return Poll::Pending,
+                Some(last) if self.over.is_some() => last,
+                None if !session.spoken() => self.hello,
+                _ if self.shared.open.get() > 0 || session.has_streams() => return Poll::Pending,
                 // As long again behind the last request, for its last frames.
                 Some(last) => last.max(self.shared.idle.get() + FAREWELL.0),
                 None => self.shared.idle.get() + self.keep_alive,
@@ -269,10 +292,10 @@ impl Driver<'_> {
             }
             if Instant::now() < at {
                 self.sleep.as_mut().reset(at);
-            } else if self.last.is_some() {
+            } else if self.last.is_some() || !session.spoken() {
                 return Poll::Ready(());
             } else {
-                self.connection.graceful_shutdown();
+                session.go();
                 self.last = Some(Instant::now() + FAREWELL.0);
                 // Its GOAWAY is to be written.
                 cx.waker().wake_by_ref();
@@ -282,48 +305,45 @@ impl Driver<'_> {
 }
 
 /// Reads on for a bounded while, so that the client can read our last words before a reset reaches it.
-async fn farewell(wire: &Wire) {
-    wire.shutdown();
+async fn farewell(local: &Local, mut socket: Stream) {
+    socket.writer().shutdown();
     let mut left = FAREWELL.1;
-    let read = poll_fn(|cx| {
-        let mut scratch = [0; 4096];
+    let read = async {
         while left > 0 {
-            let mut buf = ReadBuf::new(&mut scratch);
-            match wire.poll_discard(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => left = left.saturating_sub(buf.filled().len()),
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
+            let mut buf = Vec::new();
+            let read = io::fill(&mut socket, &local.buffers, &mut buf).await;
+            local.buffers.give(buf);
+            let Ok(n @ 1..) = read else { return };
+            left = left.saturating_sub(n);
         }
-        Poll::Ready(())
-    });
+    };
     // Elapsed or not, this is the end.
     let _ = tokio::time::timeout(FAREWELL.0, read).await;
 }
 
 /// A new stream becomes a task.
-fn open(shared: &Rc<Shared>, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+fn open(shared: &Rc<Shared>, new: New) {
     let local = &shared.local;
     let snap = local.snapshot();
-    let Some(frontend) = shared.listening.frontend(&snap) else {
-        respond.send_reset(h2::Reason::REFUSED_STREAM);
-        return;
+    let New { stream, text: input, head } = new;
+    if stream.is_gone() {
+        return shared.session.refuse(&stream);
+    }
+    let empty = matches!(head, Finished::Head { length: Some(0), .. });
+    let (key, request) = match head {
+        Finished::Head { key, .. } => {
+            let Some(frontend) = shared.listening.frontend(&snap) else { return shared.session.refuse(&stream) };
+            (key, read_head(&input, &frontend.config, local))
+        }
+        Finished::Refused(reason) => (None, Err(reason)),
+        Finished::Malformed => (None, Err(Reason::BAD_REQUEST)),
     };
-    let (parts, body) = request.into_parts();
-    let mut input = local.buffers.take();
-    let read = read_head(&parts, body.is_end_stream(), &mut input, &frontend.config, local);
     drop(snap);
-    // Streams that a flood opens lie here by the hundred before the first of them runs.
-    let fitting = input.as_slice().to_vec();
-    local.buffers.give(std::mem::replace(&mut input, fitting));
-    let (request, key) = match read {
-        Ok((request, key)) => (Ok(request), key),
-        Err(reason) => (Err(reason), None),
-    };
-    let exchange = Rc::new(Exchange::with_client(body, respond, key.as_deref(), Place::enter(shared)));
+    let expected = key.map(|key| websocket::accept(key.as_bytes()));
+    let requested = Requested::new(shared.session.clone(), stream, expected, Place::enter(shared));
     let conn = Conn {
         local: local.clone(),
-        stream: Stream::H2(exchange),
+        stream: Stream::H2(Rc::new(Exchange::Requested(requested))),
         arrival: shared.arrival.clone(),
         client: shared.client.clone(),
         listening: shared.listening.clone(),
@@ -331,27 +351,89 @@ fn open(shared: &Rc<Shared>, request: http::Request<RecvStream>, mut respond: Se
         input,
         opened: shared.opened.clone(),
     };
-    tokio::task::spawn_local(serve_request(shared.clone(), conn, request));
+    local.runners.run(local, Job { shared: shared.clone(), conn, request, empty });
 }
 
 /// The request in the form that the one strict parser has read.
-fn read_head(
-    parts: &http::request::Parts,
-    ended: bool,
-    input: &mut Vec<u8>,
-    frontend: &Frontend,
-    local: &Local,
-) -> Result<(Request, Option<String>), Reason> {
-    let key = message::request_in(parts, ended, input)?;
+fn read_head(input: &[u8], frontend: &Frontend, local: &Local) -> Result<Request, Reason> {
     if input.len() > frontend.max_head {
         return Err(Reason::HEAD_TOO_LARGE);
     }
     // Nothing can be missing from a head that we have written.
-    let request = head::request(input, frontend.max_headers, local.fields.take())?.ok_or(Reason::BAD_REQUEST)?;
-    Ok((request, key))
+    head::request(input, frontend.max_headers, local.fields.take())?.ok_or(Reason::BAD_REQUEST)
 }
 
-async fn serve_request(shared: Rc<Shared>, mut conn: Conn, request: Result<Request, Reason>) {
+/// A request that is to be served.
+struct Job {
+    shared: Rc<Shared>,
+    conn: Conn,
+    request: Result<Request, Reason>,
+    /// It says that nothing follows, and has not ended.
+    empty: bool,
+}
+
+/// A worker's tasks for requests of HTTP/2. A request's memory is large: a task that has ended one waits for the next, and
+/// the last to end is the first to go on.
+#[derive(Default)]
+pub(crate) struct Runners(RefCell<Vec<Rc<Runner>>>);
+
+#[derive(Default)]
+struct Runner {
+    job: RefCell<Option<Job>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Runners {
+    /// How many wait at most.
+    const KEPT: usize = 64;
+
+    fn run(&self, local: &Rc<Local>, job: Job) {
+        let idle = self.0.borrow_mut().pop();
+        let runner = idle.clone().unwrap_or_default();
+        *runner.job.borrow_mut() = Some(job);
+        match idle {
+            Some(_) => runner.waker.borrow_mut().take().into_iter().for_each(Waker::wake),
+            None => drop(tokio::task::spawn_local(run(local.clone(), runner))),
+        }
+    }
+
+    /// Whether the runner is to wait for another request.
+    fn keep(&self, runner: &Rc<Runner>) -> bool {
+        let mut idle = self.0.borrow_mut();
+        let keep = idle.len() < Self::KEPT;
+        if keep {
+            idle.push(runner.clone());
+        }
+        keep
+    }
+}
+
+async fn run(local: Rc<Local>, runner: Rc<Runner>) {
+    loop {
+        let job = poll_fn(|cx| match runner.job.borrow_mut().take() {
+            Some(job) => Poll::Ready(job),
+            None => {
+                *runner.waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        });
+        serve_request(job.await).await;
+        if local.draining() || !local.runners.keep(&runner) {
+            return;
+        }
+    }
+}
+
+async fn serve_request(Job { shared, mut conn, mut request, empty }: Job) {
+    // What it said is believed once it has ended: otherwise it might mean something else.
+    if empty && let Some(stream) = conn.stream.h2() {
+        let ended = poll_fn(|cx| stream.poll_read(cx, &mut ReadBuf::new(&mut [])));
+        match conn.timer.within(shared.head_timeout, ended).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(Elapsed) => request = Err(Reason::BODY_TIMEOUT),
+        }
+    }
     let after = match request {
         Ok(request) => forward::exchange(&mut conn, request).await,
         Err(reason) => conn.refuse(reason).await,
@@ -361,7 +443,7 @@ async fn serve_request(shared: Rc<Shared>, mut conn: Conn, request: Result<Reque
         tokio::task::spawn_local(tunnel::run(switch.into_tunnel(conn.stream, conn.opened, None)));
         return;
     }
-    shared.wire.guard(|guard| guard.answered());
+    shared.session.inner.borrow_mut().guard.answered();
     let mut timers = shared.timers.borrow_mut();
     if timers.len() < TIMERS {
         timers.push(conn.timer);
@@ -374,9 +456,9 @@ mod tests {
 
     #[test]
     fn a_request_is_held_in_memory_once() {
-        fn future<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+        fn future<A, B, F>(_: fn(A, B) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(future(serve_request) <= 20 * 1024, "{}", future(serve_request));
+        assert!(future(run) <= 20 * 1024, "{}", future(run));
     }
 }

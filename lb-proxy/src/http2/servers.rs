@@ -3,6 +3,7 @@
 //! How many requests one carries is the server's to say. While one is being opened, those who would open another wait for
 //! it.
 use super::Exchange;
+use super::asked::Asked;
 use super::guard::Guard;
 use super::wire::{Io, Wire};
 use crate::stream::Stream;
@@ -34,7 +35,7 @@ const IDLE: Duration = Duration::from_secs(60);
 const MAX_HEAD: u32 = 64 * 1024;
 /// What the library keeps for one stream whose frames the socket does not take.
 const KEPT: usize = 32 * 1024;
-/// See `serve`.
+/// With so much collected, the connection's task writes before it lets others run.
 const ENOUGH: usize = 16 * 1024;
 
 /// A worker's connections, by server.
@@ -128,7 +129,7 @@ impl Servers {
             shared.requests.set(shared.requests.get() + 1);
             let name = target.config.addr.authority();
             let scheme = if target.config.tls.is_some() { "https" } else { "http" };
-            Stream::H2(Rc::new(Exchange::with_server(shared.send.clone(), scheme, name, Place(shared))))
+            Stream::H2(Rc::new(Exchange::Asked(Asked::new(shared.send.clone(), scheme, name, Place(shared)))))
         };
         loop {
             if let Some(shared) = server.pick() {
@@ -172,7 +173,7 @@ impl Servers {
 }
 
 async fn open(local: &Rc<Local>, stream: Stream) -> io::Result<Rc<Shared>> {
-    let wire = Wire::new(local, stream, Vec::new(), Guard::of_server());
+    let wire = Wire::new(local, stream, Guard::of_server());
     let (send, mut connection): (SendRequest<Bytes>, Connection<Io, Bytes>) = Builder::new()
         .enable_push(false)
         .initial_window_size(WINDOW.0)

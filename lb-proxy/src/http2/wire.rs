@@ -1,4 +1,4 @@
-//! The bytes below an HTTP/2 connection: what its frames are collected in, so that those of many streams leave in one
+//! The bytes below an HTTP/2 connection to a server: what its frames are collected in, so that those of many streams leave in one
 //! write, and the [`Guard`] that counts them.
 //!
 //! The library asks for a flush after nearly every frame. Here a flush does nothing: the connection's task calls
@@ -24,8 +24,6 @@ pub(crate) struct Wire {
 
 struct Inner {
     stream: Stream,
-    /// Came before the library was there.
-    ahead: Vec<u8>,
     /// Frames on their way. No memory while there are none.
     out: Vec<u8>,
     /// How much of `out` the socket has.
@@ -36,9 +34,8 @@ struct Inner {
 }
 
 impl Wire {
-    /// `ahead` was read from the stream already.
-    pub(crate) fn new(local: &Rc<Local>, stream: Stream, ahead: Vec<u8>, guard: Guard) -> Rc<Self> {
-        let inner = Inner { stream, ahead, out: Vec::new(), written: 0, guard, heard: false };
+    pub(crate) fn new(local: &Rc<Local>, stream: Stream, guard: Guard) -> Rc<Self> {
+        let inner = Inner { stream, out: Vec::new(), written: 0, guard, heard: false };
         Rc::new(Self { local: local.clone(), inner: RefCell::new(inner) })
     }
 
@@ -66,11 +63,6 @@ impl Wire {
     /// Says that nothing more is sent.
     pub(crate) fn shutdown(&self) {
         self.inner.borrow_mut().stream.writer().shutdown();
-    }
-
-    /// Reads what nobody wants any more.
-    pub(crate) fn poll_discard(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner.borrow_mut().stream).poll_read(cx, buf)
     }
 }
 
@@ -120,16 +112,7 @@ impl AsyncRead for Io {
             return end(cx);
         }
         let before = buf.filled().len();
-        if inner.ahead.is_empty() {
-            ready!(Pin::new(&mut inner.stream).poll_read(cx, buf))?;
-        } else {
-            let n = inner.ahead.len().min(buf.remaining());
-            buf.put_slice(&inner.ahead[..n]);
-            inner.ahead.drain(..n);
-            if inner.ahead.is_empty() {
-                self.0.local.buffers.give(std::mem::take(&mut inner.ahead));
-            }
-        }
+        ready!(Pin::new(&mut inner.stream).poll_read(cx, buf))?;
         inner.heard = true;
         inner.guard.came(&buf.filled()[before..]);
         if inner.guard.tripped().is_some() {

@@ -54,6 +54,7 @@ impl Control {
                 file: chain.file.display().to_string(),
                 names: chain.names.clone(),
                 not_after: chain.life.until.max(0).unsigned_abs() * 1000,
+                ocsp_until: chain.stapled().map(|told| told.until.max(0).unsigned_abs() * 1000),
             };
             serving.certificates.chains.iter().map(of).collect::<Vec<_>>()
         };

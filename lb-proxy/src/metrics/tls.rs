@@ -41,15 +41,19 @@ pub(crate) fn write(snapshot: &Snapshot, edges: &Edges, reading: Reading) -> Str
         }
     }
     // Two listeners of a frontend may show the same file.
-    let mut ends = BTreeMap::new();
+    let (mut ends, mut stapled) = (BTreeMap::new(), BTreeMap::new());
     for (frontend, _, tls) in edges.with_tls() {
         for chain in &tls.serving().certificates.chains {
-            ends.insert((frontend, chain.file.display().to_string()), chain.life.until);
+            let file = chain.file.display().to_string();
+            stapled.extend(chain.stapled().map(|told| ((frontend, file.clone()), told.until)));
+            ends.insert((frontend, file), chain.life.until);
         }
     }
-    let mut rows = out.family(&CERT_EXPIRY);
-    for ((frontend, file), until) in ends {
-        rows = rows.row(&[frontend, &file], until as f64);
+    for (family, ends) in [(&CERT_EXPIRY, ends), (&OCSP_EXPIRY, stapled)] {
+        let mut rows = out.family(family);
+        for ((frontend, file), until) in ends {
+            rows = rows.row(&[frontend, &file], until as f64);
+        }
     }
     out.family(&CERT_ERRORS).row(&[], reading.errors);
     out.finish()

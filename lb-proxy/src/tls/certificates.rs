@@ -1,5 +1,5 @@
 //! Certificate chains with their keys: read from PEM files, and chosen by the name that a client asks for.
-use super::provider;
+use super::{ocsp, provider};
 use lb_core::life::Life;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -9,6 +9,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Endings of files that are read in a directory.
 const ENDINGS: [&str; 3] = ["pem", "crt", "cer"];
@@ -20,6 +21,37 @@ pub(crate) struct Chain {
     pub(crate) names: Vec<String>,
     pub(crate) life: Life,
     key: Arc<CertifiedKey>,
+    stapled: Option<Stapled>,
+}
+
+/// A chain with what its CA says of it.
+#[derive(Debug)]
+struct Stapled {
+    life: Life,
+    key: Arc<CertifiedKey>,
+}
+
+impl Chain {
+    fn new(file: &Path, key: CertifiedKey) -> Result<Self, String> {
+        let unusable = |why: String| format!("{} cannot be used: {why}", file.display());
+        let (names, life) = describe(key.cert.first().map(AsRef::as_ref).unwrap_or_default()).map_err(unusable)?;
+        let stapled = ocsp::read(file, &key.cert)?.map(|staple| {
+            let key = CertifiedKey { ocsp: Some(staple.der), ..key.clone() };
+            Stapled { life: staple.life, key: Arc::new(key) }
+        });
+        Ok(Self { file: file.to_owned(), names, life, key: Arc::new(key), stapled })
+    }
+
+    /// From when until when its CA says that it is good; `None`: nothing is at hand.
+    pub(crate) fn stapled(&self) -> Option<Life> {
+        self.stapled.as_ref().map(|stapled| stapled.life)
+    }
+
+    /// What a client is shown: what the CA said only while it holds.
+    fn key(&self) -> Arc<CertifiedKey> {
+        let stapled = self.stapled.as_ref().filter(|stapled| stapled.life.holds(SystemTime::now()));
+        stapled.map_or(&self.key, |stapled| &stapled.key).clone()
+    }
 }
 
 /// What a file holds.
@@ -141,7 +173,7 @@ impl Certificates {
         };
         let fits = |i: &&usize| self.chains[**i].key.key.choose_scheme(schemes).is_some();
         let chosen = candidates.iter().find(fits).or(candidates.first())?;
-        Some(self.chains[*chosen].key.clone())
+        Some(self.chains[*chosen].key())
     }
 }
 
@@ -177,6 +209,7 @@ pub(crate) fn every_file(certs: &[PathBuf], keys: &[PathBuf]) -> Vec<PathBuf> {
         all.push(path.clone());
         for file in files(path).unwrap_or_default() {
             all.push(beside(&file));
+            all.push(ocsp::beside(&file));
             all.push(file);
         }
     }
@@ -192,10 +225,9 @@ fn chain(file: &Path, keys: &[PrivateKeyDer<'static>]) -> Result<Pem, String> {
     let pem = read(file)?;
     let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let certs: Vec<CertificateDer<'static>> = certs.map_err(|e| unusable(&broken(&e)))?;
-    let Some(own) = certs.first() else {
+    if certs.is_empty() {
         return Ok(if memchr::memmem::find(&pem, b"-----BEGIN ").is_some() { Pem::Other } else { Pem::Nothing });
-    };
-    let (names, life) = describe(own).map_err(|e| unusable(&e))?;
+    }
     let near = match key_of(&pem).map_err(|e| unusable(&e))? {
         Some(key) => Some(key),
         None if beside(file).is_file() => private_key(&beside(file))?,
@@ -216,7 +248,7 @@ fn chain(file: &Path, keys: &[PrivateKeyDer<'static>]) -> Result<Pem, String> {
     let mut why = whose.to_owned();
     for key in tried {
         match certified(&certs, key) {
-            Ok(key) => return Ok(Pem::Chain(Chain { file: file.to_owned(), names, life, key: Arc::new(key) })),
+            Ok(key) => return Chain::new(file, key).map(Pem::Chain),
             Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
                 if certs.iter().skip(1).any(|c| certified(std::slice::from_ref(c), key).is_ok()) {
                     why = "the server's own certificate must come first in it, before those that sign it".into();

@@ -1,6 +1,6 @@
 //! Requests over HTTP/2 as clients and servers see them: bodies both ways, trailers, many at a time, what ends early.
 use crate::{app_h2, servers};
-use lb_tests::frames::{Frame, block, flag, get, kind};
+use lb_tests::frames::{Frame, block, flag, frame, get, kind};
 use lb_tests::origin::Reply;
 use lb_tests::{Frames, Instance, Origin, eventually};
 use std::io::{Read, Write};
@@ -33,7 +33,7 @@ fn many_requests_of_one_connection_are_answered_each_with_its_own() {
     for (i, body) in bodies.iter().enumerate() {
         assert_eq!(String::from_utf8_lossy(body), format!("GET /{i} HTTP/1.1"));
     }
-    assert!(lb.access().contains("\"protocol\":\"h2\""), "{}", lb.access());
+    eventually("they are logged", || lb.access().contains("\"protocol\":\"h2\""));
     let metrics = lb.admin_text("/metrics");
     assert!(metrics.contains("lb_http2_connections_active{frontend=\"web\"} 1"), "{metrics}");
     assert!(metrics.contains("lb_http_requests_total{frontend=\"web\",code=\"2xx\"} 50"), "{metrics}");
@@ -115,6 +115,49 @@ fn a_large_body_comes_whole_both_ways_through_small_windows() {
     }
     assert_eq!(body.len(), total);
     assert!(body.iter().enumerate().all(|(i, b)| *b == b'a' + (i % 23) as u8));
+}
+
+#[test]
+fn a_length_of_nothing_is_believed_once_the_stream_has_ended() {
+    let a = Origin::named("a");
+    let lb = Instance::start(&app_h2(&[&a], "[defaults.timeout]\nhttp_request = \"1s\"\n"));
+    let mut c = Frames::connect(lb.addr);
+    for id in [1, 3, 5] {
+        c.send(kind::HEADERS, flag::END_HEADERS, id, &post("/", &[("content-length", "0")]));
+    }
+    assert!(c.lives());
+    assert_eq!(a.seen(), [], "none of them has ended");
+    c.send(kind::DATA, flag::END_STREAM, 1, b"");
+    assert_eq!(status(c.head(1).as_ref()), Some(200));
+    c.send(kind::DATA, flag::END_STREAM, 3, b"x");
+    assert!(c.head(3).expect("a reset").error().is_some());
+    // One that never ends is told so.
+    assert_eq!(status(c.head(5).as_ref()), Some(408));
+    assert_eq!(a.seen().len(), 1);
+    assert!(c.lives());
+}
+
+#[test]
+fn bodies_that_are_taken_back_unread_leave_the_connection_its_window() {
+    let a = Origin::answering(|seen| Reply::Body(seen.body.len().to_string()));
+    let lb = Instance::start(&app_h2(&[&a], "[frontend.web.http2]\nmax_streams = 1\nwindow = \"64KiB\"\n"));
+    let mut c = Frames::connect(lb.addr);
+    let piece = vec![b'x'; 16_000];
+    for id in (1..=19).step_by(2) {
+        // At once, so that the reset is there before the request begins.
+        let head = post("/", &[]);
+        let frames = [
+            frame(kind::HEADERS, flag::END_HEADERS, id, &head),
+            frame(kind::DATA, 0, id, &piece),
+            frame(kind::RST_STREAM, 0, id, &8u32.to_be_bytes()),
+        ];
+        assert!(c.bytes(&frames.concat()));
+        // Never more on its way than the window allows.
+        assert!(c.lives());
+    }
+    c.send(kind::HEADERS, flag::END_HEADERS, 21, &post("/", &[]));
+    assert!(c.send(kind::DATA, flag::END_STREAM, 21, &piece));
+    assert_eq!(status(c.head(21).as_ref()), Some(200));
 }
 
 #[test]
@@ -311,6 +354,6 @@ fn a_slow_reader_is_cut_off_and_holds_up_nobody() {
         let end = c.find(|f| f.kind == kind::RST_STREAM).expect("a reset");
         assert!(end.error().is_some());
     }
-    assert!(lb.access().contains("\"end\":\"client-timeout\""));
+    eventually("it is logged", || lb.access().contains("\"end\":\"client-timeout\""));
     assert!(c.lives());
 }

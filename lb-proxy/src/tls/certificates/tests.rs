@@ -144,3 +144,18 @@ fn a_file_of_a_directory_that_holds_nothing_is_an_error_and_not_a_name_less() {
         assert!(errors.len() == 1 && errors[0].contains("b.pem") && errors[0].contains(word), "{half:?}: {errors:?}");
     }
 }
+
+#[test]
+fn what_the_ca_says_is_shown_as_long_as_it_holds() {
+    let dir = Dir::new();
+    let mut all = Certificates::load(&[dir.both("a.pem", &["a.example"])], &[], false).unwrap();
+    let mut shown = |life| {
+        let chain = &mut all.chains[0];
+        let key = CertifiedKey { ocsp: Some(b"good".to_vec()), ..CertifiedKey::clone(&chain.key) };
+        chain.stapled = Some(Stapled { life, key: Arc::new(key) });
+        all.choose(None, EC).unwrap().ocsp.is_some()
+    };
+    assert!(shown(Life { from: 0, until: i64::MAX }));
+    assert!(!shown(Life { from: 0, until: 1_700_000_000 }), "it has ended");
+    assert!(!shown(Life { from: i64::MAX, until: i64::MAX }), "it has not begun");
+}
