@@ -11,7 +11,7 @@ pub(crate) struct Arrival {
     /// The client's address.
     pub(crate) client: SocketAddr,
     /// The address that it came to, where somebody wants to know it.
-    pub(crate) local: Option<SocketAddr>,
+    pub(crate) local: Option<Box<SocketAddr>>,
     /// What TLS agreed on; `None`: plain.
     pub(crate) tls: Option<Box<TlsFacts>>,
 }

@@ -192,7 +192,7 @@ fn accept(local: &Rc<Local>, listening: &Rc<Listening>, plain: Plain, addr: Sock
     }
     // A system call that is made only for those who are told.
     let local_addr = if snap.sends_proxy { plain.local_addr() } else { None };
-    let arrival = Arrival { client: addr, local: local_addr, tls: None };
+    let arrival = Arrival { client: addr, local: local_addr.map(Box::new), tls: None };
     let (local, listening) = (local.clone(), listening.clone());
     let begun = Begun { local, listening, admission };
     match edge {
@@ -266,7 +266,7 @@ impl Begun {
                 Ok(None) => {}
                 Ok(Some(told)) => {
                     let client = told.client;
-                    arrival = Arrival { client, local: Some(told.to), tls: told.tls };
+                    arrival = Arrival { client, local: Some(Box::new(told.to)), tls: told.tls };
                     let snap = local.snapshot();
                     let frontend = listening.frontend(&snap);
                     if frontend.is_none_or(|frontend| admission.is_from(frontend, client.ip()).is_err()) {

@@ -164,7 +164,7 @@ fn text(bytes: &[u8]) -> Option<String> {
 /// What TLS agreed on is too long to be said.
 pub(crate) fn header(version: ProxyVersion, arrival: &Arrival) -> io::Result<Vec<u8>> {
     let client = arrival.client;
-    let (source, destination) = same_family(client, arrival.local.unwrap_or(unknown(client)));
+    let (source, destination) = same_family(client, arrival.local.as_deref().copied().unwrap_or(unknown(client)));
     match version {
         ProxyVersion::V1 => {
             let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
@@ -250,7 +250,7 @@ mod tests {
     }
 
     fn arrival(client: &str, local: &str) -> Arrival {
-        Arrival { client: client.parse().unwrap(), local: Some(local.parse().unwrap()), tls: None }
+        Arrival { client: client.parse().unwrap(), local: Some(Box::new(local.parse().unwrap())), tls: None }
     }
 
     #[test]

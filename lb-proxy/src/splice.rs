@@ -139,11 +139,13 @@ pub(crate) fn poll(
     cx: &mut Context<'_>,
     from: &TcpStream,
     to: &TcpStream,
-    pipe: &mut Option<Pipe>,
+    pipe: &mut Option<Box<Pipe>>,
     bytes: &mut u64,
 ) -> Poll<io::Result<Spliced>> {
     let before = *bytes;
-    let Some(mut mine) = pipe.take().or_else(Pipe::take) else { return Poll::Ready(Ok(Spliced::Copy)) };
+    let Some(mut mine) = pipe.take().map(|pipe| *pipe).or_else(Pipe::take) else {
+        return Poll::Ready(Ok(Spliced::Copy));
+    };
     loop {
         while mine.held > 0 {
             match mine.drain(to) {
@@ -152,7 +154,7 @@ pub(crate) fn poll(
                     if let Poll::Ready(ready) = to.poll_write_ready(cx) {
                         ready?;
                     } else {
-                        *pipe = Some(mine);
+                        *pipe = Some(Box::new(mine));
                         return Poll::Pending;
                     }
                 }
@@ -160,7 +162,7 @@ pub(crate) fn poll(
             }
         }
         if *bytes - before >= TURN as u64 {
-            *pipe = Some(mine);
+            *pipe = Some(Box::new(mine));
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

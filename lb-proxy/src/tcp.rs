@@ -9,7 +9,7 @@ use crate::http::account;
 use crate::http::affinity::Plan;
 use crate::http::h1::more;
 use crate::http::limits::{self, Opened};
-use crate::http::reach::{Reached, ask_peers, reach};
+use crate::http::reach::{Reached, Reaching, ask_peers, reach};
 use crate::http::reason::Reason;
 use crate::http::retry::Attempts;
 use crate::io::{Elapsed, Timer};
@@ -78,13 +78,13 @@ pub(crate) async fn serve(
     // what led to it.
     let Some(begun) = Box::pin(conn.begin()).await else { return };
     if let Some(tunnel) = Box::pin(begun.open()).await {
-        tunnel::run(tunnel).await;
+        tokio::task::spawn_local(tunnel::run(tunnel));
     }
 }
 
 impl Begun {
     /// The tunnel that it becomes; `None`: it was refused, and is over.
-    async fn open(self) -> Option<Box<Tunnel>> {
+    async fn open(self) -> Option<Tunnel> {
         let Self { mut conn, mut account, hello } = self;
         match conn.pass(hello.as_ref(), &mut account).await {
             Ok(passed) => Some(conn.tunnel(passed, account)),
@@ -169,8 +169,10 @@ impl Conn {
             budget.request(local.id, now());
         }
         // Apart, so that a silent client does not hold the memory of it.
-        let reached =
-            Box::pin(reach(&local, backend, &mut plan, &mut self.timer, account, &mut attempts, chosen)).await?;
+        let (arrival, timer) = (&*self.arrival, &mut self.timer);
+        let attempts = &mut attempts;
+        let reaching = Reaching { local: &local, backend, arrival, plan: &mut plan, timer, account, attempts };
+        let reached = Box::pin(reach(reaching, chosen)).await?;
         let Reached { server, slot, stream, .. } = reached;
         if backend.config.faults.outlier.is_some() {
             backend.servers[server].state.succeeded();
@@ -215,7 +217,7 @@ impl Conn {
         }
     }
 
-    fn tunnel(self, passed: Passed, account: account::Request) -> Box<Tunnel> {
+    fn tunnel(self, passed: Passed, account: account::Request) -> Tunnel {
         account.start_tunnel();
         let Passed { server, slot, first, watch, timeout, client } = passed;
         Tunnel::new(Start {

@@ -73,16 +73,14 @@ pub(crate) struct WebSocket {
     pub(crate) down: Flow,
     backend: Arc<Backend>,
     counts: Arc<BackendState>,
-    /// An extension was agreed on.
-    extended: bool,
     phase: Phase,
     /// Why we close it.
     why: Option<Why>,
-    /// When the phase ends at the latest, and whether that has passed.
+    /// When the phase ends at the latest; `None`: once that has passed, and while it is open.
     deadline: Option<Instant>,
-    late: bool,
     /// Who ended it first, and with which code.
-    first: Option<(By, Option<u16>)>,
+    first: Option<By>,
+    code: Option<u16>,
     pings: Option<Box<Pings>>,
 }
 
@@ -100,16 +98,15 @@ impl WebSocket {
         let Handshake { extended, backend, counts } = handshake;
         let pings = backend.websocket.ping.as_ref().map(|ping| Box::new(Pings::new(ping, Instant::now())));
         Box::new(Self {
-            up: Flow::new(),
-            down: Flow::new(),
+            up: Flow::new(extended),
+            down: Flow::new(extended),
             backend,
             counts,
-            extended,
             phase: Phase::Open,
             why: None,
             deadline: None,
-            late: false,
             first: None,
+            code: None,
             pings,
         })
     }
@@ -119,7 +116,6 @@ impl WebSocket {
         let config = &self.backend.websocket;
         let rules = |from| Rules {
             from,
-            extended: self.extended,
             strict: config.strict,
             max_frame: config.max_frame.unwrap_or(u64::MAX),
             data_only: config.idle == Idle::Data,
@@ -167,7 +163,7 @@ impl WebSocket {
     /// Time has passed.
     pub(crate) fn tick(&mut self, up: &mut Way, down: &mut Way, now: Instant, idle: bool) {
         if self.phase != Phase::Open {
-            self.late |= self.deadline.is_some_and(|deadline| now >= deadline);
+            self.deadline = self.deadline.filter(|deadline| now < *deadline);
         } else if idle {
             self.close(Why::Idle);
         } else if let Some(mut pings) = self.pings.take() {
@@ -245,13 +241,13 @@ impl WebSocket {
             }
             return self.tell(why, up, down);
         }
-        if self.up.mode == Mode::Hold || self.up.stop(!self.late) {
+        if self.up.mode == Mode::Hold || self.up.stop(!self.late()) {
             self.put(Side::Server, why, up);
             self.down.mode = Mode::Answer;
             self.enter(Phase::Asked);
             return Next::Again;
         }
-        if self.late {
+        if self.late() {
             return self.reset(why);
         }
         if self.up.mode == Mode::Pass {
@@ -263,7 +259,7 @@ impl WebSocket {
 
     fn asked(&mut self, up: &mut Way, down: &mut Way) -> Next {
         let why = self.why.unwrap_or(Why::Leaving);
-        if self.down.mode == Mode::Hold || down.ended || self.late { self.tell(why, up, down) } else { Next::Wait }
+        if self.down.mode == Mode::Hold || down.ended || self.late() { self.tell(why, up, down) } else { Next::Wait }
     }
 
     /// The client gets its Close, if a frame may stand there.
@@ -278,7 +274,7 @@ impl WebSocket {
         } else if self.down.at_border() {
             self.put(Side::Client, why, down);
         } else if down.ended {
-            self.first.get_or_insert((By::Server, None));
+            self.ended_by(By::Server, None);
             return Next::End(why.end());
         } else {
             return self.reset(why);
@@ -291,7 +287,7 @@ impl WebSocket {
 
     fn told(&mut self, up: &mut Way, down: &mut Way) -> Next {
         let answered = self.up.closed().is_some() || up.ended;
-        if self.late || (answered && down.pending.is_empty()) {
+        if self.late() || (answered && down.pending.is_empty()) {
             return Next::End(self.why.unwrap_or(Why::Leaving).end());
         }
         Next::Wait
@@ -299,7 +295,7 @@ impl WebSocket {
 
     /// Both have said Close, or one has and we want an end: they get the time to finish.
     fn parting(&mut self, up: &mut Way, down: &mut Way) -> Next {
-        if self.late {
+        if self.late() {
             return Next::End(self.word());
         }
         self.ends(up, down)
@@ -311,10 +307,10 @@ impl WebSocket {
             down.keep_end = false;
             return Next::Again;
         }
-        if self.first.is_none() && up.ended {
-            self.first = Some((By::Client, None));
-        } else if self.first.is_none() && down.ended {
-            self.first = Some((By::Server, None));
+        if up.ended {
+            self.ended_by(By::Client, None);
+        } else if down.ended {
+            self.ended_by(By::Server, None);
         }
         if up.is_over() && down.is_over() { Next::End(self.word()) } else { Next::Wait }
     }
@@ -322,48 +318,59 @@ impl WebSocket {
     /// What was the first word.
     fn word(&self) -> &'static str {
         match self.first {
-            Some((By::Server, _)) => "server-closed",
-            Some((By::Lb, _)) => self.why.map_or("closed", Why::end),
+            Some(By::Server) => "server-closed",
+            Some(By::Lb) => self.why.map_or("closed", Why::end),
             _ => "client-closed",
         }
     }
 
     fn client_lost(&mut self) -> Next {
-        self.first.get_or_insert((By::Client, None));
+        self.ended_by(By::Client, None);
         Next::End(self.why.map_or("reset", Why::end))
     }
 
     /// No frame can stand where the stream is.
     fn reset(&mut self, why: Why) -> Next {
-        self.first.get_or_insert((By::Lb, None));
+        self.ended_by(By::Lb, None);
         Next::Reset(why.end())
     }
 
     /// Puts our Close behind what goes to this side.
     fn put(&mut self, to: Side, why: Why, way: &mut Way) {
         let (code, reason) = why.words(to);
-        self.first.get_or_insert((By::Lb, Some(why.words(Side::Client).0)));
+        self.ended_by(By::Lb, Some(why.words(Side::Client).0));
         close::close_frame(code, reason, mask(to), &mut way.pending);
     }
 
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        self.late = false;
         self.deadline = Some(Instant::now() + self.backend.websocket.close_timeout);
     }
 
     /// Who has said Close first.
     fn note(&mut self) {
-        if self.first.is_some() {
-            return;
+        if let Some(code) = self.up.closed() {
+            self.ended_by(By::Client, Some(code));
+        } else if let Some(code) = self.down.closed() {
+            self.ended_by(By::Server, Some(code));
         }
-        let said = [(By::Client, self.up.closed()), (By::Server, self.down.closed())];
-        self.first = said.into_iter().find_map(|(by, code)| Some((by, Some(code?))));
+    }
+
+    /// Whoever comes first counts.
+    fn ended_by(&mut self, by: By, code: Option<u16>) {
+        if self.first.is_none() {
+            (self.first, self.code) = (Some(by), code);
+        }
+    }
+
+    /// Whether the phase has taken too long.
+    fn late(&self) -> bool {
+        self.deadline.is_none()
     }
 
     /// It has ended: counted once.
     pub(crate) fn count(&self, worker: usize) -> (Option<u16>, &'static str) {
-        let (by, code) = self.first.unwrap_or((By::Lb, None));
+        let (by, code) = (self.first.unwrap_or(By::Lb), self.code);
         let counters = &self.counts.counters[worker];
         counters.closes[close::class(code)][by as usize].bump();
         for (side, flow) in [&self.up, &self.down].into_iter().enumerate() {
@@ -392,6 +399,6 @@ mod tests {
 
     #[test]
     fn what_is_known_of_a_socket_is_small() {
-        assert!(size_of::<WebSocket>() <= 208, "{}", size_of::<WebSocket>());
+        assert!(size_of::<WebSocket>() <= 160, "{}", size_of::<WebSocket>());
     }
 }

@@ -41,6 +41,7 @@ mod state;
 mod sync;
 mod tcp;
 mod tls;
+mod trust;
 mod tunnel;
 mod unix_servers;
 mod websocket;

@@ -434,6 +434,41 @@ fn streamed(encoding: &str) {
 }
 
 #[test]
+fn answers_that_are_being_compressed_hold_little_memory_at_any_level() {
+    // A text that nothing in it makes short, and then silence.
+    let mut seed = 7u32;
+    let text: Vec<u8> = (0..400_000)
+        .map(|_| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            b' ' + (seed >> 24) as u8 % 64
+        })
+        .collect();
+    let a = Origin::raw(move |mut stream| {
+        drop(stream.read(&mut [0; 4096]));
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n", text.len() + 1);
+        drop(stream.write_all(head.as_bytes()));
+        drop(stream.write_all(&text));
+        drop(stream.read(&mut [0; 1]));
+    });
+    for (encoding, most) in [("gzip", 2), ("zstd", 5), ("br", 12)] {
+        let compression = format!("compression = {{ encodings = \"{encoding}\", level = 9 }}");
+        let lb = Instance::start(&app(&[&a], &compression));
+        let before = lb.memory();
+        let clients: Vec<_> = (0..20)
+            .map(|_| {
+                let mut client = lb.client();
+                client.send(format!("GET / HTTP/1.1\r\nHost: t\r\nAccept-Encoding: {encoding}\r\n\r\n"));
+                // Nearly all of it has come: 64 signs are 6 of 8 bits.
+                assert!(client.read(290_000).is_some(), "{encoding}");
+                client
+            })
+            .collect();
+        let held = lb.memory().saturating_sub(before) / clients.len();
+        assert!(held < most << 20, "{encoding}: {held} bytes for each answer");
+    }
+}
+
+#[test]
 fn a_compressed_answer_that_breaks_off_is_not_taken_for_whole() {
     let a = Origin::raw(|mut stream| {
         let mut buf = [0; 4096];

@@ -334,7 +334,7 @@ static COMPRESSION: Shape = Shape {
             "level",
             Kind::Whole(1, 9),
             "5",
-            "1 (fast) to 9 (small), as each encoding counts it. Default 5.",
+            "1 (fast) to 9 (small), as each encoding counts it; Brotli stops at its 6. Default 5.",
         )
         .also(&["gzip_comp_level", "brotli_comp_level", "quality"]),
         key(

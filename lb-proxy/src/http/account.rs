@@ -21,8 +21,6 @@ use std::time::Instant;
 /// One request's account.
 pub(crate) struct Request {
     local: Rc<Local>,
-    /// How its connection began.
-    pub(crate) arrival: Rc<Arrival>,
     listening: Rc<Listening>,
     server: Option<Arc<ServerState>>,
     started: Instant,
@@ -44,7 +42,7 @@ impl Request {
     pub(crate) fn new(
         local: &Rc<Local>,
         listening: &Rc<Listening>,
-        arrival: &Rc<Arrival>,
+        arrival: &Arrival,
         request: &head::Request,
         buf: &[u8],
     ) -> Self {
@@ -53,7 +51,7 @@ impl Request {
     }
 
     /// A connection that is passed on as it is.
-    pub(crate) fn connection(local: &Rc<Local>, listening: &Rc<Listening>, arrival: &Rc<Arrival>) -> Self {
+    pub(crate) fn connection(local: &Rc<Local>, listening: &Rc<Listening>, arrival: &Arrival) -> Self {
         let words = || ("TCP".into(), String::new(), String::new());
         let mut connection = Self { tcp: true, ..Self::begin(local, listening, arrival, words) };
         if let Some(log) = &mut connection.log {
@@ -66,7 +64,7 @@ impl Request {
     fn begin(
         local: &Rc<Local>,
         listening: &Rc<Listening>,
-        arrival: &Rc<Arrival>,
+        arrival: &Arrival,
         words: impl FnOnce() -> (String, String, String),
     ) -> Self {
         let log = local.shared.access.load().is_some().then(|| {
@@ -100,7 +98,6 @@ impl Request {
         });
         Self {
             local: local.clone(),
-            arrival: arrival.clone(),
             listening: listening.clone(),
             server: None,
             started: Instant::now(),
@@ -119,7 +116,7 @@ impl Request {
     }
 
     /// A malformed request, of which nothing is known but the client.
-    pub(crate) fn unread(local: &Rc<Local>, listening: &Rc<Listening>, arrival: &Rc<Arrival>) -> Self {
+    pub(crate) fn unread(local: &Rc<Local>, listening: &Rc<Listening>, arrival: &Arrival) -> Self {
         let empty = b"- -";
         let request = head::Request {
             len: 0,

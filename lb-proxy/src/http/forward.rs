@@ -14,7 +14,7 @@ use super::looked::Looked;
 use super::outcome;
 use super::own::{Refusal, Refusing};
 use super::passage::Passage;
-use super::reach::{Reached, ask_peers, reach};
+use super::reach::{Reached, Reaching, ask_peers, reach};
 use super::reason::Reason;
 use super::retry::{Again, Attempts};
 use super::talk::Talk;
@@ -68,7 +68,7 @@ pub(crate) struct Switch {
 
 impl Switch {
     /// Puts the client's socket to it.
-    pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Option<Admission>) -> Box<Tunnel> {
+    pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Option<Admission>) -> Tunnel {
         let Self { server, from_client, from_server, timeout, slot, account, holding, handshake } = self;
         Tunnel::new(Start {
             client,
@@ -341,7 +341,9 @@ async fn attempt(
     let mut attempts = Attempts { class: passage.priority_class(), ..Attempts::default() };
     loop {
         // 3. + 4. A server, a place on it, a connection.
-        let reached = reach(&local, backend, plan, &mut conn.timer, account, &mut attempts, next).await;
+        let (arrival, timer) = (&*conn.arrival, &mut conn.timer);
+        let reaching = Reaching { local: &local, backend, arrival, plan, timer, account, attempts: &mut attempts };
+        let reached = reach(reaching, next).await;
         let Reached { server, slot, mut stream, mut reused } = reached.map_err(Failure::Unanswered)?;
         let state = &backend.servers[server].state;
         state.counters[local.id].requests.bump();
@@ -376,7 +378,7 @@ async fn attempt(
             }
             let limit = backend.config.timeout.connect;
             let to = &backend.servers[server];
-            match Box::pin(upstream::connect(&local, backend, to, &talk.account.arrival, limit, &mut talk.conn.timer))
+            match Box::pin(upstream::connect(&local, backend, to, &talk.conn.arrival, limit, &mut talk.conn.timer))
                 .await
             {
                 Ok(fresh) => stream = fresh,

@@ -4,6 +4,7 @@ use super::account;
 use super::affinity::Plan;
 use super::reason::Reason;
 use super::retry::Attempts;
+use crate::arrival::Arrival;
 use crate::io::Timer;
 use crate::shared::now;
 use crate::stream::Stream;
@@ -33,16 +34,20 @@ pub(crate) struct Reached {
     pub(crate) reused: bool,
 }
 
+/// Who is on the way to a server.
+pub(crate) struct Reaching<'a> {
+    pub(crate) local: &'a Rc<Local>,
+    pub(crate) backend: &'a Backend,
+    pub(crate) arrival: &'a Arrival,
+    pub(crate) plan: &'a mut Plan,
+    pub(crate) timer: &'a mut Timer,
+    pub(crate) account: &'a mut account::Request,
+    pub(crate) attempts: &'a mut Attempts,
+}
+
 /// Connects to this server or, while connecting fails and retries last, to others. Nothing of the request is sent yet.
-pub(crate) async fn reach(
-    local: &Rc<Local>,
-    backend: &Backend,
-    plan: &mut Plan,
-    timer: &mut Timer,
-    account: &mut account::Request,
-    attempts: &mut Attempts,
-    mut server: usize,
-) -> Result<Reached, Reason> {
+pub(crate) async fn reach(on: Reaching<'_>, mut server: usize) -> Result<Reached, Reason> {
+    let Reaching { local, backend, arrival, plan, timer, account, attempts } = on;
     let counters = &backend.state.counters[local.id];
     let faults = &backend.config.faults;
     loop {
@@ -74,7 +79,7 @@ pub(crate) async fn reach(
         }
         let limit = backend.config.timeout.connect;
         // Apart: its memory, with a TLS handshake in it, is not for those who find a connection.
-        let connected = Box::pin(upstream::connect(local, backend, target, &account.arrival, limit, timer));
+        let connected = Box::pin(upstream::connect(local, backend, target, arrival, limit, timer));
         let error = match connected.await {
             // One of HTTP/2 shares a connection that may have been there before.
             Ok(stream) if stream.h2().is_some() => {

@@ -36,8 +36,6 @@ enum Fate {
 pub(crate) struct Rules {
     /// Where its frames come from.
     pub(crate) from: Side,
-    /// An extension was agreed on.
-    pub(crate) extended: bool,
     /// A frame that breaks the rules does not go on.
     pub(crate) strict: bool,
     /// Greatest payload of a frame that goes on.
@@ -60,6 +58,8 @@ pub(crate) type Token = [u8; 8];
 #[derive(Debug)]
 pub(crate) struct Flow {
     follower: Follower,
+    /// An extension was agreed on.
+    pub(crate) extended: bool,
     /// Bytes of this frame's header that went on; 0 between two frames.
     out: u8,
     fate: Fate,
@@ -79,9 +79,10 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(extended: bool) -> Self {
         Self {
             follower: Follower::default(),
+            extended,
             out: 0,
             fate: Fate::Pass,
             mode: Mode::Pass,
@@ -227,7 +228,7 @@ impl Flow {
 
     /// Whether the frame is one that no endpoint may take.
     fn look(&mut self, rules: &Rules) -> bool {
-        let flaw = self.follower.flaw(rules.from == Side::Client, rules.extended);
+        let flaw = self.follower.flaw(rules.from == Side::Client, self.extended);
         self.flaw = self.flaw.or(flaw);
         flaw.is_some()
     }
@@ -257,8 +258,7 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::Index;
 
-    const RULES: Rules =
-        Rules { from: Side::Client, extended: false, strict: false, max_frame: u64::MAX, data_only: false };
+    const RULES: Rules = Rules { from: Side::Client, strict: false, max_frame: u64::MAX, data_only: false };
     const TOKEN: Token = *b"lb-1234.";
 
     fn bytes(frames: &[Frame]) -> Vec<u8> {
@@ -291,7 +291,7 @@ mod tests {
         #[test]
         fn everything_goes_on_whether_it_is_filtered_or_not(frames in frames(), cuts in cuts(), expects: bool) {
             let whole = bytes(&frames);
-            let mut flow = Flow::new();
+            let mut flow = Flow::new(false);
             flow.token = expects.then_some(TOKEN);
             prop_assert_eq!(through(&mut flow, &RULES, split(&whole, &cuts)), whole);
             prop_assert!(flow.at_border());
@@ -307,7 +307,7 @@ mod tests {
             let near = pong(near, mask);
             let whole = [bytes(&before), near.bytes(), pong(&TOKEN, mask).bytes(), bytes(&after)].concat();
             let expected = [bytes(&before), near.bytes(), bytes(&after)].concat();
-            let mut flow = Flow::new();
+            let mut flow = Flow::new(false);
             flow.token = Some(TOKEN);
             prop_assert_eq!(through(&mut flow, &RULES, split(&whole, &cuts)), expected);
             prop_assert_eq!(flow.token, None);
@@ -319,7 +319,7 @@ mod tests {
             let whole = [bytes(&frames), pong(&TOKEN, mask).bytes()].concat();
             let pieces: Vec<_> = split(&whole, &cuts).collect();
             let (first, second) = pieces.split_at(at.index(pieces.len()));
-            let mut flow = Flow::new();
+            let mut flow = Flow::new(false);
             let mut out = through(&mut flow, &RULES, first.iter().copied());
             let began = out.len() > bytes(&frames).len();
             flow.token = Some(TOKEN);
@@ -333,7 +333,7 @@ mod tests {
             let whole = bytes(&frames);
             let pieces: Vec<_> = split(&whole, &cuts).collect();
             let (first, second) = pieces.split_at(at.index(pieces.len()));
-            let mut flow = Flow::new();
+            let mut flow = Flow::new(false);
             let mut out = through(&mut flow, &RULES, first.iter().copied());
             let passed = out.len();
             if !flow.stop(true) {
@@ -357,7 +357,7 @@ mod tests {
             let frames: Vec<_> = frames.into_iter().filter(|f| f.opcode() != CLOSE).collect();
             let close = Frame { first: 0x88, mask: None, payload: code.to_be_bytes().to_vec() };
             let whole = [bytes(&frames), close.bytes(), b"more".to_vec()].concat();
-            let mut flow = Flow::new();
+            let mut flow = Flow::new(false);
             flow.mode = Mode::Answer;
             prop_assert_eq!(through(&mut flow, &RULES, split(&whole, &cuts)), bytes(&frames));
             prop_assert_eq!((flow.mode, flow.closed()), (Mode::Hold, Some(code)));
@@ -378,7 +378,7 @@ mod tests {
                 follower.step(&all[header..]);
                 good += all.len();
             }
-            let mut flow = Flow::new();
+            let mut flow = Flow::new(false);
             prop_assert_eq!(through(&mut flow, &rules, split(&whole, &cuts)), whole[..good].to_vec());
             prop_assert_eq!(flow.fault.is_some(), good < whole.len());
             prop_assert!(flow.at_border());
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_close_frame_without_a_code_is_seen() {
-        let mut flow = Flow::new();
+        let mut flow = Flow::new(false);
         flow.pass(&RULES, &Frame { first: 0x88, mask: Some([1; 4]), payload: Vec::new() }.bytes());
         assert_eq!(flow.closed(), Some(NO_CODE));
     }
