@@ -53,7 +53,7 @@ static TEMPLATE: Shape = Shape {
             "How long a server stays that an answer names no more. A name that cannot be looked up takes none away. Default \
              0s.",
         )
-        .also(&["hold_obsolete"]),
+        .also(&["hold_obsolete", "hold_valid"]),
         key("weight", Kind::Whole(0, 256), "1", "Weight of each, where SRV records give none. Default 1."),
         key(
             "maxconn",

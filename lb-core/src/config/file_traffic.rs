@@ -187,7 +187,7 @@ pub(super) static BACKEND: Shape = Shape {
             "For clients that no pin binds: `roundrobin`, `leastconn`, `random(2)`, `first`, or a consistent \
              hash: `source`, `uri`, `hash(header(X-Tenant))`. Default roundrobin.",
         )
-        .also(&["algorithm", "lb_policy", "policy", "method"]),
+        .also(&["algorithm", "lb_policy", "policy", "method", "hash_type"]),
         super::file_affinity::LOAD_BOUND,
         super::file_affinity::ALL_BACKUPS,
         super::file_affinity::SLOW_START,
@@ -222,7 +222,7 @@ pub(super) static BACKEND: Shape = Shape {
             "{ http = \"GET /health\", expect = 200 }",
             "Health check. Default: none, servers are up until connecting fails.",
         )
-        .also(&["health_check", "healthcheck", "httpchk", "option"]),
+        .also(&["health_check", "healthcheck", "httpchk", "option", "option_httpchk", "tcp_check", "http_check"]),
         key(
             "agent",
             Kind::Section(&super::file_check::AGENT),

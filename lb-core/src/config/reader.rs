@@ -132,7 +132,7 @@ impl<'a> Section<'a> {
             strange.push(Strange { word, value, meant: suggest::meant(key, shape) });
             let place = if path.is_empty() { "at the top level".into() } else { format!("in `{path}`") };
             let message = format!("unknown key `{key}` {place}");
-            cx.bad(word.span(), &join(&path, key), message, suggest::key(key, shape));
+            cx.bad(word.span(), &join(&path, key), message, suggest::key(key, value.get_ref(), shape));
         }
         Self { cx, path, at, table, strange, shape }
     }

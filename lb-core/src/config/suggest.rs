@@ -1,5 +1,6 @@
 //! What to write instead: nearest words, the keys of a section, numbers with a unit, nouns for what a value may be.
-use super::file::{Kind, ROOT, Shape};
+use super::file::{Key, Kind, ROOT, Shape};
+use super::file_check;
 use super::file_rules;
 use toml::de::DeValue;
 
@@ -47,13 +48,14 @@ fn grouped(n: u64) -> String {
 
 /// The key that an unknown one stands for, and whether it is that one with a slip: not another balancer's word, whose
 /// values may be written otherwise.
-pub(super) fn meant(word: &str, shape: &Shape) -> Option<(&'static str, bool)> {
+pub(super) fn meant(word: &str, shape: &'static Shape) -> Option<(&'static str, bool)> {
     let own = shape.keys.iter().find(|k| same(k.name, word)).map(|k| (k.name, true));
     let foreign = || shape.keys.iter().find(|k| k.also.iter().any(|w| same(w, word))).map(|k| (k.name, false));
     if let Some(known) = own.or_else(foreign) {
         return Some(known);
     }
-    if under_if(word, shape) {
+    // What a section below has by that very name is no slip of the keyboard here.
+    if under_if(word, shape) || !below(shape, word).is_empty() {
         return None;
     }
     let near = nearest(word, shape.keys.iter().map(|k| k.name)).map(|name| (name, true));
@@ -65,7 +67,7 @@ fn same(a: &str, b: &str) -> bool {
 }
 
 /// Help for an unknown key: the one that was meant, where it belongs, or all there are.
-pub(super) fn key(word: &str, shape: &'static Shape) -> String {
+pub(super) fn key(word: &str, value: &DeValue<'_>, shape: &'static Shape) -> String {
     let names: Vec<&str> = shape.keys.iter().map(|k| k.name).collect();
     if let Some((name, _)) = meant(word, shape) {
         return format!("did you mean `{name}`?");
@@ -74,11 +76,20 @@ pub(super) fn key(word: &str, shape: &'static Shape) -> String {
         let eg = file_rules::IF.key(word).map_or("…", |k| k.eg);
         return format!("conditions stand under `if`: write `if = {{ {word} = {eg} }}`");
     }
-    let places = places(word, shape);
-    match (places.as_slice(), names.as_slice()) {
-        (places, _) if (1..=4).contains(&places.len()) => format!("`{word}` belongs under {}", places.join(" or ")),
-        (_, [only]) => format!("the only key here is `{only}`"),
-        (_, names) => format!("the keys here are {}", ticked(names)),
+    if word == "timeout" && std::ptr::eq(shape, &file_check::CHECK) {
+        return "how long a check may take is `timeout = { check = \"2s\" }` of the backend".into();
+    }
+    if let Some((name, places)) = places(word, value, shape) {
+        let belongs = format!("belongs under {}", places.join(" or "));
+        return if name == word {
+            format!("`{word}` {belongs}")
+        } else {
+            format!("`{name}` is it here, and {belongs}")
+        };
+    }
+    match names.as_slice() {
+        [only] => format!("the only key here is `{only}`"),
+        names => format!("the keys here are {}", ticked(names)),
     }
 }
 
@@ -87,23 +98,43 @@ fn under_if(word: &str, shape: &Shape) -> bool {
     shape.key("if").is_some() && file_rules::IF.key(word).is_some() && shape.key(word).is_none()
 }
 
-/// The sections that have a key of this name: those under this one, else, as `backend.NAME.check`, all of them.
-fn places(word: &str, shape: &'static Shape) -> Vec<String> {
-    let below = |of: &'static Shape| {
-        let mut found = Vec::new();
-        visit(of, String::new(), &mut Vec::new(), &mut |path, shape| {
-            if shape.key(word).is_some() && !path.is_empty() {
-                found.push(format!("`{path}`"));
-            }
-        });
+/// The sections that have the key: those under this one, else, as `backend.NAME.check`, all of them. By its own name, else
+/// by another balancer's word for it; few, all for one key, or it says nothing.
+fn places(word: &str, value: &DeValue<'_>, shape: &'static Shape) -> Option<(&'static str, Vec<String>)> {
+    let all = || {
+        let mut found = below(&ROOT, word);
+        // What is timed is not what is meant.
+        found.retain(|(path, _)| !path.ends_with(".timeout`"));
         found
     };
-    let mut found = below(shape);
-    if found.is_empty() {
-        found = below(&ROOT);
-        // What is timed is not what is meant.
-        found.retain(|path| !path.ends_with(".timeout`"));
-    }
+    let few = |found: Vec<(String, &'static Key)>| {
+        let name = found.first()?.1.name;
+        let one = found.len() <= 4 && found.iter().all(|(_, key)| key.name == name);
+        one.then(|| (name, found.into_iter().map(|(path, _)| path).collect()))
+    };
+    // A section is not meant by a number.
+    let fitting = |mut found: Vec<(String, &'static Key)>| {
+        found.retain(|(_, key)| key.kind.fits(value));
+        few(found)
+    };
+    let foreign = |of: &'static Shape| under(of, &|key| key.also.iter().any(|w| same(w, word)));
+    let own = fitting(below(shape, word)).or_else(|| fitting(all())).or_else(|| few(below(shape, word)));
+    own.or_else(|| few(all())).or_else(|| few(foreign(shape))).or_else(|| few(foreign(&ROOT)))
+}
+
+/// The sections under this one that have a key of this name.
+fn below(of: &'static Shape, word: &str) -> Vec<(String, &'static Key)> {
+    under(of, &|key| key.name == word)
+}
+
+/// The sections under this one with such a key.
+fn under(of: &'static Shape, is: &dyn Fn(&Key) -> bool) -> Vec<(String, &'static Key)> {
+    let mut found = Vec::new();
+    visit(of, String::new(), &mut Vec::new(), &mut |path, shape| {
+        if let Some(key) = shape.keys.iter().find(|key| is(key)).filter(|_| !path.is_empty()) {
+            found.push((format!("`{path}`"), key));
+        }
+    });
     found
 }
 

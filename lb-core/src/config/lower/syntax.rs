@@ -1,6 +1,8 @@
 //! Text that is no TOML: the parser's errors as diagnostics, and which of the later findings can still be believed.
 use super::super::diagnostic::Diagnostic;
+use super::super::suggest;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use toml::de::Error;
 
 /// The parser's errors, one for a line: the second is mostly an echo of the first.
@@ -26,6 +28,12 @@ fn diagnostic(text: &str, error: &Error) -> Diagnostic {
         m if m.contains("must be quoted") && word.is_empty() => "this key has no value".into(),
         m => m.replace(", expected nothing", "").replace(", expected literal string", ""),
     };
+    if let Some(place) = bare_text(text, span.start).filter(|_| message.starts_with("invalid ")) {
+        let bare = &text[place.clone()];
+        let flag = suggest::nearest(bare, ["true", "false"].into_iter());
+        let help = flag.map_or_else(|| format!("write `\"{bare}\"`"), |flag| format!("write `{flag}`"));
+        return Diagnostic::new(text, place, "", format!("`{bare}` is no value: texts stand in quotes"), help);
+    }
     let help = match message.as_str() {
         m if m.contains("must be quoted") && !word.is_empty() => format!("write `\"{word}\"`"),
         m if m.contains("has no value") => "write a value after the `=`".into(),
@@ -37,6 +45,19 @@ fn diagnostic(text: &str, error: &Error) -> Diagnostic {
         _ => "lines are `[section]` or `key = value`; https://toml.io shows all of TOML".into(),
     };
     Diagnostic::new(text, span, "", message, help)
+}
+
+/// The value without quotes that stands around this place, as in `mode = tcp`.
+fn bare_text(text: &str, at: usize) -> Option<Range<usize>> {
+    let (before, after) = text.split_at_checked(at)?;
+    let start = before.rfind(['=', ',', '[', '{', '\n']).map_or(0, |i| i + 1);
+    let end = at + after.find([',', ']', '}', '#', '\n']).unwrap_or(after.len());
+    let start = end - text.get(start..end)?.trim_start().len();
+    let bare = text.get(start..end)?.trim_end();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._:/%*-".contains(c);
+    let first = bare.chars().next()?;
+    ((first.is_ascii_alphanumeric() || "/*".contains(first)) && bare.chars().all(plain))
+        .then_some(start..start + bare.len())
 }
 
 /// Of the findings about what was read: those that a syntax error cannot have caused. A bracket left open takes in

@@ -43,6 +43,7 @@ pub(super) fn frontend(section: &Section<'_>, mode: Mode, backends: &Backends) -
     for item in section.given().filter(|item| !FRONTEND_KEYS.contains(&item.name())) {
         unfit(&item, &format!("`{}` is of HTTP, and this frontend has `mode = \"tcp\"`", item.name()), HELP);
     }
+    timeouts(section, &["http_request", "http_keep_alive"], "remove it");
     let items = section.get("routes").map_or(Vec::new(), |item: Item<'_>| item.elements());
     let routes = items.iter().filter_map(|item| route(item, backends)).collect();
     Some(Tcp { routes, inspect_delay: delay.unwrap_or(Duration::from_secs(5)) })
@@ -132,6 +133,15 @@ pub(super) fn backend(section: &Section<'_>, mode: Mode) {
         for item in HTTP_BACKEND_KEYS.iter().filter_map(|name| section.get(name)) {
             unfit(&item, &format!("`{}` is of HTTP, and this backend has mode \"tcp\"", item.name()), "remove it");
         }
+        timeouts(section, &["server"], "write `tunnel`: silence of both sides");
+    }
+}
+
+/// Reports times of requests and answers.
+fn timeouts(section: &Section<'_>, names: &[&'static str], help: &str) {
+    let Some(timeout) = super::section(section, "timeout") else { return };
+    for item in names.iter().filter_map(|name| timeout.get(name)) {
+        unfit(&item, &format!("`{}` is a time of HTTP, and the mode here is \"tcp\"", item.name()), help);
     }
 }
 

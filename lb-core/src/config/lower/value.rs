@@ -13,7 +13,8 @@ pub(super) fn address(item: &Item<'_>) -> Option<SocketAddr> {
     match text.parse() {
         Ok(addr) => Some(addr),
         Err(_) => {
-            let (why, help) = address_help(&text);
+            let port = if item.name() == "resolver" { 53 } else { 8080 };
+            let (why, help) = address_help(&text, port);
             item.bad(format!("\"{text}\" is no address: {why}"), help.unwrap_or_else(|| item.example()));
             None
         }
@@ -30,8 +31,8 @@ pub(super) fn target(item: &Item<'_>) -> Option<SocketAddr> {
     Some(addr)
 }
 
-/// Why a text is no address, and what was probably meant.
-fn address_help(text: &str) -> (&'static str, Option<String>) {
+/// Why a text is no address, and what was probably meant; with this port where there is none.
+fn address_help(text: &str, usual: u16) -> (&'static str, Option<String>) {
     let bare = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');
     if bare != text {
         return ("it is a URL", bare.parse::<SocketAddr>().ok().map(|a| format!("write \"{a}\"")));
@@ -39,7 +40,7 @@ fn address_help(text: &str) -> (&'static str, Option<String>) {
     if let Ok(ip) = bare.parse::<std::net::IpAddr>() {
         return (
             "the port is missing",
-            Some(format!("write \"{}\", with the port you mean", SocketAddr::new(ip, 8080))),
+            Some(format!("write \"{}\", with the port you mean", SocketAddr::new(ip, usual))),
         );
     }
     let Some((host, port)) = bare.rsplit_once(':') else {

@@ -91,6 +91,53 @@ fn unknown_keys_are_refused_with_the_one_that_was_meant() {
 }
 
 #[test]
+fn what_people_write_at_another_place_out_of_habit() {
+    let backend =
+        |more: &str| format!("[backend.app]\nserver = [{{ name = \"a\", addr = \"127.0.0.1:1\" }}]\n{more}\n");
+    let server = |more: &str| with_servers(&format!("{{ name = \"a\", addr = \"127.0.0.1:1\", {more} }}"));
+    let template = |more: &str| {
+        format!("[backend.app]\nserver_template = {{ name = \"a\", addr = \"dns:app.test:80\", {more} }}\n")
+    };
+    each(&[
+        (&server("¦inter = \"2s\""), "unknown key `inter`", "`interval` is it here, and belongs under `check`"),
+        (&server("¦fastinter = \"2s\""), "unknown key", "`fast_interval` is it here, and belongs under `check`"),
+        (&server("¦observe = \"layer7\""), "unknown key", "`outlier` is it here, and belongs under `backend.NAME`"),
+        (
+            &server("¦on-marked-down = \"x\""),
+            "unknown key",
+            "`on_marked_down` is it here, and belongs under `backend.NAME`",
+        ),
+        (&server("¦maxqueue = 5"), "unknown key", "`max_queue` is it here, and belongs under `backend.NAME`"),
+        (&server("¦agent-port = 5"), "unknown key", "`port` is it here, and belongs under `agent`"),
+        (&server("¦resolvers = \"dns\""), "unknown key", "`resolver` is it here, and belongs under"),
+        (&template("¦inter = \"2s\""), "unknown key", "`interval` is it here, and belongs under `check`"),
+        (&template("¦resolvers = \"dns\""), "unknown key", "`resolver` is it here, and belongs under"),
+        (&template("¦hold_valid = \"9s\""), "unknown key", "did you mean `hold`?"),
+        (
+            "¦[resolvers.dns]\nnameserver = \"127.0.0.1:53\"".replace("¦[", "[¦").as_str(),
+            "unknown key `resolvers`",
+            "`resolver` is it here",
+        ),
+        (&backend("¦fall = 3"), "unknown key `fall`", "`fall` belongs under `check`"),
+        (&backend("¦error-limit = 3"), "unknown key", "`consecutive` is it here, and belongs under `outlier`"),
+        (&backend("¦tcp-check = \"connect\""), "unknown key", "did you mean `check`?"),
+        (&backend("¦option_httpchk = \"GET /\""), "unknown key", "did you mean `check`?"),
+        (&backend("¦hash-type = \"consistent\""), "unknown key", "did you mean `balance`?"),
+        (
+            &backend("check = { tcp = true, ¦timeout = \"1s\" }"),
+            "unknown key `timeout`",
+            "`timeout = { check = \"2s\" }` of the backend",
+        ),
+        (&backend("resolver = ¦\"127.0.0.1\""), "the port is missing", "write \"127.0.0.1:53\""),
+        (
+            "[frontend.web]\nlisten = \"127.0.0.1:1\"\nbackend = \"app\"\n¦websocket = { ping = \"30s\" }",
+            "unknown key `websocket`",
+            "`websocket` belongs under `backend.NAME`",
+        ),
+    ]);
+}
+
+#[test]
 fn values_of_a_wrong_type_are_told_the_right_one() {
     each(&[
         ("[instance]\nworkers = ¦\"two\"", "must be a whole number from 1 to 1_024, not a text", "write `workers = 2`"),
@@ -566,6 +613,13 @@ fn a_slip_brings_no_report_about_what_it_seems_to_lack() {
 fn text_that_is_no_toml_is_reported_with_the_rest() {
     each(&[
         ("[instance]\ndrain = ¦30m", "must be quoted", "write `\"30m\"`"),
+        ("[log]\nformat = ¦text # as it was", "`text` is no value: texts stand in quotes", "write `\"text\"`"),
+        ("[log]\naccess = ¦ture", "`ture` is no value", "write `true`"),
+        (
+            "[backend.app]\nserver = [{ name = \"a\", addr = ¦127.0.0.1:80 }]",
+            "`127.0.0.1:80` is no value: texts stand in quotes",
+            "write `\"127.0.0.1:80\"`",
+        ),
         ("[instance]\nname = \"a\"\n¦name = \"b\"", "duplicate key", "remove one of the two"),
         ("[instance]\nname = ¦", "no value", "write a value after the `=`"),
     ]);

@@ -79,6 +79,7 @@ fn what_only_http_has_is_refused_in_a_tcp_frontend() {
         ("¦forwarded = true", "`forwarded` is of HTTP", "`mode = \"http\"`"),
         ("¦trusted_proxies = \"10.0.0.0/8\"", "`trusted_proxies` is of HTTP", "remove it"),
         ("¦http2 = {}", "`http2` is of HTTP", "remove it"),
+        ("timeout = { client = \"1s\", ¦http_request = \"1s\" }", "`http_request` is a time of HTTP", "remove it"),
         ("¦max_head = 2000", "`max_head` is of HTTP", "remove it"),
         ("routes = [{ ¦host = \"a.example\", backend = \"app\" }]", "`host` is of HTTP", "`sni`, `alpn` and `src`"),
         ("routes = [{ src = \"::/0\", ¦websocket = true, backend = \"app\" }]", "`websocket` is of HTTP", "`sni`"),
@@ -105,6 +106,7 @@ fn what_only_http_has_is_refused_in_a_tcp_frontend() {
 fn what_only_http_has_is_refused_in_a_tcp_backend() {
     for (line, message, help) in [
         ("¦real_ip = true", "`real_ip` is of HTTP", "remove it"),
+        ("timeout = { connect = \"1s\", ¦server = \"1m\" }", "`server` is a time of HTTP", "write `tunnel`"),
         ("¦retry_on = 503", "`retry_on` is of HTTP", "remove it"),
         ("¦proto = \"h2\"", "`proto` is of HTTP", "remove it"),
         ("¦websocket = { ping = \"1s\" }", "`websocket` is of HTTP", "remove it"),
