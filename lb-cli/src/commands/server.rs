@@ -133,16 +133,19 @@ async fn until_empty(decision: &Decision, timeout: Option<Duration>) -> anyhow::
     let client = Client::new(&decision.at)?;
     let deadline = timeout.map(|t| Instant::now() + t);
     let (backend, name) = &decision.server;
+    // What begins in the moment of the decision shows on other instances a moment later: nothing twice is nothing.
+    let mut empty = false;
     loop {
         let servers: Vec<ServerStatus> = client.get("/api/servers").await?;
         let Some(server) = servers.iter().find(|s| s.backend == *backend && s.name == *name) else {
             bail!("{backend}/{name} is gone from the configuration");
         };
         let elsewhere = if decision.local { Some(0) } else { server.elsewhere };
-        if server.active == 0 && elsewhere == Some(0) {
+        let was_empty = std::mem::replace(&mut empty, server.active == 0 && elsewhere == Some(0));
+        if empty && was_empty {
             return Ok(ExitCode::SUCCESS);
         }
-        if deadline.is_some_and(|d| Instant::now() >= d) {
+        if !empty && deadline.is_some_and(|d| Instant::now() >= d) {
             let others = match elsewhere {
                 Some(0) => String::new(),
                 Some(n) => format!(", and {n} on other instances"),
