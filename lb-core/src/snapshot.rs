@@ -208,6 +208,8 @@ pub struct Backend {
     pub rotation: Box<[Rotation]>,
     /// Names of servers, in tables and here.
     pub names: Arc<Names>,
+    /// The other backends that pin in its tables.
+    pub sharing: Vec<Arc<config::Backend>>,
     /// Whether some server is a backup.
     pub backups: bool,
     /// Whether some server starts at a pace.
@@ -295,8 +297,8 @@ impl Server {
     }
 }
 
-/// A pin older than this to a server that a template could have made, and that is not there, is one to a server that is
-/// gone: names are looked up more often.
+/// A pin older than this to a server that is not there is one to a server that is gone: names are looked up more often,
+/// and a new configuration is given to one instance after the other.
 const LOST_AFTER: u64 = 60_000;
 
 impl Backend {
@@ -305,15 +307,20 @@ impl Backend {
         self.servers.iter().position(|s| s.id == id)
     }
 
-    /// Whether a server that is not here was one that a template made and that is found no more, when a pin to it was
-    /// written at this time. A younger one may be known to another instance already, and to this one in a moment.
-    pub fn has_lost(&self, server: NameId, written: Timestamp, now: Timestamp) -> bool {
-        if self.config.templates.is_empty() || now.0.saturating_sub(written.0) < LOST_AFTER {
+    /// Whether a pin that was written at this time, to a server that is not here, is to one that was found by name and is
+    /// found no more, or that the file no longer has. A younger one may be known to another instance already, and to this
+    /// one in a moment; one of a backend that pins in the same table is its own.
+    pub fn has_lost(&self, pin: NameId, written: Timestamp, now: Timestamp) -> bool {
+        if now.0.saturating_sub(written.0) < LOST_AFTER {
             return false;
         }
-        let name = self.names.name(server);
-        let made_by = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('-'));
-        self.config.templates.iter().any(|template| made_by(&template.name))
+        let name = self.names.name(self.names.parted(pin).map_or(pin, |(server, _)| server));
+        let could_make = |b: &config::Backend| {
+            let rest = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('-'));
+            b.templates.iter().any(|template| rest(&template.name))
+        };
+        let has = |b: &config::Backend| b.servers.iter().any(|s| *s.name == *name) || could_make(b);
+        could_make(&self.config) || !self.sharing.iter().any(|b| has(b))
     }
 
     /// The server that a pin names, and the first server of a client that was moved.
@@ -334,7 +341,7 @@ impl Snapshot {
     pub fn build(config: Arc<Config>, base: &Base, previous: Option<&Snapshot>) -> Self {
         let tables: HashMap<String, Arc<StickTable>> =
             config.tables.iter().map(|spec| (spec.name.clone(), table(spec, base, previous))).collect();
-        let backends: Vec<_> = config.backends.iter().map(|b| backend(b, base, previous, &tables)).collect();
+        let backends: Vec<_> = config.backends.iter().map(|b| backend(b, &config, base, previous, &tables)).collect();
         let index = |name: &String| backends.iter().position(|b: &Backend| b.config.name == *name);
         let frontends = config
             .frontends
@@ -376,12 +383,12 @@ fn targets(frontend: &config::Frontend) -> impl Iterator<Item = &String> {
     frontend.routes.iter().map(|r| &r.backend).chain(tcp)
 }
 
-/// Whether anything that decides over a connection looks at its TLS hello.
 /// Whether what is known of a server, and its idle connections, hold for another configuration of it.
 fn same_server(old: &config::Server, new: &config::Server) -> bool {
     (&old.name, &old.addr, &old.tls, old.send_proxy) == (&new.name, &new.addr, &new.tls, new.send_proxy)
 }
 
+/// Whether anything that decides over a connection looks at its TLS hello.
 fn inspects(frontend: &config::Frontend, backends: &[Arc<config::Backend>]) -> bool {
     let Some(tcp) = &frontend.tcp else { return false };
     let of_backend = |b: &config::Backend| {
@@ -442,8 +449,15 @@ fn limit(
     Some(Limit { rule: rule.clone(), table: tables.get(&rule.table)?.clone(), done: done.unwrap_or_else(fresh) })
 }
 
+/// Whether two backends pin in one table.
+fn share_a_table(a: &config::Backend, b: &config::Backend) -> bool {
+    let mut tables = a.sticky.iter().filter_map(config::Sticky::table);
+    tables.any(|table| b.sticky.iter().filter_map(config::Sticky::table).any(|other| other == table))
+}
+
 fn backend(
     config: &Arc<config::Backend>,
+    all: &Config,
     base: &Base,
     previous: Option<&Snapshot>,
     tables: &HashMap<String, Arc<StickTable>>,
@@ -479,6 +493,7 @@ fn backend(
         config: config.clone(),
         rotation: (0..base.workers).map(|_| Rotation::new(servers.len())).collect(),
         names: base.names.clone(),
+        sharing: all.backends.iter().filter(|b| b.name != config.name && share_a_table(b, config)).cloned().collect(),
         backups: servers.iter().any(|s| s.config.backup),
         paced: servers.iter().any(|s| s.config.slow_start.is_some_and(|slow| slow.pace.is_some())),
         servers,

@@ -37,6 +37,16 @@ pub enum Sticky {
     Table(TableRule),
 }
 
+impl Sticky {
+    /// The table that it names.
+    pub fn table(&self) -> Option<&str> {
+        match self {
+            Self::Cookie(_) => None,
+            Self::Table(rule) => Some(&rule.table),
+        }
+    }
+}
+
 /// A cookie that names a server.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Cookie {

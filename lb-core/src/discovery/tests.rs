@@ -179,19 +179,39 @@ proptest! {
 }
 
 #[test]
-fn a_pin_to_a_server_that_a_template_made_and_that_is_gone_is_told_from_one_of_others() {
+fn a_pin_to_a_server_that_is_gone_is_told_from_one_of_a_backend_that_shares_the_table() {
     use crate::hlc::Clock;
     use crate::id::{Names, NodeId};
     use crate::snapshot::{Base, Snapshot};
+    const SERVERS: &str = "server = [{ name = \"one\", addr = \"10.0.0.1:80\" }]\n";
+    const STICKY: &str = "sticky = [{ on = \"src\", table = \"pins\" }]\n";
+    let other = format!("[backend.other]\n{STICKY}server = [{{ name = \"two\", addr = \"10.0.0.2:80\" }}]\n");
+    let found = format!(
+        "[backend.found]\nresolver = \"127.0.0.1:53\"\n{STICKY}\
+         server_template = {{ name = \"node\", addr = \"dns:app.test:80\" }}\n"
+    );
+    let alone = other.replace(STICKY, "").replace("other", "alone").replace("two", "three");
+    let table = "[table.pins]\ntype = \"ip\"\n";
     let clock = Clock::new(NodeId::new("lb1", 1), std::time::Duration::from_secs(60));
     let base = Base::new(Arc::new(Names::default()), Arc::new(clock), 1, 1);
-    let (gone, other) = (base.names.intern("node-10.0.0.9:80"), base.names.intern("nodes-1"));
-    let snapshot = Snapshot::build(Arc::new(template("")), &base, None);
-    let backend = &snapshot.backends[0];
-    assert!(backend.has_lost(gone, at(100), at(160)));
-    assert!(!backend.has_lost(gone, at(101), at(160)), "another instance may have found it just now");
-    assert!(!backend.has_lost(other, at(0), at(1000)), "another backend's server");
-    let written = config("server = [{ name = \"node\", addr = \"10.0.0.1:80\" }]");
-    let snapshot = Snapshot::build(Arc::new(written), &base, None);
-    assert!(!snapshot.backends[0].has_lost(gone, at(0), at(1000)), "without a template nothing is found");
+    let id = |name: &str| base.names.intern(name);
+    let build = |lines: &str| Snapshot::build(Arc::new(config(lines)), &base, None);
+    let (gone, two, three, made) = (id("gone"), id("two"), id("three"), id("node-10.0.0.9:80"));
+
+    let written = build(&format!("{STICKY}{SERVERS}{table}{other}{found}{alone}"));
+    let lost = |pin, written_at, now| written.backends[0].has_lost(pin, at(written_at), at(now));
+    assert!(lost(gone, 100, 160), "nobody has it");
+    assert!(!lost(gone, 101, 160), "another instance may have been told of it just now");
+    assert!(!lost(two, 0, 1000), "it is another backend's");
+    assert!(!lost(base.names.moved(two, gone), 0, 1000), "so is a client that was moved there");
+    assert!(!lost(made, 0, 1000), "another backend's template may have made it");
+    assert!(lost(three, 0, 1000), "that backend pins nobody in this table");
+
+    let template = build(&format!(
+        "{STICKY}server_template = {{ name = \"node\", addr = \"dns:app.test:80\" }}\n{table}{other}{found}"
+    ));
+    let lost = |pin, written_at, now| template.backends[0].has_lost(pin, at(written_at), at(now));
+    assert!(lost(made, 100, 160), "its own template made it");
+    assert!(!lost(made, 101, 160), "another instance may have found it just now");
+    assert!(!lost(two, 0, 1000), "it is another backend's");
 }
