@@ -68,7 +68,7 @@ pub(crate) struct Switch {
 
 impl Switch {
     /// Puts the client's socket to it.
-    pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Option<Admission>) -> Tunnel {
+    pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Option<Admission>) -> Box<Tunnel> {
         let Self { server, from_client, from_server, timeout, slot, account, holding, handshake } = self;
         Tunnel::new(Start {
             client,
