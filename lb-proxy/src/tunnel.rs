@@ -5,6 +5,7 @@
 //! thread straight to the other socket, and only what that did not take is kept. What flows in bulk from TCP to TCP is
 //! not copied at all ([`splice`]). Of a WebSocket the frames are followed on the way ([`crate::websocket`]); for
 //! anything else bytes are bytes.
+use crate::clock;
 use crate::closing::Watch;
 use crate::http::account::Request;
 use crate::http::limits::Opened;
@@ -324,7 +325,7 @@ impl Tunnel {
             self.settle(false);
         }
         if moved {
-            let now = Instant::now();
+            let now = clock::turn();
             let used = self.websocket.as_mut().is_none_or(|websocket| websocket.moved(now));
             if used {
                 self.last = now;

@@ -291,7 +291,7 @@ pub(crate) fn response(buf: &[u8], head_request: bool, mut fields: Vec<Field>) -
 }
 
 /// Every LF follows a CR, every CR but the last byte is followed by an LF, and there is no NUL.
-fn lines_are_strict(head: &[u8]) -> bool {
+pub(crate) fn lines_are_strict(head: &[u8]) -> bool {
     // Without a way out in the middle, so that many bytes are looked at in one step.
     let pairs = head.iter().zip(head.iter().skip(1));
     let strict = pairs.fold(true, |strict, (a, b)| strict & ((*a == b'\r') == (*b == b'\n')) & (*b != 0));

@@ -219,7 +219,7 @@ mod tests {
         status(200, &mut block);
         status(418, &mut block);
         for (name, value) in
-            [("Content-Type", "text/plain"), ("X-Long", &"y".repeat(300)), ("set-cookie", "a=b"), ("x", "")]
+            [("content-type", "text/plain"), ("x-long", &"y".repeat(300)), ("set-cookie", "a=b"), ("x", "")]
         {
             field(name.as_bytes(), value.as_bytes(), &mut block);
         }
@@ -232,7 +232,7 @@ mod tests {
     fn each_name_of_the_static_table_is_known_to_the_encoder() {
         for (name, _) in &table::STATIC[14..] {
             let mut block = Vec::new();
-            field(name.to_ascii_uppercase().as_bytes(), b"v", &mut block);
+            field(name.as_bytes(), b"v", &mut block);
             assert!(block.len() < 5, "{name}");
             assert_eq!(decoded(&mut Decoder::new(), &block), Ok(format!("{name}=v;")));
         }

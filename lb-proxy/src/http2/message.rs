@@ -1,10 +1,12 @@
 //! Heads and trailers from HTTP/2 to the HTTP/1.1 form that everything else here reads and writes, and back; but for a
 //! client's, which [`request`] writes.
 use super::{hpack, request, websocket};
+use crate::http::head::lines_are_strict;
 use bytes::Bytes;
 use h2::ext::Protocol;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, response};
+use smallvec::SmallVec;
 use std::io;
 
 /// Fields that say something of one connection only, and do not exist in HTTP/2.
@@ -94,6 +96,13 @@ pub(super) fn head_out(head: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
 /// Writes the lines of a head or of trailers, which we have written, as fields of HTTP/2. Fields of the connection are left
 /// out; `switched`: so is what accepts a WebSocket.
 pub(super) fn fields_out(lines: &[u8], switched: bool, out: &mut Vec<u8>) -> io::Result<()> {
+    // Of all lines at once, because that takes many bytes in one step.
+    if !lines.iter().fold(true, |text, b| text & ((*b >= b' ' && *b != 0x7f) | matches!(*b, b'\t' | b'\r' | b'\n')))
+        || !lines_are_strict(lines)
+    {
+        return Err(wrong("a byte"));
+    }
+    let mut name = SmallVec::<[u8; 64]>::new();
     let mut at = 0;
     for end in memchr::memchr_iter(b'\n', lines) {
         let line = &lines[at..end.saturating_sub(1).max(at)];
@@ -102,14 +111,16 @@ pub(super) fn fields_out(lines: &[u8], switched: bool, out: &mut Vec<u8>) -> io:
             break;
         }
         let colon = memchr::memchr(b':', line).ok_or_else(|| wrong("a line without a colon"))?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        if request::of_connection(name) || (switched && name.eq_ignore_ascii_case(b"sec-websocket-accept")) {
+        name.clear();
+        name.extend_from_slice(&line[..colon]);
+        name.make_ascii_lowercase();
+        if request::of_connection(&name) || (switched && name[..] == *b"sec-websocket-accept") {
             continue;
         }
-        if name.is_empty() || !name.iter().all(|b| lb_core::stick::is_token(*b)) || !request::is_value(value) {
-            return Err(wrong("a field"));
+        if !request::is_name(&name) {
+            return Err(wrong("a name"));
         }
-        hpack::field(name, value, out);
+        hpack::field(&name, line[colon + 1..].trim_ascii(), out);
     }
     Ok(())
 }
@@ -156,4 +167,42 @@ fn upgrades_to_websocket(head: &[u8]) -> bool {
 /// Trailers whose lines we have written.
 pub(crate) fn trailers_out(lines: &[u8]) -> io::Result<HeaderMap> {
     fields(&Bytes::copy_from_slice(lines), 0, |_| false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(head: &str) -> io::Result<Vec<(String, String)>> {
+        let mut block = Vec::new();
+        head_out(head.as_bytes(), &mut block)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut fields = Vec::new();
+        let decoded = hpack::Decoder::new().decode(&block, |name, value| fields.push((text(name), text(value))));
+        assert_eq!(decoded, Ok(()));
+        Ok(fields)
+    }
+
+    #[test]
+    fn an_answers_lines_become_fields_but_for_those_of_the_connection() {
+        let long = format!("X-{}", "y".repeat(100));
+        let head = format!(
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\nConnection: x-a\r\nKEEP-ALIVE: 5\r\nX-A:  b c \r\n{long}: v\r\n\
+             X-Empty:\r\nTransfer-Encoding: chunked\r\n\r\nHidden: behind the end\r\n"
+        );
+        let long = long.to_ascii_lowercase();
+        let fields = [(":status", "404"), ("content-length", "3"), ("x-a", "b c"), (&long, "v"), ("x-empty", "")];
+        assert_eq!(said(&head).unwrap(), fields.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let switched =
+            "HTTP/1.1 101 \r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: y\r\n\r\n";
+        let fields = [(":status", "200"), ("sec-websocket-protocol", "y")];
+        assert_eq!(said(switched).unwrap(), fields.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn what_is_no_field_is_not_sent() {
+        for line in ["no colon", ": no name", "a b: c", "a\u{e9}: c", "a: \0", "a: b\rc", "a: b\nc: d", "a: \u{7f}"] {
+            assert!(said(&format!("HTTP/1.1 200 OK\r\nx: y\r\n{line}\r\n\r\n")).is_err(), "{line:?}");
+        }
+    }
 }

@@ -57,29 +57,24 @@ static NAME: [bool; 256] = {
     known
 };
 
-fn is_name(name: &[u8]) -> bool {
+pub(super) fn is_name(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|b| NAME[usize::from(*b)])
 }
 
 /// White space around a value is HTTP/1's affair: here it would be part of it.
-pub(super) fn is_value(value: &[u8]) -> bool {
+fn is_value(value: &[u8]) -> bool {
     let space = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
     // Without a way out in the middle, so that many bytes are looked at in one step.
     let plain = value.iter().fold(true, |plain, b| plain & ((*b >= b' ' && *b != 0x7f) | (*b == b'\t')));
     plain && !space(value.first()) && !space(value.last())
 }
 
-/// Fields that say something of one connection only, and do not exist in HTTP/2, in whatever case.
+/// Fields that say something of one connection only, and do not exist in HTTP/2.
 pub(super) fn of_connection(name: &[u8]) -> bool {
-    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-    match name.len() {
-        7 => is(b"upgrade"),
-        10 => is(b"connection") || is(b"keep-alive"),
-        14 => is(b"http2-settings"),
-        16 => is(b"proxy-connection"),
-        17 => is(b"transfer-encoding"),
-        _ => false,
-    }
+    matches!(
+        name,
+        b"upgrade" | b"connection" | b"keep-alive" | b"http2-settings" | b"proxy-connection" | b"transfer-encoding"
+    )
 }
 
 fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {

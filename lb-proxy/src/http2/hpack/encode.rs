@@ -27,13 +27,13 @@ pub(in super::super) fn status(status: u16, out: &mut Vec<u8>) {
     out.push(0x80 | indexed);
 }
 
-/// A field whose name is written in whatever case.
+/// A field whose name has lower case only.
 pub(in super::super) fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     match table::index(name) {
         0 => {
             out.push(0);
             integer(name.len(), 7, 0, out);
-            out.extend(name.iter().map(u8::to_ascii_lowercase));
+            out.extend_from_slice(name);
         }
         SET_COOKIE => integer(usize::from(SET_COOKIE), 4, NEVER, out),
         index => integer(usize::from(index), 4, 0, out),

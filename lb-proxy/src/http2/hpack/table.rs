@@ -18,7 +18,7 @@ pub(super) const STATIC: [(&str, &str); 61] = [
     ("www-authenticate", ""),
 ];
 
-/// Index of a name, in whatever case; 0: it has none.
+/// Index of a name of lower case; 0: it has none.
 pub(super) fn index(name: &[u8]) -> u8 {
     let candidates: &[u8] = match name.len() {
         3 => &[21, 60],
@@ -41,6 +41,6 @@ pub(super) fn index(name: &[u8]) -> u8 {
         27 => &[20],
         _ => &[],
     };
-    let is = |i: &&u8| STATIC[usize::from(**i) - 1].0.as_bytes().eq_ignore_ascii_case(name);
+    let is = |i: &&u8| STATIC[usize::from(**i) - 1].0.as_bytes() == name;
     candidates.iter().find(is).copied().unwrap_or(0)
 }
