@@ -21,7 +21,7 @@ pub(crate) fn run(tunnels: usize) -> Result<()> {
     println!("{tunnels} idle WebSocket tunnels: user memory for each, in bytes");
     println!("{:8} {:>20} {:>28}", "", "anonymous resident", "proportional set size");
     for kind in [Kind::Lb, Kind::Haproxy] {
-        let proxy = Proxy::of_small_pages(kind, backend)?;
+        let proxy = Proxy::start(kind, backend)?;
         let (anonymous, proportional) = measure(&proxy, tunnels).with_context(|| format!("through {}", kind.name()))?;
         println!("{:8} {anonymous:>20.0} {proportional:>28.0}", kind.name());
     }

@@ -163,24 +163,13 @@ impl Proxy {
         Self::with(kind, kind.template(), backend)
     }
 
-    /// As [`Self::start`], without huge pages: memory would be counted in steps of 2 MiB.
-    pub(crate) fn of_small_pages(kind: Kind, backend: SocketAddr) -> Result<Self> {
-        Self::spawn(kind, kind.template(), backend, &[("MIMALLOC_ALLOW_THP", "0")])
-    }
-
     /// As [`Self::start`], with a configuration of its own, in which OWN, ADMIN, BACKEND and DIR stand for what they are.
     pub(crate) fn with(kind: Kind, template: &str, backend: SocketAddr) -> Result<Self> {
-        Self::spawn(kind, template, backend, &[])
-    }
-
-    fn spawn(kind: Kind, template: &str, backend: SocketAddr, env: &[(&str, &str)]) -> Result<Self> {
         let dir = TempDir::new()?;
         let (addr, admin) = (free()?, free()?);
         let config = dir.path().join(if kind == Kind::Lb { "lb.toml" } else { "proxy.conf" });
         std::fs::write(&config, Kind::config(template, dir.path(), addr, admin, backend))?;
-        let mut command = kind.command(&config, dir.path())?;
-        command.envs(env.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
-        let mut child = command.spawn()?;
+        let mut child = kind.command(&config, dir.path())?.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(addr).is_err() {
             if let Some(status) = child.try_wait()? {
