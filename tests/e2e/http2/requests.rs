@@ -305,7 +305,9 @@ fn what_comes_after_a_whole_answer_is_thrown_away_and_holds_nothing() {
     assert!(c.lives());
     // One that goes on is told that nobody wants it once it has no window left, and the connection's comes back.
     answered(&mut c, 3);
-    (0..4).for_each(|_| drop(c.send(kind::DATA, 0, 3, &[b'x'; 16_384])));
+    for _ in 0..4 {
+        c.send(kind::DATA, 0, 3, &[b'x'; 16_384]);
+    }
     let reset = c.find(|f| f.kind == kind::RST_STREAM).expect("a reset");
     assert_eq!((reset.stream, reset.error()), (3, Some(0)));
     // One that never ends does not keep the connection.
