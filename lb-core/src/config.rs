@@ -368,6 +368,8 @@ pub struct Backend {
     pub real_ip: bool,
     /// Idle connections a worker keeps for each server. Default 64.
     pub max_idle: usize,
+    /// Longest body of a request in bytes; `None`: no bound, the default.
+    pub max_body: Option<u64>,
     /// Timeouts.
     pub timeout: Timeouts,
     /// What WebSockets get.

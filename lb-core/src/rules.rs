@@ -23,6 +23,7 @@ pub const REASONS: &[&str] = &[
     "head-timeout",
     "body-timeout",
     "body-too-slow",
+    "body-too-large",
     "head-too-large",
     "transfer-coding-unknown",
     "connect-not-supported",

@@ -74,6 +74,7 @@ pub(crate) fn backend(name: &str, servers: &[(&str, SocketAddr)]) -> Backend {
         max_queue: 1000,
         real_ip: false,
         max_idle: 64,
+        max_body: None,
         timeout: Timeouts::default(),
         websocket: Default::default(),
         rules: Rules::default(),

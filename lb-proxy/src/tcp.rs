@@ -84,7 +84,7 @@ pub(crate) async fn serve(
 
 impl Begun {
     /// The tunnel that it becomes; `None`: it was refused, and is over.
-    async fn open(self) -> Option<Tunnel> {
+    async fn open(self) -> Option<Box<Tunnel>> {
         let Self { mut conn, mut account, hello } = self;
         match conn.pass(hello.as_ref(), &mut account).await {
             Ok(passed) => Some(conn.tunnel(passed, account)),
@@ -217,7 +217,7 @@ impl Conn {
         }
     }
 
-    fn tunnel(self, passed: Passed, account: account::Request) -> Tunnel {
+    fn tunnel(self, passed: Passed, account: account::Request) -> Box<Tunnel> {
         account.start_tunnel();
         let Passed { server, slot, first, watch, timeout, client } = passed;
         Tunnel::new(Start {

@@ -251,7 +251,7 @@ impl Way {
 
 impl Tunnel {
     /// A tunnel of these.
-    pub(crate) fn new(start: Start) -> Self {
+    pub(crate) fn new(start: Start) -> Box<Self> {
         let mut websocket = start.handshake.map(WebSocket::new);
         let (from_client, from_server) = match &mut websocket {
             Some(websocket) => websocket.begin(start.from_client, start.from_server),
@@ -259,7 +259,7 @@ impl Tunnel {
         };
         let (local, server) = start.account.place();
         let seat = Seat::new(local, server.cloned(), websocket.is_some());
-        let mut tunnel = Self {
+        let mut tunnel = Box::new(Self {
             client: start.client,
             server: start.server,
             up: Way::new(from_client),
@@ -275,7 +275,7 @@ impl Tunnel {
             _slot: start.slot,
             _opened: start.opened,
             _admission: start.admission,
-        };
+        });
         tunnel.down.keep_end = tunnel.websocket.is_some();
         tunnel
     }
@@ -423,16 +423,17 @@ impl Tunnel {
 }
 
 pin_project! {
-    /// A tunnel on its way to its end, and its timer: a future by hand, which is no larger than these.
+    /// A tunnel on its way to its end, and its timer: a future by hand, which is no larger than these. Tasks are aligned to
+    /// 128 bytes, and the allocator wastes that much unless their size is a power of two: so the tunnel is beside it.
     pub(crate) struct Running {
-        tunnel: Tunnel,
+        tunnel: Box<Tunnel>,
         #[pin]
         timer: Sleep,
     }
 }
 
 /// Runs a tunnel to its end.
-pub(crate) fn run(tunnel: Tunnel) -> Running {
+pub(crate) fn run(tunnel: Box<Tunnel>) -> Running {
     Running { timer: sleep_until(tunnel.first_look()), tunnel }
 }
 
@@ -497,7 +498,7 @@ mod tests {
     #[test]
     fn an_idle_tunnel_takes_a_few_hundred_bytes() {
         assert!(size_of::<Tunnel>() <= 408, "{}", size_of::<Tunnel>());
-        // Its task has 104 bytes more, and tasks come in steps of 128.
-        assert!(size_of::<Running>() + 104 <= 5 * 128, "{}", size_of::<Running>());
+        // Its task has 104 bytes more.
+        assert!(size_of::<Running>() + 104 <= 256, "{}", size_of::<Running>());
     }
 }

@@ -1,4 +1,4 @@
-//! Rules that answer by themselves, and rules that replace a part of a field's value.
+//! Rules that answer by themselves, rules that replace a part of a field's value, and bodies that are too long.
 use lb_tests::origin::Reply;
 use lb_tests::{Instance, Origin, eventually};
 use std::process::Command;
@@ -177,4 +177,60 @@ fn a_host_that_a_replacement_makes_is_a_host() {
     assert_eq!(curl(&["-H", "Host: a.example", &url("/?h=x.")]), "x.a.example");
     assert_eq!(curl(&["-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: a", &url("/?h=x/")]), "400");
     assert_eq!(a.seen().len(), 1);
+}
+
+#[test]
+fn a_body_that_is_longer_than_it_may_be_gets_413_and_never_reaches_the_server_whole() {
+    let a = Origin::answering(|seen| Reply::Body(seen.body.len().to_string()));
+    let frontend = "routes = [{ path_prefix = \"/upload\", backend = \"upload\" }]";
+    let text = format!(
+        "{}[backend.upload]\nserver = [{{ name = \"n\", addr = \"{}\" }}]\n",
+        config(&a, frontend, "max_body = 100_000"),
+        a.addr
+    );
+    let lb = Instance::start(&text);
+    let dir = TempDir::new().expect("a directory");
+    let body = |bytes: usize| {
+        let file = dir.path().join(bytes.to_string());
+        std::fs::write(&file, vec![b'x'; bytes]).expect("written");
+        format!("@{}", file.display())
+    };
+    let (fits, more, twice, much) = (body(100_000), body(100_001), body(200_000), body(1_000_000));
+    let post = |version: &str, path: &str, body: &str, fields: &[&str]| {
+        let url = format!("http://{}{path}", lb.addr);
+        let fields = fields.iter().flat_map(|field| ["-H", field]);
+        let args: Vec<_> = [version, "-w", " %{http_code}", "--data-binary", body].into_iter().chain(fields).collect();
+        curl(&[&args[..], &[&url]].concat())
+    };
+    let refused = "413 Payload Too Large: body-too-large\n";
+    for version in VERSIONS {
+        for framing in [&["Expect:"][..], &["Expect:", "Transfer-Encoding: chunked"], &[]] {
+            let tell = format!("{version} {framing:?}");
+            assert_eq!(post(version, "/", &fits, framing), "100000 200", "{tell}");
+            assert_eq!(post(version, "/upload", &much, framing), "1000000 200", "{tell}");
+            // A curl that is refused before it has sent all of a body over HTTP/2 does not show the answer.
+            for long in [&more, &twice].into_iter().filter(|_| version == "--http1.1") {
+                assert_eq!(post(version, "/", long, framing), format!("{refused} 413"), "{tell}");
+            }
+        }
+    }
+    for bytes in ["100001", "1000000"] {
+        for length in [&["length"][..], &[]] {
+            let port = lb.addr.port().to_string();
+            let args = [&["foreign/h2_upload.py", &port, "/", bytes], length].concat();
+            let python = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/foreign/venv/bin/python");
+            let output = Command::new(python).args(args).output().expect("python, installed by tests/run");
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(
+                said,
+                format!("413 {refused}"),
+                "{bytes} {length:?} {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+    }
+    let whole = |bytes: usize| a.seen().iter().filter(|seen| seen.body.len() == bytes).count();
+    assert_eq!((whole(100_000), whole(1_000_000), whole(100_001)), (6, 6, 0));
+    eventually("the log has the reason", || lb.access().contains("\"end\":\"body-too-large\""));
+    assert_eq!(lb.client().get("/", "").text(), "0");
 }

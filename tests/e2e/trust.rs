@@ -153,6 +153,9 @@ fn visit(lb: &Instance, tls: SocketAddr, what: usize) {
     }
 }
 
+/// What two workers keep for later: two idle connections to the server and eight pipes each.
+const KEPT: usize = 2 * (2 + 8 * 2);
+
 #[test]
 fn rounds_of_all_that_goes_wrong_leave_no_descriptor_no_count_and_no_memory_behind() {
     let pki = Pki::new();
@@ -196,13 +199,12 @@ fn rounds_of_all_that_goes_wrong_leave_no_descriptor_no_count_and_no_memory_behi
     for seed in 0..3 {
         round(seed);
     }
-    // Each worker keeps two idle connections to the server.
-    eventually("all connections are gone", || lb.descriptors() <= at_rest + 2 * 2);
+    eventually("all connections are gone", || lb.descriptors() <= at_rest + KEPT);
     let before = lb.memory();
     for seed in 3..9 {
         round(seed);
     }
-    eventually("all connections are gone", || lb.descriptors() <= at_rest + 2 * 2);
+    eventually("all connections are gone", || lb.descriptors() <= at_rest + KEPT);
     // 1,440 visits: what each of them left behind would show, were it 4 KiB. Memory comes in pages of 2 MiB.
     let after = lb.memory();
     assert!(after < before + (6 << 20), "{before} bytes became {after}");

@@ -266,6 +266,13 @@ pub(super) static BACKEND: Shape = Shape {
         key("max_idle", Kind::Whole(0, 100_000), "64", "Idle connections a worker keeps for each server. Default 64.")
             .also(&["keepalive", "pool_max_conn", "http_reuse"]),
         key(
+            "max_body",
+            Kind::Size(1, 1 << 50),
+            "10_485_760",
+            "Longest body of a request; one that is longer, or turns out to be, gets 413. Default: no bound.",
+        )
+        .also(&["client_max_body_size", "max_body_size", "request_body", "body_limit", "max_request_body"]),
+        key(
             "timeout",
             Kind::Section(&TIMEOUT),
             "{ connect = \"5s\" }",

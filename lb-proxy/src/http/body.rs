@@ -16,6 +16,8 @@ pub(crate) struct Transfer {
     from: From,
     /// A body without a known length is written in chunks; else as it comes.
     chunk: bool,
+    /// Bytes that may still come where their number is not known before.
+    room: u64,
     /// Lines of the trailers that came behind the body, where it is not written in chunks.
     trailers: Vec<u8>,
 }
@@ -37,7 +39,12 @@ impl Transfer {
             Framing::UntilClose => From::UntilClose,
             Framing::Chunked => From::Chunked(Chunks::default()),
         };
-        Self { from, chunk, trailers: Vec::new() }
+        Self { from, chunk, room: u64::MAX, trailers: Vec::new() }
+    }
+
+    /// With a bound for a body whose length is not known before: past it, it is an error.
+    pub(crate) fn at_most(self, bytes: Option<u64>) -> Self {
+        Self { room: bytes.unwrap_or(u64::MAX), ..self }
     }
 
     /// Whether the body has ended.
@@ -79,8 +86,11 @@ impl Transfer {
     /// next message.
     ///
     /// # Errors
-    /// The framing is broken.
+    /// The framing is broken, or it is longer than it may be.
     pub(crate) fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Reason> {
+        if matches!(self.from, From::UntilClose) {
+            spend(&mut self.room, input.len())?;
+        }
         if let Some(n) = self.plain(input.len()) {
             out.extend_from_slice(&input[..n]);
             self.passed(n);
@@ -88,7 +98,7 @@ impl Transfer {
         }
         match &mut self.from {
             From::Chunked(chunks) => {
-                let taken = chunks.push(input, out, self.chunk)?;
+                let taken = chunks.push(input, out, self.chunk, &mut self.room)?;
                 if chunks.state == State::Done {
                     self.trailers = std::mem::take(&mut chunks.trailer);
                     self.from = From::Done;
@@ -182,12 +192,13 @@ enum State {
 }
 
 impl Chunks {
-    fn push(&mut self, input: &[u8], out: &mut Vec<u8>, chunk: bool) -> Result<usize, Reason> {
+    fn push(&mut self, input: &[u8], out: &mut Vec<u8>, chunk: bool, room: &mut u64) -> Result<usize, Reason> {
         let mut at = 0;
         while at < input.len() && self.state != State::Done {
             if let State::Data(left) = self.state {
                 let n = (input.len() - at).min(usize::try_from(left).unwrap_or(usize::MAX));
                 let data = &input[at..at + n];
+                spend(room, n)?;
                 if chunk {
                     write_chunk(data, out);
                 } else {
@@ -269,6 +280,12 @@ impl Chunks {
         }
         Ok(State::Done)
     }
+}
+
+/// Takes bytes from those that may still come.
+fn spend(room: &mut u64, bytes: usize) -> Result<(), Reason> {
+    *room = room.checked_sub(bytes as u64).ok_or(Reason::BODY_TOO_LARGE)?;
+    Ok(())
 }
 
 fn hex(byte: u8) -> Result<u64, Reason> {

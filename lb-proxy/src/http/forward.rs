@@ -68,7 +68,7 @@ pub(crate) struct Switch {
 
 impl Switch {
     /// Puts the client's socket to it.
-    pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Option<Admission>) -> Tunnel {
+    pub(crate) fn into_tunnel(self, client: Stream, opened: Opened, admission: Option<Admission>) -> Box<Tunnel> {
         let Self { server, from_client, from_server, timeout, slot, account, holding, handshake } = self;
         Tunnel::new(Start {
             client,
@@ -267,6 +267,13 @@ async fn forward<'s>(
         body_done.set(conn.give_up(&request));
         return Err(Failure::Unanswered(Reason::LEAVING));
     }
+    let most = backend.config.max_body;
+    if let (Framing::Length(length), Some(most)) = (request.framing, most)
+        && length > most
+    {
+        body_done.set(conn.give_up(&request));
+        return Err(Failure::Unanswered(Reason::BODY_TOO_LARGE));
+    }
     // 2. Keys, and the request as the server will see it; after this its bytes are no longer needed.
     // As the client sent it, whatever rules have made of it.
     let tls = conn.arrival.tls.as_deref();
@@ -290,7 +297,7 @@ async fn forward<'s>(
     headers::request(buf, &request, &rewrite, &mut out);
     let head = out.len();
     let framing = if conn.stream.h2().is_some() { request.framing.by_end() } else { request.framing };
-    let mut transfer = Transfer::new(framing, backend.config.proto == Proto::H1);
+    let mut transfer = Transfer::new(framing, backend.config.proto == Proto::H1).at_most(most);
     let taken = transfer.push(&buf[request.len..], &mut out).map_err(Failure::Unanswered)?;
     account.bytes_in += taken as u64;
     conn.consume(request.len + taken);

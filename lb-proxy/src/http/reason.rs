@@ -23,6 +23,7 @@ impl Reason {
     pub(crate) const HEAD_TIMEOUT: Self = reason(408, "head-timeout");
     pub(crate) const BODY_TIMEOUT: Self = reason(408, "body-timeout");
     pub(crate) const BODY_TOO_SLOW: Self = reason(408, "body-too-slow");
+    pub(crate) const BODY_TOO_LARGE: Self = reason(413, "body-too-large");
     pub(crate) const MISDIRECTED: Self = reason(421, "misdirected");
     pub(crate) const HEAD_TOO_LARGE: Self = reason(431, "head-too-large");
     // Of a connection that is passed on as it is: the status means nothing.

@@ -210,7 +210,7 @@ impl Session {
     /// Whether it ends, and how.
     pub(super) fn over(&self) -> Option<Over> {
         let inner = self.inner.borrow();
-        let ended = matches!(inner.going, Going::Last(_)) && inner.open.is_empty();
+        let ended = matches!(inner.going, Going::Last(_)) && !inner.has_streams();
         inner.over.or(ended.then_some(Over::Quietly))
     }
 
@@ -219,9 +219,9 @@ impl Session {
         self.inner.borrow().guard.spoken()
     }
 
-    /// Whether a stream is open.
+    /// Whether a stream is open that somebody serves.
     pub(super) fn has_streams(&self) -> bool {
-        !self.inner.borrow().open.is_empty()
+        self.inner.borrow().has_streams()
     }
 
     /// The client is told that we go; streams that it has opened until it knows are served.
@@ -274,6 +274,10 @@ impl Inner {
         }
         self.preface = n == PREFACE.len();
         if self.preface { n } else { 0 }
+    }
+
+    fn has_streams(&self) -> bool {
+        self.open.iter().any(|stream| !stream.discards())
     }
 
     fn place(&self, id: u32) -> Result<usize, usize> {

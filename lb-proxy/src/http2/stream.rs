@@ -42,6 +42,8 @@ struct State {
     answered: bool,
     /// We have ended it.
     went: bool,
+    /// Its answer is whole, and nobody reads what still comes.
+    discards: bool,
     /// It was reset, by whomever, or its connection is over.
     gone: bool,
     /// In the list of those that wait for the connection.
@@ -79,6 +81,7 @@ impl Stream {
             handed: 0,
             answered: false,
             went: false,
+            discards: false,
             gone: false,
             blocked: false,
             reader: None,
@@ -104,6 +107,16 @@ impl Stream {
         state.read += (frame - data.len()) as i64;
         if let Some(length) = &mut state.length {
             *length = length.checked_sub(data.len() as u64).ok_or(Reason::PROTOCOL_ERROR)?;
+        }
+        if state.discards {
+            // A client that has no more window waits for it: it is told that nobody wants the rest.
+            return if ended {
+                state.end()
+            } else if state.allowed > 0 {
+                Ok(false)
+            } else {
+                Err(Reason::NO_ERROR)
+            };
         }
         if state.at > 0 && state.at * 2 >= state.data.len() {
             let at = std::mem::take(&mut state.at);
@@ -144,7 +157,12 @@ impl Stream {
         wake(&mut state.writer);
     }
 
-    /// Whether that has happened.
+    /// Whether its answer is whole, and nobody reads what still comes.
+    pub(super) fn discards(&self) -> bool {
+        self.state.borrow().discards
+    }
+
+    /// Whether it is over before its end.
     pub(super) fn is_gone(&self) -> bool {
         self.state.borrow().gone
     }
@@ -181,7 +199,7 @@ impl State {
     }
 }
 
-/// A stream, as its request holds it. Dropped before its end, it is reset.
+/// A stream, as its request holds it. Dropped before its answer's end, it is reset.
 pub(crate) struct Requested {
     session: Rc<Session>,
     stream: Rc<Stream>,
@@ -369,11 +387,20 @@ impl Requested {
 
 impl Drop for Requested {
     fn drop(&mut self) {
-        let state = self.stream.state.borrow();
-        let (unread, answered) = (state.unread(), state.went);
+        let mut state = self.stream.state.borrow_mut();
+        let unread = state.unread();
+        // An answer that is whole says all, and the client need not go on. A reset would tell it so (RFC 9113, 8.1), but there
+        // are clients that then forget the answer: what fits the window is taken and thrown away.
+        state.discards = state.went && !state.came && !state.gone && state.allowed > 0;
+        let reason = if state.went { Reason::NO_ERROR } else { Reason::CANCEL };
+        if state.discards {
+            (state.data, state.at) = (Vec::new(), 0);
+        }
+        let discards = state.discards;
         drop(state);
-        // An answer that is whole says all: the client need not go on.
-        self.reset(if answered { Reason::NO_ERROR } else { Reason::CANCEL });
+        if !discards {
+            self.reset(reason);
+        }
         if unread > 0 && self.session.inner.borrow_mut().release(unread) {
             self.session.wake();
         }

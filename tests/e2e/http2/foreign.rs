@@ -48,6 +48,22 @@ fn curl_gets_posts_and_asks_for_heads() {
 }
 
 #[test]
+fn curl_reads_the_answer_to_a_body_that_nobody_wants() {
+    let a = Origin::named("a");
+    let lb = Instance::start(&app_h2(&[&a], "[[frontend.web.request]]\ndeny = 403\n"));
+    let dir = tempfile::tempdir().expect("a directory");
+    for size in [1, 100, 10_000, 60_000] {
+        let file = dir.path().join("body");
+        std::fs::write(&file, vec![b'x'; size]).expect("written");
+        for _ in 0..10 {
+            let body = format!("@{}", file.display());
+            let answer = curl(&lb, "/", &["-w", " %{http_code}", "--data-binary", &body]);
+            assert!(answer.ends_with(" 403"), "{size}: {answer}");
+        }
+    }
+}
+
+#[test]
 fn grpc_passes_in_every_way_that_there_is() {
     let one = server(python("grpc_server.py"), "one");
     let lb = Instance::start(&to(&[one.port], "proto = \"h2\"\ncheck = { tcp = true }"));

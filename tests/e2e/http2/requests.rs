@@ -288,6 +288,38 @@ fn an_idle_connection_is_told_to_go_and_a_silent_one_is_dropped() {
 }
 
 #[test]
+fn what_comes_after_a_whole_answer_is_thrown_away_and_holds_nothing() {
+    let a = Origin::named("a");
+    let lines = "[defaults.timeout]\nhttp_keep_alive = \"1s\"\n[[frontend.web.request]]\nif = { method = \"POST\" }\ndeny = 403\n";
+    let lb = Instance::start(&app_h2(&[&a], lines));
+    let mut c = Frames::connect(lb.addr);
+    let answered = |c: &mut Frames, id| {
+        c.send(kind::HEADERS, flag::END_HEADERS, id, &post("/", &[]));
+        assert_eq!(status(c.head(id).as_ref()), Some(403));
+        assert!(c.body(id).is_some());
+    };
+    // One that ends in order: nothing is said of it.
+    answered(&mut c, 1);
+    c.send(kind::DATA, 0, 1, &[b'x'; 10_000]);
+    c.send(kind::DATA, flag::END_STREAM, 1, b"");
+    assert!(c.lives());
+    // One that goes on is told that nobody wants it once it has no window left, and the connection's comes back.
+    answered(&mut c, 3);
+    for _ in 0..4 {
+        c.send(kind::DATA, 0, 3, &[b'x'; 16_384]);
+    }
+    let reset = c.find(|f| f.kind == kind::RST_STREAM).expect("a reset");
+    assert_eq!((reset.stream, reset.error()), (3, Some(0)));
+    // One that never ends does not keep the connection.
+    answered(&mut c, 5);
+    c.request(7, &get("/"));
+    assert!(c.body(7).is_some());
+    let goaway = c.find(|f| f.kind == kind::GOAWAY).expect("a GOAWAY");
+    assert_eq!(goaway.error(), Some(0));
+    while c.next().is_some() {}
+}
+
+#[test]
 fn a_stop_lets_open_requests_end_and_takes_no_more() {
     let (go, wait) = channel::<()>();
     let wait = std::sync::Mutex::new(wait);

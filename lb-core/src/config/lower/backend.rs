@@ -71,6 +71,7 @@ pub(super) fn backend(
         max_queue: section.size("max_queue", 1000),
         real_ip: section.flag("real_ip", false),
         max_idle: section.size("max_idle", 64),
+        max_body: section.get("max_body").and_then(|item| item.whole()),
         timeout: defaults.timeouts(section, Side::Backend),
         websocket: super::section(section, "websocket").map_or_else(WebSocket::default, |s| websocket::websocket(&s)),
         rules: Rules { compression: rules::compression(section), ..rules::rules(section, known) },

@@ -14,10 +14,11 @@ const FRONTEND_KEYS: [&str; 9] =
 /// What a route has in this mode.
 const ROUTE_KEYS: [&str; 4] = ["sni", "alpn", "src", "backend"];
 /// What a backend has in HTTP alone.
-const HTTP_BACKEND_KEYS: [&str; 12] = [
+const HTTP_BACKEND_KEYS: [&str; 13] = [
     "retry_on",
     "real_ip",
     "max_idle",
+    "max_body",
     "proto",
     "request",
     "response",

@@ -109,6 +109,7 @@ fn what_only_http_has_is_refused_in_a_tcp_backend() {
         ("timeout = { connect = \"1s\", ¦server = \"1m\" }", "`server` is a time of HTTP", "write `tunnel`"),
         ("¦retry_on = 503", "`retry_on` is of HTTP", "remove it"),
         ("¦proto = \"h2\"", "`proto` is of HTTP", "remove it"),
+        ("¦max_body = \"1MiB\"", "`max_body` is of HTTP", "remove it"),
         ("¦websocket = { ping = \"1s\" }", "`websocket` is of HTTP", "remove it"),
         ("sticky = [{ ¦cookie = \"S\", insert = true }]", "cookies are of HTTP", "`on = \"src\"`"),
         ("sticky = [{ on = ¦\"header(X-A)\", table = \"texts\" }]", "`header(x-a)` is of HTTP", "write `src`, `sni`"),

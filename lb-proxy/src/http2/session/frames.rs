@@ -81,7 +81,8 @@ impl Inner {
         let ended = head.has(frame::END_STREAM);
         let taken = stream.data(data, payload.len(), ended);
         // Padding is read by nobody else; neither is what came too much.
-        let unread = if taken.is_ok() { payload.len() - data.len() } else { payload.len() };
+        let kept = taken.is_ok() && !stream.discards();
+        let unread = if kept { payload.len() - data.len() } else { payload.len() };
         self.release(unread);
         if taken.map_err(|reason| OfStream(id, reason))? {
             self.close(id);
