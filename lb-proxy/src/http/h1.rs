@@ -79,11 +79,12 @@ impl Conn {
     /// The next request's head, at the start of `input`. `Err(None)`: the connection ends without another word.
     async fn head(&mut self, first: bool) -> Result<Request, Option<Reason>> {
         let snap = self.local.snapshot();
-        let Some(frontend) = self.listening.frontend(&snap).map(|f| f.config.clone()) else { return Err(None) };
+        let Some(frontend) = self.listening.frontend(&snap).map(|f| &f.config) else { return Err(None) };
+        let (limit, keep_alive) = (frontend.timeout.http_request, frontend.timeout.http_keep_alive);
+        let (max_head, max_headers) = (frontend.max_head, frontend.max_headers);
         drop(snap);
         if self.input.is_empty() {
-            self.idle(if first { frontend.timeout.http_request } else { frontend.timeout.http_keep_alive }, first)
-                .await?;
+            self.idle(if first { limit } else { keep_alive }, first).await?;
         }
         let mut deadline = None;
         let mut looked = 0;
@@ -91,19 +92,18 @@ impl Conn {
             if self.input.len() > looked {
                 if looked == 0 || worth_a_look(&self.input, looked) {
                     let spare = self.local.fields.take();
-                    if let Some(request) = head::request(&self.input, frontend.max_headers, spare).map_err(Some)? {
-                        if request.len > frontend.max_head {
+                    if let Some(request) = head::request(&self.input, max_headers, spare).map_err(Some)? {
+                        if request.len > max_head {
                             return Err(Some(Reason::HEAD_TOO_LARGE));
                         }
                         return Ok(request);
                     }
                 }
                 looked = self.input.len();
-                if looked >= frontend.max_head {
+                if looked >= max_head {
                     return Err(Some(Reason::HEAD_TOO_LARGE));
                 }
             }
-            let limit = frontend.timeout.http_request;
             let at = *deadline.get_or_insert_with(|| Instant::now() + limit);
             match self.timer.until(at, more(&self.local, &mut self.stream, &mut self.input)).await {
                 Err(Elapsed) => return Err(Some(Reason::HEAD_TIMEOUT)),
