@@ -166,6 +166,9 @@ pub struct ServerStatus {
     /// Requests that wait for a place on it.
     #[serde(default)]
     pub queued: u32,
+    /// Whether it serves only while no other can.
+    #[serde(default)]
+    pub backup: bool,
     /// Whether discovery knows it no more: what is open there stays, nobody comes.
     #[serde(default)]
     pub gone: bool,

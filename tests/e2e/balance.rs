@@ -52,6 +52,7 @@ fn a_backup_serves_only_while_nobody_else_can_and_its_pinned_clients_stay() {
     let lb = Instance::start(&with_each(&[&a, &b, &c], lines, &["", "", "backup = true, "]));
     let served = count(&lb, 10, |_| String::new());
     assert_eq!((served.len(), served.get("c")), (2, None), "{served:?}");
+    assert_eq!(lb.text(&["server", "list"]).matches("a backup").count(), 1, "and it is shown as one");
     lb.json(&["server", "maint", "app/node1"]);
     lb.json(&["server", "maint", "app/node2"]);
     assert_eq!(count(&lb, 5, |_| String::new()), HashMap::from([("c".into(), 5)]));

@@ -99,7 +99,8 @@ fn row(server: &ServerStatus) -> Vec<String> {
     let queued = (server.queued > 0).then(|| format!("{} wait for it", server.queued));
     let others = server.elsewhere.filter(|n| *n > 0 && server.state != AdminState::Ready);
     let others = others.map(|n| format!("{n} active on other instances"));
-    let notes = [found, server.reason.clone(), ejected, queued, agent, decision, shared, others]
+    let backup = server.backup.then(|| "a backup".to_owned());
+    let notes = [backup, found, server.reason.clone(), ejected, queued, agent, decision, shared, others]
         .into_iter()
         .flatten()
         .collect::<Vec<_>>()

@@ -7,7 +7,7 @@ pub(super) const RETRY_ON: Key = key(
     "[\"connect-failure\", \"empty-response\", 503]",
     "What is tried again, `retries` times: `connect-failure`; and for idempotent requests whose body is not longer than a \
      few kilobytes `empty-response` (the server closed without a word), `response-timeout`, `junk-response` (no HTTP), \
-     statuses as 503 or \"502-504\". Clients that are pinned keep their server: for them statuses and time-outs stand. \
+     statuses as 503, \"502-504\" or \"5xx\". Clients that are pinned keep their server: for them statuses and time-outs stand. \
      Default: connect-failure.",
 )
 .also(&["retry-on", "proxy_next_upstream"]);

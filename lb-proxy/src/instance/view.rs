@@ -146,6 +146,7 @@ impl Control {
             maxconn: maxconn(state.bounds()),
             ejected: state.ejected_until().map(|at| at.saturating_sub(now().0).div_ceil(1000)),
             queued: state.queued(),
+            backup: server.config.backup,
             gone: state.gone(),
             host: match &server.config.origin {
                 config::Origin::Named(name) => Some(name.to_string()),

@@ -40,7 +40,12 @@ fn retry_on(item: &Item<'_>) -> RetryOn {
                         text => suggest::nearest(text, CONDITIONS.into_iter()),
                     };
                     let help = meant.map_or_else(
-                        || format!("write one of \"{}\", a status as 503, or \"502-504\"", CONDITIONS.join("\", \"")),
+                        || {
+                            format!(
+                                "write one of \"{}\", a status as 503, \"502-504\" or \"5xx\"",
+                                CONDITIONS.join("\", \"")
+                            )
+                        },
                         |meant| format!("did you mean \"{meant}\"?"),
                     );
                     item.bad(format!("\"{text}\" is nothing to retry on"), help);
@@ -51,8 +56,13 @@ fn retry_on(item: &Item<'_>) -> RetryOn {
     on
 }
 
-/// `"502-504"`
+/// `"502-504"` or `"5xx"`
 fn range(text: &str) -> Option<(u16, u16)> {
+    match text {
+        "4xx" => return Some((400, 499)),
+        "5xx" => return Some((500, 599)),
+        _ => {}
+    }
     let (from, to) = text.split_once('-').unwrap_or((text, text));
     let (from, to) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
     ((400..=599).contains(&from) && (from..=599).contains(&to)).then_some((from, to))

@@ -369,14 +369,14 @@ fn what_becomes_of_failures_is_read_and_off_where_it_is_not_said() {
     assert_eq!(faults(""), Faults::default());
     let s = Duration::from_secs;
     let read = faults(
-        "retry_on = [\"empty-response\", 503, \"520-529\"]\nretry_budget = \"20%\"\npanic_threshold = \"30%\"\n\
+        "retry_on = [\"empty-response\", 503, \"520-529\", \"4xx\"]\nretry_budget = \"20%\"\npanic_threshold = \"30%\"\n\
          outlier = { on = \"gateway\", failure_rate = \"40%\" }\non_marked_down = \"close\"\nqueue_first = \"pinned\"",
     );
     let expected = Faults {
         retry_on: RetryOn {
             connect_failure: false,
             empty_response: true,
-            statuses: vec![(503, 503), (520, 529)],
+            statuses: vec![(503, 503), (520, 529), (400, 499)],
             ..RetryOn::default()
         },
         retry_budget: Some(RetryBudget { percent: 20, min: 10 }),
