@@ -11,7 +11,7 @@ pub fn plain(path: &[u8]) -> Option<Vec<u8>> {
     if !path.starts_with(b"/") || is_plain(path) {
         return None;
     }
-    let plain = resolve(&decode(path));
+    let plain = resolve(&decode(path, say));
     (plain != path).then_some(plain)
 }
 
@@ -20,37 +20,24 @@ pub fn plain(path: &[u8]) -> Option<Vec<u8>> {
 /// `%2F` stays what it is; and as it is compared.
 pub fn spellings(path: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
     let odd = path.starts_with(b"/") && !is_plain(path);
-    let simple = if odd { unescape(path) } else { Vec::new() };
+    let simple = if odd { decode(path, unreserved) } else { Vec::new() };
     let dots = simple.split(|b| *b == b'/').any(|segment| matches!(segment, b"." | b".."));
-    let plain = odd.then(|| resolve(&decode(path)));
+    let plain = odd.then(|| resolve(&decode(path, say)));
     // `..` may take away what only looks like one segment: then there is but one reading.
-    let alike = |simple: &Vec<u8>| plain.as_ref().is_some_and(|plain| resolve(&decode(simple)) == *plain);
+    let alike = |simple: &Vec<u8>| plain.as_ref().is_some_and(|plain| resolve(&decode(simple, say)) == *plain);
     let simple = odd.then(|| resolve(&simple)).filter(|simple| simple != path && alike(simple));
     let plain = plain.filter(|plain| plain != path && simple.as_ref() != Some(plain));
     let came = (!dots).then_some(Cow::Borrowed(path));
     came.into_iter().chain(simple.map(Cow::Owned)).chain(plain.map(Cow::Owned))
 }
 
-/// Decodes what need not be escaped (RFC 3986, 6.2.2.2).
-fn unescape(path: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let [first, after @ ..] = rest {
-        rest = after;
-        match (first, after) {
-            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                match digit(*high) << 4 | digit(*low) {
-                    byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => out.push(byte),
-                    byte => escape(byte, &mut out),
-                }
-                rest = after;
-            }
-            // A sign that escapes nothing must not come to do so.
-            (byte, _) if byte.is_ascii_graphic() && !b"%?#".contains(byte) => out.push(*byte),
-            (byte, _) => escape(*byte, &mut out),
-        }
+/// An escape of what need not be escaped is decoded (RFC 3986, 6.2.2.2), any other stays.
+fn unreserved(byte: u8, out: &mut Vec<u8>) {
+    if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        out.push(byte);
+    } else {
+        escape(byte, out);
     }
-    out
 }
 
 /// Whether there is nothing in it that could be written in another way. A `false` may be wrong.
@@ -63,16 +50,18 @@ fn is_plain(path: &[u8]) -> bool {
     })
 }
 
-fn decode(path: &[u8]) -> Vec<u8> {
+/// Writes the path anew; `escaped` says what an escaped byte becomes.
+fn decode(path: &[u8], escaped: impl Fn(u8, &mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut rest = path;
     while let [first, after @ ..] = rest {
         rest = after;
         match (first, after) {
             (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                say(digit(*high) << 4 | digit(*low), &mut out);
+                escaped(digit(*high) << 4 | digit(*low), &mut out);
                 rest = after;
             }
+            // A sign that escapes nothing must not come to do so.
             (byte, _) => say(*byte, &mut out),
         }
     }

@@ -1,6 +1,7 @@
 //! Heads and trailers from HTTP/2 to the HTTP/1.1 form that everything else here reads and writes, and back; but for a
 //! client's, which [`request`] writes.
-use super::{hpack, request, websocket};
+use super::request::{is_name, line, of_connection};
+use super::{hpack, websocket};
 use crate::http::head::lines_are_strict;
 use bytes::Bytes;
 use h2::ext::Protocol;
@@ -8,19 +9,6 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, response};
 use smallvec::SmallVec;
 use std::io;
-
-/// Fields that say something of one connection only, and do not exist in HTTP/2.
-fn of_connection(name: &HeaderName) -> bool {
-    matches!(*name, header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
-}
-
-fn field(name: &str, value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
 
 /// Writes an answer's head, interim ones too. `accept`: it may accept a WebSocket, and then says this.
 pub(crate) fn response_in(parts: &response::Parts, accept: Option<&str>, out: &mut Vec<u8>) {
@@ -30,12 +18,12 @@ pub(crate) fn response_in(parts: &response::Parts, accept: Option<&str>, out: &m
         out.extend_from_slice(piece);
     }
     out.extend_from_slice(b"\r\n");
-    for (name, value) in parts.headers.iter().filter(|(name, _)| !of_connection(name)) {
-        field(name.as_str(), value.as_bytes(), out);
+    for (name, value) in parts.headers.iter().filter(|(name, _)| !of_connection(name.as_ref())) {
+        line(name.as_ref(), value.as_bytes(), out);
     }
     if let Some(accept) = accepted {
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
-        field("Sec-WebSocket-Accept", accept.as_bytes(), out);
+        line(b"Sec-WebSocket-Accept", accept.as_bytes(), out);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -45,7 +33,7 @@ pub(crate) fn trailers_in(trailers: &HeaderMap, out: &mut Vec<u8>) {
     for (name, value) in
         trailers.iter().filter(|(name, _)| crate::http::body::trailer_allowed(name.as_str().as_bytes()))
     {
-        field(name.as_str(), value.as_bytes(), out);
+        line(name.as_ref(), value.as_bytes(), out);
     }
 }
 
@@ -66,7 +54,7 @@ fn fields(text: &Bytes, from: usize, skip: impl Fn(&HeaderName) -> bool) -> io::
         let bytes = &text[line.clone()];
         let colon = memchr::memchr(b':', bytes).ok_or_else(|| wrong("a line without a colon"))?;
         let name = HeaderName::from_bytes(&bytes[..colon]).map_err(|_| wrong("a name"))?;
-        if of_connection(&name) || skip(&name) {
+        if of_connection(name.as_ref()) || skip(&name) {
             continue;
         }
         let value = bytes[colon + 1..].trim_ascii();
@@ -114,10 +102,10 @@ pub(super) fn fields_out(lines: &[u8], switched: bool, out: &mut Vec<u8>) -> io:
         name.clear();
         name.extend_from_slice(&line[..colon]);
         name.make_ascii_lowercase();
-        if request::of_connection(&name) || (switched && name[..] == *b"sec-websocket-accept") {
+        if of_connection(&name) || (switched && name[..] == *b"sec-websocket-accept") {
             continue;
         }
-        if !request::is_name(&name) {
+        if !is_name(&name) {
             return Err(wrong("a name"));
         }
         hpack::field(&name, line[colon + 1..].trim_ascii(), out);

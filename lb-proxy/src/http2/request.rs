@@ -77,7 +77,8 @@ pub(super) fn of_connection(name: &[u8]) -> bool {
     )
 }
 
-fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+/// A line of HTTP/1.1.
+pub(super) fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
